@@ -1,0 +1,1 @@
+"""Which human concepts do the units of a vision network detect?"""

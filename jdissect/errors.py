@@ -1,0 +1,10 @@
+"""The one error that a person at the keyboard is meant to read."""
+
+
+class UserError(Exception):
+    """Something the user gave is wrong: a flag, a key, a path, a file's content.
+
+    The message says what was wrong, where (file, key, tensor or image), and what to
+    do, in one or two lines. Entry points print it without a traceback and exit
+    with code 2.
+    """
