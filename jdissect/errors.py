@@ -1,7 +1,7 @@
 """The one error that a person at the keyboard is meant to read."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user gave is wrong: a flag, a key, a path, a file's content.
 
     The message says what was wrong, where (file, key, tensor or image), and what to

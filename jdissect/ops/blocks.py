@@ -1,0 +1,189 @@
+"""Visiting every pixel of one image's upsampled maps without storing them.
+
+A mask grid of 56x56 at 2,048 units is 6.4 million pixels an image, 26 MB as float32:
+written and read back, it costs more than the arithmetic on it. So pixels are made in
+small tiles (a few rows of a few units) that stay in cache, handed to a function, and
+forgotten. Everything that needs all pixels is such a function: the sketch, the sweeps
+and the masks.
+
+Masks are kept as bits. A *block* is 4 rows by 8 columns of pixels, 32 bits of one
+word, bit 8 * row + column; words are [block, unit] with blocks in raster order. The
+grid's ragged ends are bits that are never set.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from jdissect.ops.upsample import Axis, interpolate, plan_axis, stretch
+
+BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
+_UNITS = 128  # units a tile: 4 rows x 56 pixels x 128 units are 115 KB
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """From a feature grid to a mask grid, and the mask grid's blocks."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def pixels(self) -> int:
+        return self.rows.target * self.columns.target
+
+    @property
+    def block_grid(self) -> tuple[int, int]:
+        return (
+            -(-self.rows.target // BLOCK_ROWS),
+            -(-self.columns.target // BLOCK_COLUMNS),
+        )
+
+    @property
+    def blocks(self) -> int:
+        return self.block_grid[0] * self.block_grid[1]
+
+
+@functools.cache
+def plan(grid: tuple[int, int], shape: tuple[int, int]) -> Geometry:
+    """The plan for feature maps of size `grid` and masks of size `shape`."""
+    return Geometry(plan_axis(grid[0], shape[0]), plan_axis(grid[1], shape[1]))
+
+
+def row_groups(axis: Axis, size: int) -> tuple[np.ndarray, ...]:
+    """low, high, weight and used of an axis, each [groups, size]; the end repeats."""
+    groups = -(-axis.target // size)
+    pixel = np.arange(groups * size).reshape(groups, size)
+    used = pixel < axis.target
+    pixel = np.minimum(pixel, axis.target - 1)
+    return axis.low[pixel], axis.high[pixel], axis.weight[pixel], used
+
+
+def over_tiles(
+    function: Callable[[Float[Array, "row width unit"], Any], Any],
+    features: Float[Array, "height width unit"],
+    per_unit: Any,
+    geometry: Geometry,
+    zero: Int[Array, ""],
+    rows: int = BLOCK_ROWS,
+) -> Any:
+    """Applies `function` to every tile of pixels of one image.
+
+    Args:
+      function: (values, per_unit) -> pytree of [..., unit]; values is
+        float32[rows, width, unit]. The last group of rows may repeat the last row.
+      features: one image's feature maps.
+      per_unit: pytree of arrays [..., unit] that the function also gets, tile by tile.
+      geometry: from `plan`.
+      zero: an int32 0 given to the compiled program (see `upsample.fence`).
+      rows: pixel rows a tile.
+
+    Returns:
+      The function's results as [groups, ..., unit].
+    """
+    units = features.shape[-1]
+    tile = min(units, _UNITS)
+    tiles = -(-units // tile)
+
+    def split(array):
+        array = jnp.pad(
+            array, [(0, 0)] * (array.ndim - 1) + [(0, tiles * tile - units)]
+        )
+        array = array.reshape(*array.shape[:-1], tiles, tile)
+        return jnp.moveaxis(array, -2, 0)
+
+    def join(array):
+        array = jnp.moveaxis(array, 0, -2)
+        return array.reshape(*array.shape[:-2], tiles * tile)[..., :units]
+
+    low, high, weight, _ = row_groups(geometry.rows, rows)
+    groups = (jnp.asarray(low), jnp.asarray(high), jnp.asarray(weight))
+
+    def on_units(arguments):
+        features, per_unit = arguments
+        grid = stretch(features, geometry.rows, geometry.columns, zero)
+
+        def on_rows(group):
+            low, high, weight = group
+            values = interpolate(grid[low], grid[high], weight[:, None, None], zero)
+            return function(values, per_unit)
+
+        return jax.lax.map(on_rows, groups)
+
+    result = jax.lax.map(on_units, jax.tree.map(split, (features, per_unit)))
+    return jax.tree.map(join, result)
+
+
+def pack_rows(
+    flags: Bool[Array, "4 width *rest"],
+) -> UInt[Array, "block *rest"]:
+    """One row of blocks: four rows of flags as words."""
+    width = flags.shape[1]
+    pad = [(0, 0), (0, -width % BLOCK_COLUMNS)] + [(0, 0)] * (flags.ndim - 2)
+    flags = jnp.pad(flags, pad)
+    flags = flags.reshape(BLOCK_ROWS, -1, BLOCK_COLUMNS, *flags.shape[2:])
+    word = jnp.zeros(flags.shape[1:2] + flags.shape[3:], jnp.uint32)
+    for row in range(BLOCK_ROWS):
+        for column in range(BLOCK_COLUMNS):
+            bit = np.uint32(1 << (BLOCK_COLUMNS * row + column))
+            word = word | jnp.where(flags[row, :, column], bit, np.uint32(0))
+    return word
+
+
+def used_bits(geometry: Geometry) -> UInt[np.ndarray, "block"]:
+    """The bits of each block that are pixels of the mask grid."""
+    height, width = geometry.block_grid
+    y = np.arange(height * BLOCK_ROWS) < geometry.rows.target
+    x = np.arange(width * BLOCK_COLUMNS) < geometry.columns.target
+    used = (y[:, None] & x).reshape(height, BLOCK_ROWS, width, BLOCK_COLUMNS)
+    bits = np.arange(32, dtype=np.uint32).reshape(BLOCK_ROWS, 1, BLOCK_COLUMNS)
+    words = (used.astype(np.uint32) << bits).sum(axis=(1, 3), dtype=np.uint32)
+    return words.reshape(-1)
+
+
+def pack(
+    predicate: Callable[[Float[Array, "row width unit"], Any], Bool[Array, "..."]],
+    features: Float[Array, "height width unit"],
+    per_unit: Any,
+    geometry: Geometry,
+    zero: Int[Array, ""],
+) -> UInt[Array, "block unit"]:
+    """The bits of the pixels for which `predicate(values, per_unit)` holds."""
+
+    def function(values, per_unit):
+        return pack_rows(predicate(values, per_unit))
+
+    words = over_tiles(function, features, per_unit, geometry, zero)
+    words = words.reshape(geometry.blocks, features.shape[-1])
+    return words & jnp.asarray(used_bits(geometry))[:, None]
+
+
+def pack_plane(
+    flags: Bool[Array, "height width *rest"],
+) -> UInt[Array, "block *rest"]:
+    """A whole mask plane as words, in the layout of `pack`."""
+    height = flags.shape[0]
+    pad = [(0, -height % BLOCK_ROWS)] + [(0, 0)] * (flags.ndim - 1)
+    flags = jnp.pad(flags, pad).reshape(-1, BLOCK_ROWS, *flags.shape[1:])
+    words = jax.vmap(pack_rows)(flags)
+    return words.reshape(-1, *words.shape[2:])
+
+
+def unpack(
+    words: UInt[np.ndarray, "block *rest"], shape: tuple[int, int]
+) -> Bool[np.ndarray, "height width *rest"]:
+    """The flags again, on the host."""
+    height = -(-shape[0] // BLOCK_ROWS)
+    words = np.asarray(words).reshape(height, -1, *words.shape[1:])
+    bits = np.arange(32, dtype=np.uint32).reshape(
+        BLOCK_ROWS, BLOCK_COLUMNS, *[1] * (words.ndim - 2)
+    )
+    flags = (words[:, None, :, None] >> bits[None, :, None]) & 1
+    flags = flags.reshape(height * BLOCK_ROWS, -1, *words.shape[2:]).astype(bool)
+    return flags[: shape[0], : shape[1]]

@@ -1,0 +1,162 @@
+"""Intersections of all units with all concepts, exactly, in integers.
+
+Masks and label planes are bits in words of 32 pixels (see `ops.blocks`), so that an
+intersection is an `and` and a population count: for one unit and one concept of a
+56x56 image, 98 words. Only the concepts that occur in an image are looked at, in
+chunks. A pixel may carry several numbers, at most one a map; it belongs to a concept
+if any map shows it.
+
+Rule of the 2017 code for human annotations: an image counts for a concept, in the
+union too, only if it is annotated in the concept's category.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from jdissect.ops import blocks
+from jdissect.ops.sweep import listed
+
+_CONCEPTS = 16  # concepts a round
+_UNITS = 256  # units a tile: their masks of 56x56 pixels are 100 KB
+_BLOCKS = 128  # blocks unrolled at most
+
+
+class Counts(NamedTuple):
+    """Running integers; merged by addition.
+
+    Attributes:
+      intersection: int32[concept, unit], pixels where the unit fires and the concept
+        is; the last row collects nothing of interest.
+      concept: int32[concept], pixels of each concept; the last likewise.
+      unit: int32[category, unit], pixels where the unit fires, over the images that
+        count for each category; the last row over all images.
+    """
+
+    intersection: Int[Array, "concept unit"]
+    concept: Int[Array, "concept"]
+    unit: Int[Array, "category unit"]
+
+
+def empty(concepts: int, categories: int, units: int) -> Counts:
+    """The counts of no data."""
+    return Counts(
+        jnp.zeros((concepts + 1, units), jnp.int32),
+        jnp.zeros((concepts + 1,), jnp.int32),
+        jnp.zeros((categories + 1, units), jnp.int32),
+    )
+
+
+def popcount_product(
+    planes: UInt[Array, "block concept"], masks: UInt[Array, "block unit"]
+) -> Int[Array, "concept unit"]:
+    """Set bits in common of every concept's plane with every unit's mask."""
+    blocks_, units = masks.shape
+    tile, group = min(units, _UNITS), min(blocks_, _BLOCKS)
+    pad = -blocks_ % group
+    planes = jnp.pad(planes, ((0, pad), (0, 0))).T.reshape(
+        -1, -(-blocks_ // group), group
+    )
+    masks = jnp.pad(masks, ((0, pad), (0, -units % tile)))
+    masks = masks.reshape(planes.shape[1], group, -1, tile).transpose(2, 0, 1, 3)
+
+    def on_units(masks):
+        def on_concept(plane):
+            def on_group(total, pair):
+                plane, masks = pair
+                for block in range(group):
+                    both = jax.lax.population_count(plane[block] & masks[block])
+                    total = total + both.astype(jnp.int32)
+                return total, None
+
+            start = jnp.zeros((tile,), jnp.int32)
+            return jax.lax.scan(on_group, start, (plane, masks))[0]
+
+        return jax.lax.map(on_concept, planes)
+
+    product = jax.lax.map(on_units, masks).transpose(1, 0, 2)
+    return product.reshape(planes.shape[0], -1)[:, :units]
+
+
+def update(
+    counts: Counts,
+    features: Float[Array, "image height width unit"],
+    valid: Bool[Array, "image"],
+    labels: Int[Array, "image map mask_height mask_width"],
+    annotated: Bool[Array, "image category"],
+    cuts: Float[Array, "unit"],
+    category: Int[Array, "concept"],
+    geometry: blocks.Geometry,
+    zero: Int[Array, ""],
+) -> Counts:
+    """The counts with some more images.
+
+    Args:
+      counts: so far.
+      features: canonical float32 feature maps.
+      valid: images that count.
+      labels: int32, 0 for nothing, else column + 1.
+      annotated: whether each image counts for each category.
+      cuts: float32, `keys.cuts` of T_k; a unit fires where its activation is above.
+      category: int32, the category of each column.
+      geometry: from `blocks.plan`.
+      zero: an int32 0 given to the compiled program (see `upsample.fence`).
+    """
+    concepts = category.shape[0]
+    # Row 0 is "nothing"; the ends of chunks point to the row after the last concept.
+    category = jnp.concatenate([jnp.zeros(1, jnp.int32), category])
+
+    def fires(values, cuts):
+        return values > cuts
+
+    def one_image(counts, image):
+        features, valid, labels, annotated = image
+        masks = blocks.pack(fires, features, cuts, geometry, zero)
+        masks = jnp.where(valid, masks, 0)
+        counted = (labels > 0) & annotated[category[labels]] & valid
+        labels = jnp.where(counted, labels, 0)
+        present = jnp.zeros((concepts + 1,), bool).at[labels.reshape(-1)].set(True)
+        columns, total = listed(present[1:])
+        columns = jnp.pad(columns, (0, -concepts % _CONCEPTS))
+
+        def body(state):
+            first, intersection, areas = state
+            here = jax.lax.dynamic_slice(columns, (first,), (_CONCEPTS,))
+            order_ = first + jnp.arange(_CONCEPTS, dtype=jnp.int32)
+            here = jnp.where(order_ < total, here, concepts)
+            plane = (labels[..., None] == here + 1).any(axis=0)
+            planes = blocks.pack_plane(plane)
+            area = jax.lax.population_count(planes).astype(jnp.int32).sum(axis=0)
+            common = popcount_product(planes, masks)
+            intersection = intersection.at[here].add(
+                common, mode="drop", indices_are_sorted=True
+            )
+            return first + _CONCEPTS, intersection, areas.at[here].add(area)
+
+        start = (jnp.zeros((), jnp.int32), counts.intersection, counts.concept)
+        _, intersection, areas = jax.lax.while_loop(
+            lambda state: state[0] < total, body, start
+        )
+        fired = jax.lax.population_count(masks).astype(jnp.int32).sum(axis=0)
+        everywhere = jnp.append(annotated, True).astype(jnp.int32)
+        unit = counts.unit + everywhere[:, None] * fired
+        return Counts(intersection, areas, unit), None
+
+    return jax.lax.scan(one_image, counts, (features, valid, labels, annotated))[0]
+
+
+def result(
+    counts: Counts, category: Int[np.ndarray, "concept"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(intersection, union, fires), int64[unit, concept] twice and int64[unit].
+
+    The union of a unit and a concept counts the images that count for the concept's
+    category; `fires` counts all images.
+    """
+    intersection = np.asarray(counts.intersection, np.int64)[:-1].T
+    unit = np.asarray(counts.unit, np.int64)
+    union = unit[category].T + np.asarray(counts.concept, np.int64)[:-1] - intersection
+    return np.ascontiguousarray(intersection), np.ascontiguousarray(union), unit[-1]

@@ -1,0 +1,60 @@
+"""Floats as integers that sort alike.
+
+The magnitude bits of a float32, taken as an integer, sort like the magnitude. Given
+the number's sign, and with the subnormal numbers taken out (they count as zero:
+hardware differs in whether it keeps them), they are an order-preserving map onto a
+range of int32 without gaps: the key of the next float is the next integer, zero has
+key 0 (-0 = +0), and the key of -x is minus the key of x. So a range of floats can be
+cut into exact bins by integer arithmetic.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+_SMALLEST_NORMAL = np.int32(0x00800000)
+_OFFSET = np.int32(_SMALLEST_NORMAL - 1)
+KEY_OF_LARGEST = int(np.float32(np.finfo(np.float32).max).view(np.int32) - _OFFSET)
+KEY_OF_LOWEST = -KEY_OF_LARGEST
+
+
+def to_keys(values: Float[Array, "..."]) -> Int[Array, "..."]:
+    """Keys of float32 values: int32, `a < b` exactly where `to_keys(a) < to_keys(b)`."""
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+    size = jnp.maximum((bits & _MAGNITUDE) - _OFFSET, 0)
+    return jnp.where(bits < 0, -size, size)
+
+
+def canonical(values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The same values in float32 with -0 and subnormal numbers as +0."""
+    bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
+    bits = jnp.where((bits & _MAGNITUDE) < _SMALLEST_NORMAL, 0, bits)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def to_keys_host(values: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """`to_keys` in NumPy: int64, so that differences do not overflow."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    size = np.maximum((bits & _MAGNITUDE) - _OFFSET, 0).astype(np.int64)
+    return np.where(bits < 0, -size, size)
+
+
+def from_keys_host(keys: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The float32 value of each key."""
+    keys = np.asarray(keys, np.int64)
+    size = np.abs(keys)
+    bits = np.where(size > 0, size + _OFFSET, 0).astype(np.int32)
+    values = np.ascontiguousarray(bits).view(np.float32).reshape(keys.shape)
+    return np.where(keys < 0, -values, values)
+
+
+def cuts(keys: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Floats c such that `value > c` exactly where the value's key is above `keys`.
+
+    The key's own value, but for key 0: a positive subnormal number counts as zero and
+    must not pass, so there c is the largest subnormal.
+    """
+    largest_subnormal = np.array(_OFFSET).view(np.float32)
+    return np.where(np.asarray(keys) == 0, largest_subnormal, from_keys_host(keys))

@@ -1,0 +1,293 @@
+"""A streaming sketch of every unit's distribution, for bracketing its threshold.
+
+The threshold T_k of a unit is the smallest pixel value v with
+#(a > v) <= floor(quantile * N). The sketch counts, for a few *edges* a unit, how many
+pixels exceed each: integers that add up over batches, devices and processes in any
+order, beside the unit's lowest and highest value. The edges are placed beforehand by
+looking at samples of a few images spread over the data (`place_edges`): most of them
+closely around where the threshold will be, the others over the rest of the range, so
+that the same counts are also the unit's histogram.
+
+Because the counts are exact, so is what follows from them: the threshold lies between
+two neighbouring edges, and the rank of anything in between is bounded by their counts.
+`certify` gives that bracket and those bounds. A bracket may be wide (a stream whose
+first images are unlike the rest), never wrong. `ops.sweep` narrows it to one value.
+
+Cost: one comparison and one addition a pixel and edge. State: 4 * 32 bytes a unit.
+"""
+
+import dataclasses
+import fractions
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jdissect.ops import blocks
+from jdissect.ops import keys as order
+from jdissect.ops.upsample import Axis, interpolate, stretch
+
+# Edges at these multiples of the quantile, in ranks from above...
+_TAIL = np.array(
+    [8.0, 5.6, 4.0, 2.9, 2.2, 1.8, 1.55, 1.38, 1.25, 1.16, 1.08]
+    + [1.0, 0.93, 0.86, 0.79, 0.72, 0.65, 0.57, 0.48, 0.38, 0.26, 0.12]
+)
+_BODY = 8  # ...evenly over the values below those...
+EDGES = len(_TAIL) + _BODY + 2  # ...and at both ends, where ReLU and ReLU6 pile up.
+_EDGES_A_ROUND = 8
+_SAMPLES = 8  # sampled pixels of an image, along each axis
+
+
+class Sketch(NamedTuple):
+    """The state; merged by `merge`.
+
+    Attributes:
+      above: int32[edge, unit], pixels greater than each edge.
+      low, high: int32[unit], keys that no pixel is below or above.
+      invalid: int32[unit], 1 where an activation was NaN or infinite.
+    """
+
+    above: Int[Array, "edge unit"]
+    low: Int[Array, "unit"]
+    high: Int[Array, "unit"]
+    invalid: Int[Array, "unit"]
+
+
+def empty(units: int) -> Sketch:
+    """The sketch of no data."""
+    return Sketch(
+        above=jnp.zeros((EDGES, units), jnp.int32),
+        low=jnp.full((units,), order.KEY_OF_LARGEST, jnp.int32),
+        high=jnp.full((units,), order.KEY_OF_LOWEST, jnp.int32),
+        invalid=jnp.zeros((units,), jnp.int32),
+    )
+
+
+def merge(first: Sketch, second: Sketch) -> Sketch:
+    """The sketch of both data; associative and commutative to the bit."""
+    xp = jnp if isinstance(first.above, jax.Array) else np
+    return Sketch(
+        above=first.above + second.above,
+        low=xp.minimum(first.low, second.low),
+        high=xp.maximum(first.high, second.high),
+        invalid=xp.maximum(first.invalid, second.invalid),
+    )
+
+
+def update(
+    sketch: Sketch,
+    features: Float[Array, "image height width unit"],
+    valid: Bool[Array, "image"],
+    edges: Float[Array, "edge unit"],
+    geometry: blocks.Geometry,
+    zero: Int[Array, ""],
+) -> Sketch:
+    """The sketch with the pixels of some more images.
+
+    Args:
+      sketch: so far.
+      features: canonical float32 feature maps (`keys.canonical`).
+      valid: images that count; the others are padding.
+      edges: float32, `keys.cuts` of the keys from `place_edges`.
+      geometry: from `blocks.plan`.
+      zero: an int32 0 given to the compiled program (see `upsample.fence`).
+    """
+    rows = 2 if geometry.rows.target % 2 == 0 else 1  # no row twice
+
+    def count(values, edges):
+        values = values.reshape(-1, values.shape[-1])
+        rounds = edges.reshape(-1, _EDGES_A_ROUND, edges.shape[-1])
+
+        def one_round(edges):
+            total = jnp.zeros(edges.shape, jnp.int32)
+            for pixel in range(values.shape[0]):
+                total = total + (values[pixel] > edges).astype(jnp.int32)
+            return total
+
+        return jax.lax.map(one_round, rounds).reshape(edges.shape)
+
+    def one_image(sketch, image):
+        features, valid = image
+        bounds = features
+        if geometry.rows.pad or geometry.columns.pad:  # zeros take part
+            bounds = jnp.concatenate(
+                [features.reshape(-1, features.shape[-1]), jnp.zeros_like(features[0])]
+            )
+        bounds = order.to_keys(bounds).reshape(-1, features.shape[-1])
+        finite = jnp.isfinite(features).all(axis=(0, 1))
+        above = blocks.over_tiles(count, features, edges, geometry, zero, rows=rows)
+        there = Sketch(
+            above=above.sum(axis=0),
+            low=bounds.min(axis=0),
+            high=bounds.max(axis=0),
+            invalid=(~finite).astype(jnp.int32),
+        )
+        nothing = empty(features.shape[-1])
+        there = jax.tree.map(lambda a, b: jnp.where(valid, a, b), there, nothing)
+        return merge(sketch, there), None
+
+    return jax.lax.scan(one_image, sketch, (features, valid))[0]
+
+
+def sample(
+    features: Float[Array, "image height width unit"],
+    geometry: blocks.Geometry,
+    zero: Int[Array, ""],
+) -> Float[Array, "image sample unit"]:
+    """A lattice of at most 8x8 pixels of every image, for `place_edges`."""
+
+    def thin(axis: Axis) -> Axis:
+        count = min(_SAMPLES, axis.target)
+        keep = (2 * np.arange(count) + 1) * axis.target // (2 * count)
+        return dataclasses.replace(
+            axis, low=axis.low[keep], high=axis.high[keep], weight=axis.weight[keep]
+        )
+
+    rows, columns = thin(geometry.rows), thin(geometry.columns)
+    grid = stretch(features, rows, columns, zero)
+    values = interpolate(
+        jnp.take(grid, rows.low, axis=-3),
+        jnp.take(grid, rows.high, axis=-3),
+        rows.weight[:, None, None],
+        zero,
+    )
+    return values.reshape(values.shape[0], -1, values.shape[-1])
+
+
+def place_edges(
+    samples: Float[np.ndarray, "sample unit"], quantile: float
+) -> Int[np.ndarray, "edge unit"]:
+    """Edges for every unit, as ascending keys, from pixels sampled before the stream.
+
+    Wherever they are placed the counts are exact; well placed, they are close together
+    around the threshold.
+    """
+    samples = np.sort(np.nan_to_num(samples.astype(np.float32)), axis=0)
+    lowest, highest = samples[0], samples[-1]
+    # Units silent in the sample: as far up as the layer's others go.
+    spread = float(np.median(highest - lowest)) or 1.0
+    highest = np.where(highest > lowest, highest, lowest + np.float32(spread))
+    constant = samples[0] == samples[-1]
+    ranks = np.clip(_TAIL * quantile, 0, 0.98) * (len(samples) - 1)
+    tail = _interpolated(samples, len(samples) - 1 - ranks)
+    evenly = np.linspace(0, 1, len(_TAIL) + 1, dtype=np.float32)[:-1, None]
+    tail = np.where(constant, lowest + (highest - lowest) * evenly, tail)
+    steps = np.linspace(0, 1, _BODY + 1, dtype=np.float32)[1:, None]
+    body = lowest + (tail.min(axis=0) - lowest) * steps
+    # Pixels equal to the highest value are those above the next float below it.
+    just_below = order.from_keys_host(order.to_keys_host(highest) - 1)
+    edges = np.concatenate([lowest[None], body, tail, just_below[None]])
+    return np.sort(order.to_keys_host(edges), axis=0)
+
+
+def _interpolated(ordered, positions):
+    floor = np.floor(positions).astype(int)
+    part = (positions - floor)[:, None].astype(np.float32)
+    upper = ordered[np.minimum(floor + 1, len(ordered) - 1)]
+    return ordered[floor] + (upper - ordered[floor]) * part
+
+
+def allowance(pixels: int, quantile: float) -> int:
+    """floor(quantile * pixels), without rounding: 0.01 means one in a hundred."""
+    return math.floor(fractions.Fraction(str(quantile)) * pixels)
+
+
+class Bracket(NamedTuple):
+    """Where a unit's threshold lies: key in (low, high]; int64[unit] each.
+
+    Attributes:
+      low, high: keys. One apart: the threshold is known.
+      above_low, above_high: pixels greater than either end, exactly.
+    """
+
+    low: Int[np.ndarray, "unit"]
+    high: Int[np.ndarray, "unit"]
+    above_low: Int[np.ndarray, "unit"]
+    above_high: Int[np.ndarray, "unit"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """What the sketch alone knows.
+
+    Attributes:
+      threshold: float32[unit], the estimate.
+      bracket: contains the exact threshold.
+      rank_error: int64[unit], an upper bound of |#(a > threshold) - allowance|, or 0
+        where the threshold is certainly exact.
+    """
+
+    threshold: Float[np.ndarray, "unit"]
+    bracket: Bracket
+    rank_error: Int[np.ndarray, "unit"]
+
+
+def certify(
+    sketch: Sketch, edges: Int[np.ndarray, "edge unit"], pixels: int, quantile: float
+) -> Certificate:
+    """The threshold's bracket, an estimate in it, and how wrong that can be."""
+    allowed = allowance(pixels, quantile)
+    low, high = np.asarray(sketch.low, np.int64), np.asarray(sketch.high, np.int64)
+    keys = np.concatenate([(low - 1)[None], edges, high[None]])
+    above = np.concatenate(
+        [
+            np.full_like(low, pixels)[None],
+            np.asarray(sketch.above, np.int64),
+            np.zeros_like(low)[None],
+        ]
+    )
+    # Edges beyond the extremes say nothing new.
+    keys = np.clip(keys, low - 1, high)
+    first = np.argmax(above <= allowed, axis=0)
+    at = lambda table, row: np.take_along_axis(table, row[None], axis=0)[0]  # noqa: E731
+    bracket = Bracket(
+        low=at(keys, first - 1),
+        high=at(keys, first),
+        above_low=at(above, first - 1),
+        above_high=at(above, first),
+    )
+    exact = bracket.high - bracket.low == 1
+    # Between two edges the logarithm of the rank is nearly straight.
+    bottom = order.from_keys_host(bracket.low).astype(np.float64)
+    top = order.from_keys_host(bracket.high).astype(np.float64)
+    rank_low = np.log(np.maximum(bracket.above_low, 0.5))
+    rank_high = np.log(np.maximum(bracket.above_high, 0.5))
+    part = (rank_low - np.log(max(allowed, 0.5))) / np.maximum(
+        rank_low - rank_high, 1e-12
+    )
+    value = bottom + (top - bottom) * np.clip(part, 0, 1)
+    threshold = np.where(exact, top, np.clip(value, bottom, top)).astype(np.float32)
+    keys_ = np.clip(order.to_keys_host(threshold), bracket.low, bracket.high)
+    bound = np.maximum(bracket.above_low - allowed, allowed - bracket.above_high)
+    return Certificate(
+        threshold=order.from_keys_host(keys_),
+        bracket=bracket,
+        rank_error=np.where(exact, 0, bound),
+    )
+
+
+def histogram(
+    sketch: Sketch, edges: Int[np.ndarray, "edge unit"], pixels: int
+) -> tuple[Int[np.ndarray, "unit bin"], Float[np.ndarray, "unit bin_and_one"]]:
+    """Counts and edges as NumPy's histogram has them: [edge, next), the last closed.
+
+    Returns:
+      (counts int64[unit, bins], edges float32[unit, bins + 1]), bins = EDGES + 1.
+    """
+    low, high = np.asarray(sketch.low, np.int64), np.asarray(sketch.high, np.int64)
+    # More than an edge is at least the next float. Edges beyond the highest value stay
+    # where they are, since NumPy's last bin alone is closed.
+    inner = np.maximum(edges + 1, low)
+    last = np.maximum(high, inner[-1])
+    above = np.concatenate(
+        [
+            np.full_like(low, pixels)[None],
+            np.asarray(sketch.above, np.int64),
+            np.zeros_like(low)[None],
+        ]
+    )
+    keys = np.concatenate([low[None], inner, last[None]])
+    return (above[:-1] - above[1:]).T, order.from_keys_host(keys).T
