@@ -1,0 +1,239 @@
+"""What a dissection found in one layer, and its files.
+
+A unit's concept is the one of highest IoU (the lowest number on a tie; a unit that
+never fires has none); the unit is a *detector* of it if that IoU exceeds a threshold.
+*Unique concepts* counts the distinct concepts among the detectors, by category.
+Source: Bau et al. 2017, section 3; counts as in netdissect 2020.
+"""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jdissect.concepts import reported_categories
+from jdissect.errors import UserError
+from jdissect.files import write_whole
+
+IOU_THRESHOLDS = (0.03, 0.04, 0.05)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """One layer's units against all concepts.
+
+    Attributes:
+      thresholds: float32[unit], T_k: a unit fires where its activation exceeds it.
+      intersection: int64[unit, concept], pixels where the unit fires and the concept is.
+      union: int64[unit, concept], pixels where either is the case.
+      fires: int64[unit], pixels where the unit fires.
+      concepts, categories: names by column; together a concept's identity.
+      top_value: float32[unit, k], highest activations (raw map), descending.
+      top_image: int32[unit, k], the images they occur in.
+      histogram_counts: int64[unit, bin] of the upsampled pixels.
+      histogram_edges: float32[unit, bin + 1].
+      images: how many were counted.
+      quantile: share of pixels above T_k, at most.
+      iou_thresholds: at which `summary` counts.
+      model, layer: names.
+    """
+
+    thresholds: Float[np.ndarray, "unit"]
+    intersection: Int[np.ndarray, "unit concept"]
+    union: Int[np.ndarray, "unit concept"]
+    fires: Int[np.ndarray, "unit"]
+    concepts: tuple[str, ...]
+    categories: tuple[str, ...]
+    top_value: Float[np.ndarray, "unit k"]
+    top_image: Int[np.ndarray, "unit k"]
+    histogram_counts: Int[np.ndarray, "unit bin"]
+    histogram_edges: Float[np.ndarray, "unit edge"]
+    images: int
+    quantile: float
+    iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS
+    model: str = ""
+    layer: str = ""
+
+    def replace(self, **changes) -> "Result":
+        """The same with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    @functools.cached_property
+    def _quotient(self) -> Float[np.ndarray, "unit concept"]:
+        return self.intersection / np.maximum(self.union, 1)
+
+    @functools.cached_property
+    def iou(self) -> Float[np.ndarray, "unit concept"]:
+        """float32; 0/0 is 0."""
+        return self._quotient.astype(np.float32)
+
+    @functools.cached_property
+    def best_concept(self) -> Int[np.ndarray, "unit"]:
+        """The column of each unit's concept, -1 for a unit that never fires."""
+        if not self.concepts:
+            return np.full(len(self.thresholds), -1)
+        return np.where(self.fires > 0, self._quotient.argmax(axis=1), -1)
+
+    @functools.cached_property
+    def best_iou(self) -> Float[np.ndarray, "unit"]:
+        """float64 IoU with that concept, 0 without one."""
+        if not self.concepts:
+            return np.zeros(len(self.thresholds))
+        return np.where(self.fires > 0, self._quotient.max(axis=1), 0.0)
+
+    def detectors(self, threshold: float) -> Bool[np.ndarray, "unit"]:
+        """The units whose IoU with their concept exceeds `threshold`."""
+        return self.best_iou > threshold
+
+    def _by_category(self, columns) -> dict[str, int]:
+        found = [self.categories[column] for column in columns]
+        names = reported_categories(self.categories)
+        counts = {name: found.count(name) for name in names}
+        return {**counts, "total": len(found)}
+
+    def unique_concepts(self, threshold: float) -> dict[str, int]:
+        """Distinct concepts among the detectors by category, and their `total`."""
+        return self._by_category(
+            np.unique(self.best_concept[self.detectors(threshold)])
+        )
+
+    def detector_units(self, threshold: float) -> dict[str, int]:
+        """Detectors by their concept's category, and their `total`."""
+        return self._by_category(self.best_concept[self.detectors(threshold)])
+
+    def summary(self) -> dict:
+        """What `summary.json` of a layer holds."""
+        return {
+            "model": self.model,
+            "layer": self.layer,
+            "images": self.images,
+            "units": len(self.thresholds),
+            "quantile": self.quantile,
+            "iou_thresholds": {
+                str(threshold): {
+                    "unique_concepts": self.unique_concepts(threshold),
+                    "detector_units": self.detector_units(threshold),
+                }
+                for threshold in self.iou_thresholds
+            },
+        }
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
+
+        Raises:
+          OSError: as the file system has it; no file is left half-written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            "dissection.npz": {
+                "thresholds": self.thresholds,
+                "intersection": self.intersection,
+                "union": self.union,
+                "fires": self.fires,
+                "iou": self.iou,
+                "concepts": np.array(self.concepts, dtype=str),
+                "categories": np.array(self.categories, dtype=str),
+            },
+            "topk.npz": {"value": self.top_value, "image": self.top_image},
+            "histogram.npz": {
+                "counts": self.histogram_counts,
+                "edges": self.histogram_edges,
+            },
+        }
+        for name, content in arrays.items():
+            file = io.BytesIO()
+            np.savez_compressed(file, **content)
+            write_whole(folder / name, file.getvalue())
+        write_whole(folder / "units.csv", self._units_csv().encode())
+        # Last: a folder with a summary is complete.
+        text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
+        write_whole(folder / "summary.json", text.encode())
+
+    def _units_csv(self) -> str:
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["unit", "concept", "category", "iou", "threshold"])
+        for unit, column in enumerate(self.best_concept):
+            named = column >= 0
+            writer.writerow(
+                [
+                    unit,
+                    self.concepts[column] if named else "",
+                    self.categories[column] if named else "",
+                    f"{self.best_iou[unit]:.6f}",
+                    repr(float(self.thresholds[unit])),
+                ]
+            )
+        return file.getvalue()
+
+
+def load(folder: str | os.PathLike) -> Result:
+    """The result that `Result.save` wrote.
+
+    Raises:
+      UserError: the folder or a file is missing, unreadable or inconsistent.
+    """
+    folder = Path(folder)
+    if not (folder / "summary.json").is_file():
+        raise UserError(f"{folder} holds no dissection: no summary.json in it")
+    summary = json.loads((folder / "summary.json").read_text())
+    if "units" not in summary:
+        layers = ", ".join(summary.get("layers", [])) or "none yet"
+        raise UserError(f"{folder} is a run; load one of its layers: {layers}")
+    counts = _arrays(folder / "dissection.npz")
+    top = _arrays(folder / "topk.npz")
+    histogram = _arrays(folder / "histogram.npz")
+    try:
+        result = Result(
+            thresholds=counts["thresholds"],
+            intersection=counts["intersection"],
+            union=counts["union"],
+            fires=counts["fires"],
+            concepts=tuple(str(name) for name in counts["concepts"]),
+            categories=tuple(str(name) for name in counts["categories"]),
+            top_value=top["value"],
+            top_image=top["image"],
+            histogram_counts=histogram["counts"],
+            histogram_edges=histogram["edges"],
+            images=summary["images"],
+            quantile=summary["quantile"],
+            iou_thresholds=tuple(float(t) for t in summary["iou_thresholds"]),
+            model=summary["model"],
+            layer=summary["layer"],
+        )
+    except KeyError as error:
+        raise UserError(f"{folder}: the stored result lacks {error}") from None
+    shape = (len(result.thresholds), len(result.concepts))
+    for name in ("intersection", "union"):
+        found = getattr(result, name).shape
+        if found != shape:
+            raise UserError(
+                f"{folder}/dissection.npz: '{name}' has shape {found}, not {shape}"
+            )
+    return result
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def column_names(
+    concepts: Sequence[tuple[str, str]], columns: Int[np.ndarray, "column"]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names, categories) of the given numbers of a vocabulary."""
+    picked = [concepts[number] for number in columns]
+    return tuple(name for name, _ in picked), tuple(c for _, c in picked)
