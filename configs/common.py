@@ -1,0 +1,71 @@
+"""What every config has; each model's file changes what is its own."""
+
+import ml_collections
+
+
+def get_common() -> ml_collections.ConfigDict:
+    """A config with every key and its default."""
+    config = ml_collections.ConfigDict()
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "resnet50"  # an architecture of jdissect.models
+    config.model.weights = ""  # a converted checkpoint's folder
+    config.model.layers = ("layer4",)  # feature maps to probe; a,b,c on a command line
+
+    config.data = ml_collections.ConfigDict()
+    config.data.source = "folder"  # 'folder', 'broden', 'tfds'
+    config.data.path = (
+        ""  # folder of the images; tfds: its data_dir, '' for the default
+    )
+    config.data.name = ""  # tfds: the data set, such as 'imagenet2012'
+    config.data.split = ""  # tfds: the split; broden: '' for all rows
+    config.data.num_images = 0  # the first so many; 0 = all
+    config.data.batch_size = 32  # images a device a step
+    config.data.workers = 0  # processes that decode; 0 = threads of this one
+    config.data.strict = False  # stop at an unreadable image instead of skipping it
+
+    config.segmenter = ml_collections.ConfigDict()
+    config.segmenter.name = "upernet"  # 'upernet', 'annotations', 'colornames'
+    config.segmenter.upernet = ""  # converted checkpoint's folder
+    config.segmenter.color = ""  # converted checkpoint's folder; '' for no colours
+    config.segmenter.quarters = "netdissect"  # 'netdissect', 'all', 'none'
+    config.segmenter.batch_size = 8  # images a segmenter call
+
+    config.quantile = 0.01  # share of pixels above a unit's threshold, at most
+    config.iou_thresholds = (0.03, 0.04, 0.05)  # a unit detects a concept above
+    config.mask_size = (
+        0  # side of the mask grid, pixels; 0 = the annotation's own, or 56
+    )
+    config.topk = 5  # images of highest activation to keep a unit
+    config.dtype = "float32"  # 'float32', 'bfloat16'; of the network
+    config.parallel = "shard_map"  # 'shard_map', 'pmap': the same bits
+
+    config.cache = ml_collections.ConfigDict()
+    config.cache.dir = ""  # '' = ~/.cache/jdissect
+    config.cache.features = "auto"  # between passes: 'memory', 'none' = run again
+    return config
+
+
+def get_study(name: str, variant: str) -> ml_collections.ConfigDict:
+    """One of the paper's five ResNet-50s.
+
+    Args:
+      name: of the recipe.
+      variant: 'imagenet' probes images of TFDS imagenet2012; '' is the default.
+    """
+    from jdissect.errors import UserError
+
+    if variant == "":
+        raise UserError(
+            f"configs/{name}.py has no default variant yet; "
+            f"use --config=configs/{name}.py:imagenet"
+        )
+    if variant != "imagenet":
+        raise UserError(
+            f"configs/{name}.py has no variant '{variant}'; it has: imagenet"
+        )
+    config = get_common()
+    config.data.source = "tfds"
+    config.data.name = "imagenet2012"
+    config.data.split = "validation"
+    return config

@@ -1,0 +1,25 @@
+"""EfficientNet-Lite0 with ImageNet weights, against masks drawn by people.
+
+    python -m jdissect.main --config=configs/efficientnet_lite0.py \
+        --config.model.weights=DIR --config.data.path=BRODEN_FOLDER
+
+DIR is made by `python -m converters.efficientnet_lite`.
+"""
+
+import ml_collections
+
+from configs.common import get_common
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """No variants."""
+    if variant:
+        from jdissect.errors import UserError
+
+        raise UserError(f"configs/efficientnet_lite0.py has no variant '{variant}'")
+    config = get_common()
+    config.model.name = "efficientnet_lite0"
+    config.model.layers = ("head",)
+    config.data.source = "broden"
+    config.segmenter.name = "annotations"
+    return config

@@ -1,0 +1,128 @@
+"""What the entry points share: flags, config overrides, and errors in one line."""
+
+import contextlib
+import errno
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from jdissect.errors import UserError
+
+
+def define(**descriptions: str) -> flags.FlagValues:
+    """The flags of an entry point: --config, --workdir, --overwrite.
+
+    Args:
+      **descriptions: of `workdir` and `overwrite`, as the entry point means them.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", help_string="Configuration FILE[:VARIANT].", flag_values=values
+    )
+    flags.DEFINE_string("workdir", "", descriptions["workdir"], flag_values=values)
+    flags.DEFINE_bool("overwrite", False, descriptions["overwrite"], flag_values=values)
+    app.define_help_flags()
+    for name in ("help", "helpshort", "helpfull"):
+        values[name] = flags.FLAGS[name]
+    return values
+
+
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.ConfigDict:
+    """Parses the command line; returns the config with its overrides.
+
+    Raises:
+      UserError: a bad flag, key, value or config file.
+    """
+    # Once without the overrides, so that an unknown key can be answered with those
+    # that exist.
+    probe = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=probe)
+    with _one_line("--config"):
+        probe([a for a in argv if not _is_override(a)], known_only=True)
+    if probe.config is not None:
+        for argument in filter(_is_override, argv):
+            _check_key(probe.config, argument)
+    with _one_line("--config"):
+        rest = values(list(argv))[1:]
+    if rest:
+        raise UserError(f"unexpected argument '{rest[0]}'; see --help")
+    if values.config is None:
+        raise UserError("--config=FILE is needed, such as --config=configs/mixup.py")
+    _split_tuples(values.config)
+    return values.config
+
+
+def run_name(values: flags.FlagValues) -> str:
+    """NAME or NAME-VARIANT of --config=.../NAME.py[:VARIANT]."""
+    path, _, variant = str(
+        config_flags.get_config_filename(values["config"])
+    ).partition(":")
+    name = Path(path).stem
+    return f"{name}-{variant}" if variant else name
+
+
+def entry(
+    main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None
+) -> int:
+    """Runs an entry point; returns the exit code: 2 and a line for a user's error."""
+    try:
+        return main(sys.argv if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror}{where}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _is_override(argument: str) -> bool:
+    return argument.startswith(("--config.", "-config."))
+
+
+@contextlib.contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Whatever goes wrong in a config file or a flag, as one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except Exception as error:  # a config file is a program and may fail in any way
+        text = " ".join(str(error).split())
+        raise UserError(f"{what}: {type(error).__name__}: {text}") from error
+
+
+def _check_key(config: ml_collections.ConfigDict, argument: str) -> None:
+    name = argument.lstrip("-").partition("=")[0]
+    place, path = config, "config"
+    for part in name.split(".")[1:]:
+        there = list(place) if isinstance(place, ml_collections.ConfigDict) else []
+        if part not in there:
+            has = f"{path} has: {', '.join(sorted(there))}" if there else "a value"
+            raise UserError(f"unknown key {name}; {has}")
+        place, path = place[part], f"{path}.{part}"
+    if isinstance(place, ml_collections.ConfigDict):
+        raise UserError(f"{name} holds keys, not a value: {', '.join(sorted(place))}")
+
+
+def _split_tuples(config: ml_collections.ConfigDict) -> None:
+    """('a,b',) from a command line becomes ('a', 'b')."""
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            _split_tuples(value)
+        elif isinstance(value, tuple) and any(
+            isinstance(part, str) and "," in part for part in value
+        ):
+            parts = [part for text in value for part in str(text).split(",")]
+            config[key] = tuple(part.strip() for part in parts if part.strip())

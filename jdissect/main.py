@@ -1,0 +1,27 @@
+"""Dissects one model: python -m jdissect.main --config=configs/mixup.py"""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and runs; returns the exit code."""
+    # Imported here so that a bad flag is answered before JAX is loaded.
+    from jdissect import cli
+
+    flags = cli.define(
+        workdir="Run directory; default runs/NAME[-VARIANT] of the config.",
+        overwrite="Replace a run that is in --workdir.",
+    )
+    config = cli.parse(flags, argv)
+    from jdissect import runner
+
+    workdir = flags.workdir or f"runs/{cli.run_name(flags)}"
+    runner.dissect(config, workdir, flags.overwrite)
+    return 0
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))

@@ -1,0 +1,218 @@
+"""Run directories: what a run is, whether it may be continued, and its files.
+
+A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
+(see `results`). A run's *identity* is everything that can change its numbers, in named
+parts; the *result hash* is the hash of all parts, so that a directory is never
+continued or reused with something else in it, and a refusal can say what differs.
+"""
+
+import csv
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+
+from jdissect.errors import UserError
+from jdissect.files import write_whole
+
+FORMAT_VERSION = 1
+BLOCKS = 32  # blocks of images, for error bars
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def source_hash() -> str:
+    """sha256 of the source files that compute a run's numbers."""
+    here = Path(__file__).parent
+    files = [here / "dissection.py", here / "data" / "images.py"]
+    for folder in ("ops", "models", "segmenters"):
+        files += (here / folder).rglob("*.py")
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(path.relative_to(here).as_posix().encode() + b"\0")
+        total.update(path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def identity(
+    *, images: Sequence[tuple[str, str]], model: Any, segmenter: Any, keys: Mapping
+) -> dict[str, Any]:
+    """A run's identity by parts.
+
+    Args:
+      images: (name, content hash) in order.
+      model: JSON, says which weights.
+      segmenter: JSON, says which label maps.
+      keys: each configuration key that can change a number.
+    """
+    return {
+        "images": digest([list(pair) for pair in images]),
+        "model": digest(model),
+        "segmenter": digest(segmenter),
+        "source": source_hash(),
+        "platform": jax.default_backend(),
+        "jaxlib": jaxlib.__version__,
+        **{key: json.loads(json.dumps(value)) for key, value in keys.items()},
+    }
+
+
+class Run:
+    """A run directory.
+
+    Attributes:
+      folder: its path.
+      parts: the identity of the run that is to be there.
+    """
+
+    def __init__(self, folder: str | os.PathLike, parts: Mapping[str, Any]):
+        self.folder, self.parts = Path(folder), dict(parts)
+        self._new: list[Path] = []
+
+    @property
+    def result_hash(self) -> str:
+        return digest(self.parts)
+
+    def stored_summary(self) -> dict | None:
+        """The summary that is there, None in a missing or empty directory.
+
+        Raises:
+          UserError: the directory holds something else, or a file is broken.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; give another --workdir")
+        path = self.folder / "summary.json"
+        if not path.is_file():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                raise UserError(
+                    f"{self.folder} is not empty and holds no run; give another --workdir"
+                )
+            return None
+        try:
+            summary = json.loads(path.read_text())
+            version = summary["format_version"]
+            summary["result_hash"], summary["status"], summary["identity"].items()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"{path} is not the summary of a run; give another --workdir"
+            ) from None
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise UserError(
+                f"{path} has format version {version}, newer than this program's "
+                f"{FORMAT_VERSION}; update jdissect or give another --workdir"
+            )
+        return summary
+
+    def is_finished(self, overwrite: bool) -> bool:
+        """Whether this very run is there, complete.
+
+        Raises:
+          UserError: another run is there and `overwrite` is not given.
+        """
+        summary = self.stored_summary()
+        if summary is None or overwrite:
+            return False
+        if summary["result_hash"] == self.result_hash:
+            return summary["status"] == "finished"
+        stored = summary["identity"]
+        changed = [
+            key
+            for key in dict.fromkeys([*self.parts, *stored])
+            if self.parts.get(key) != stored.get(key)
+        ]
+        raise UserError(
+            f"{self.folder} holds another run (different: {', '.join(changed)}); "
+            "give another --workdir, or --overwrite to replace it"
+        )
+
+    def begin(self, config: Mapping[str, Any], layers: Sequence[str]) -> None:
+        """Makes the directory ready for a run from the start."""
+        self._new = [p for p in [self.folder, *self.folder.parents] if not p.exists()]
+        previous = self.stored_summary()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if previous is not None:
+            # First, so that a crash leaves no finished run without its arrays.
+            (self.folder / "summary.json").unlink()
+            for layer in previous.get("layers", []):
+                shutil.rmtree(self.folder / _plain(layer), ignore_errors=True)
+            for name in ("config.json", "images.csv"):
+                (self.folder / name).unlink(missing_ok=True)
+        self._write("config.json", config)
+        self._summarize("running", images=0, skipped=[], seconds={}, layers=layers)
+
+    def abandon(self) -> None:
+        """Takes back what `begin` wrote; for a run that failed on its input."""
+        for name in ("summary.json", "config.json", "images.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+        for folder in self._new:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def finish(
+        self,
+        *,
+        found: Mapping[str, Any],
+        names: Sequence[str],
+        skipped: Mapping[int, str],
+        images: int,
+        seconds: Mapping[str, float],
+    ) -> None:
+        """Writes the results; the summary last."""
+        for layer, result in found.items():
+            result.save(self.folder / _plain(layer))
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["index", "name", "block", "skipped"])
+        for index, name in enumerate(names):
+            writer.writerow([index, name, block(name), int(index in skipped)])
+        write_whole(self.folder / "images.csv", table.getvalue().encode())
+        self._summarize(
+            "finished",
+            images=images,
+            skipped=[names[index] for index in sorted(skipped)],
+            seconds=dict(seconds),
+            layers=list(found),
+        )
+
+    def _summarize(self, status, **fields):
+        self._write(
+            "summary.json",
+            {
+                "format_version": FORMAT_VERSION,
+                "result_hash": self.result_hash,
+                "identity": self.parts,
+                "status": status,
+                **fields,
+            },
+        )
+
+    def _write(self, name, content):
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        write_whole(self.folder / name, (text + "\n").encode())
+
+
+def block(name: str) -> int:
+    """The image's block, in [0, 32)."""
+    return zlib.crc32(name.encode()) % BLOCKS
+
+
+def _plain(layer: str) -> str:
+    """A layer's folder; a name from a damaged summary must not lead elsewhere."""
+    if not layer or "/" in layer or "\\" in layer or layer in (".", ".."):
+        raise UserError(f"'{layer}' cannot be the name of a layer's folder")
+    return layer
