@@ -1,0 +1,1 @@
+"""The networks in plain PyTorch, written apart from ours, to compare with."""

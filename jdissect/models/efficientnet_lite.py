@@ -1,0 +1,139 @@
+"""EfficientNet-Lite0: EfficientNet-B0 with ReLU6 and without squeeze-excite.
+
+Tan & Le, "EfficientNet", ICML 2019; the Lite variants are Google's, for integer
+hardware (ORIGINALS 7). TensorFlow's "SAME" padding throughout.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jdissect.models.endpoints import run_stages
+from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean
+
+STEM_UNITS = 32
+HEAD_UNITS = 1280
+# kernel size, stride of the first, expansion, units, repeats
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+# The same, a line a block: kernel size, stride, expansion, units.
+BLOCKS = tuple(
+    (kernel_size, stride if repeat == 0 else 1, expansion, units)
+    for kernel_size, stride, expansion, units, repeats in STAGES
+    for repeat in range(repeats)
+)
+
+
+class InvertedResidual(nnx.Module):
+    """1x1 expansion (if any), depthwise convolution, linear 1x1 projection."""
+
+    def __init__(
+        self,
+        in_features: int,
+        kernel_size: int,
+        stride: int,
+        expansion: int,
+        units: int,
+        **options,
+    ):
+        hidden = in_features * expansion
+        self.expand = (
+            ConvNorm(in_features, hidden, 1, **options) if expansion > 1 else None
+        )
+        self.depthwise = ConvNorm(
+            hidden, hidden, kernel_size, stride=stride, depthwise=True, **options
+        )
+        self.project = ConvNorm(hidden, units, 1, **options)
+        self.skip = stride == 1 and in_features == units
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 u"]:
+        y = x if self.expand is None else nnx.relu6(self.expand(x))
+        y = nnx.relu6(self.depthwise(y))
+        y = self.project(y)
+        return x + y if self.skip else y
+
+
+class EfficientNetLite0(nnx.Module):
+    """EfficientNet-Lite0 that returns its endpoints.
+
+    `stem` and `head` are read after their ReLU6 (strides 2 and 32, 32 and 1280
+    units); `block0` to `block15`, counted through all stages, after the skip
+    connection. A block's output has no activation function, so it may be negative.
+
+    Args:
+      classes: number of logits.
+      folded: whether batch normalization is folded into the convolutions.
+      dtype: of the computation, 'float32' or 'bfloat16'.
+      rngs: draws the parameters.
+    """
+
+    epsilon = 1e-3
+    endpoint_names = ("stem", *(f"block{i}" for i in range(len(BLOCKS))), "head")
+
+    def __init__(
+        self,
+        *,
+        classes: int = 1000,
+        folded: bool = False,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        options = {
+            "padding": "SAME",
+            "epsilon": self.epsilon,
+            "folded": folded,
+            "dtype": dtype,
+            "rngs": rngs,
+        }
+        self.dtype = dtype
+        self.stem = ConvNorm(3, STEM_UNITS, 3, stride=2, **options)
+        blocks, features = [], STEM_UNITS
+        for kernel_size, stride, expansion, units in BLOCKS:
+            blocks.append(
+                InvertedResidual(
+                    features, kernel_size, stride, expansion, units, **options
+                )
+            )
+            features = units
+        self.blocks = nnx.List(blocks)
+        self.head = ConvNorm(features, HEAD_UNITS, 1, **options)
+        self.fc = classifier_head(HEAD_UNITS, classes, rngs=rngs)
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width 3"],
+        endpoints: str | Sequence[str] | None = None,
+    ) -> tuple[
+        Float[Array, "batch classes"] | None,
+        dict[str, Float[Array, "batch height2 width2 unit"]],
+    ]:
+        """Classifies normalized images.
+
+        Args:
+          images: as `preprocess.normalize` returns them.
+          endpoints: None for all and the logits, () for the logits only, or names:
+            then the logits are None and nothing deeper than needed is computed.
+
+        Returns:
+          float32 logits or None; and {endpoint: feature map}.
+
+        Raises:
+          UserError: an endpoint is unknown.
+        """
+        stages = [("stem", lambda x: nnx.relu6(self.stem(x)))]
+        stages += [(f"block{i}", block) for i, block in enumerate(self.blocks)]
+        stages += [("head", lambda x: nnx.relu6(self.head(x)))]
+        images = images.astype(jnp.dtype(self.dtype))
+        return run_stages(stages, images, self._head, endpoints)
+
+    def _head(self, maps):
+        return self.fc(spatial_mean(maps))

@@ -1,0 +1,63 @@
+"""How a network returns its feature maps: a dict of named endpoints, no hooks."""
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Array, Float
+
+from jdissect.errors import UserError
+
+Maps = Float[Array, "batch height width unit"]
+
+
+def check_endpoints(
+    endpoints: str | Sequence[str], endpoint_names: Sequence[str]
+) -> tuple[str, ...]:
+    """The endpoints asked for as a tuple; a single name may be given as a string.
+
+    Raises:
+      UserError: a name is not an endpoint; the message lists those that are.
+    """
+    endpoints = (endpoints,) if isinstance(endpoints, str) else tuple(endpoints)
+    unknown = [name for name in endpoints if name not in endpoint_names]
+    if unknown:
+        raise UserError(
+            f"the network has no layer {', '.join(map(repr, unknown))}.\n"
+            f"Its layers are {', '.join(endpoint_names)}."
+        )
+    return endpoints
+
+
+def run_stages(
+    stages: Sequence[tuple[str, Callable[[Maps], Maps]]],
+    images: Maps,
+    head: Callable[[Maps], Float[Array, "batch classes"]],
+    endpoints: str | Sequence[str] | None,
+) -> tuple[Float[Array, "batch classes"] | None, dict[str, Maps]]:
+    """Runs a network of consecutive stages as far as the endpoints need.
+
+    Args:
+      stages: (name, function) in order of depth.
+      images: the first stage's input.
+      head: from the last stage's output to logits.
+      endpoints: None for every stage's output and the logits; () for the logits
+        only; else names, whose outputs are returned, and nothing deeper is computed.
+
+    Returns:
+      logits, or None if names were given; and {endpoint: feature map}.
+
+    Raises:
+      UserError: a name is not a stage's.
+    """
+    names = [name for name, _ in stages]
+    asked = names if endpoints is None else check_endpoints(endpoints, names)
+    remaining = set(asked)
+    to_the_end = endpoints is None or not asked
+    features = {}
+    for name, stage in stages:
+        if not remaining and not to_the_end:
+            break
+        images = stage(images)
+        if name in remaining:
+            features[name] = images
+            remaining.remove(name)
+    return (head(images) if to_the_end else None), features

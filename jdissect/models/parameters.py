@@ -1,0 +1,70 @@
+"""A network's parameters and statistics by name ('layer1.0.conv1.norm.scale')."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jdissect.errors import UserError
+
+
+def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """Every parameter's and statistic's shape; the model may be abstract."""
+    flat = _flat(nnx.state(model))
+    return {name: tuple(variable.shape) for name, variable in flat.items()}
+
+
+def parameters(model: nnx.Module) -> dict[str, np.ndarray]:
+    """Every parameter and statistic, on the host."""
+    flat = _flat(nnx.state(model))
+    return {name: np.asarray(variable[...]) for name, variable in flat.items()}
+
+
+def with_parameters(params: nnx.State, values: Mapping[str, np.ndarray]) -> nnx.State:
+    """The pytree `params` with the arrays of `values`, which names all of them."""
+    flat = [
+        (path, variable.replace(jnp.asarray(values[_name(path)])))
+        for path, variable in nnx.to_flat_state(params)
+    ]
+    return nnx.from_flat_state(flat)
+
+
+def check_parameters(
+    parameters: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+) -> None:
+    """Raises UserError, naming them, if parameters are missing, unknown or misshapen.
+
+    Args:
+      parameters: what was found.
+      shapes: what a network has.
+      where: begins the message.
+    """
+    problems = {
+        "lacks parameters": [k for k in shapes if k not in parameters],
+        "has unknown parameters": [k for k in parameters if k not in shapes],
+        "has misshapen parameters": [
+            f"{k} {list(parameters[k].shape)}, needed {list(shapes[k])}"
+            for k in shapes
+            if k in parameters and parameters[k].shape != shapes[k]
+        ],
+    }
+    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+    if found:
+        raise UserError(f"{where} {'; '.join(found)}")
+
+
+def listed(names: list[str], limit: int = 5) -> str:
+    """The first names and how many more there are, for a message."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _flat(state: nnx.State) -> dict[str, nnx.Variable]:
+    return {_name(path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def _name(path: tuple) -> str:
+    return ".".join(map(str, path))

