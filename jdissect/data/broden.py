@@ -1,0 +1,237 @@
+"""The source 'broden': photographs with masks that people drew.
+
+A folder in the layout of the Network Dissection release of 2017 (ORIGINALS sections 3
+and 6). Images are used as stored, so that the masks stay aligned. A corrupt photograph
+is skipped like any other; a corrupt mask is an error, as a data set whose ground truth
+is broken would give wrong counts without a word.
+"""
+
+import collections
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt16
+from PIL import Image
+
+from jdissect.concepts import categories
+from jdissect.data.broden_tables import Row, read_index, read_vocabulary
+from jdissect.data.hashing import hash_files, hash_tables, hash_texts
+from jdissect.data.images import decode_stored
+from jdissect.data.source import Annotations, Example
+from jdissect.errors import UserError
+
+# How to have PIL write a mask's pixels as four bytes, of which the first two, red and
+# green, are the label number as a little-endian integer.
+_RAW_MODES = {"RGB": "RGBX", "RGBA": "RGBA"}
+
+
+@dataclasses.dataclass(frozen=True)
+class BrodenSource:
+    """Images and label maps of a Broden folder.
+
+    Attributes:
+        root: the folder.
+        rows: the rows of `index.csv` in use, in its order.
+        annotations: vocabulary, maps an image and their grid.
+        known: numbers that a mask may hold.
+        vocabulary_hash: sha256 over the tables that give the numbers their meaning.
+    """
+
+    root: Path
+    rows: tuple[Row, ...] = dataclasses.field(repr=False)
+    annotations: Annotations = dataclasses.field(repr=False)
+    known: frozenset[int] = dataclasses.field(repr=False)
+    vocabulary_hash: str
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The `image` cells."""
+        return tuple(row.image for row in self.rows)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(ih, iw), the same for all rows."""
+        return self.rows[0].image_shape
+
+    def read(self, index: int) -> Example:
+        """Reads image `index` and its label maps.
+
+        Returns:
+            labels hold one map for each item of the row's cells in column order,
+            then maps of zeros up to the most that any row has.
+
+        Raises:
+            UnreadableImage: the photograph is corrupt.
+            UserError: it has another size than `index.csv` says, or a mask is
+                corrupt, has another size, mode, or a number that is not in
+                `label.csv`.
+        """
+        row = self.rows[index]
+        pixels = decode_stored(f"{self.root}/images/{row.image}", row.image)
+        if pixels.shape[:2] != row.image_shape:
+            raise UserError(
+                f"image {row.image} is {_size(pixels.shape)} pixels, but index.csv, "
+                f"line {row.line}, says {_size(row.image_shape)} (ih x iw)."
+            )
+        labels = np.zeros((self.annotations.maps, *self.annotations.grid), np.int32)
+        for map_index, item in enumerate(row.items):
+            labels[map_index] = item if isinstance(item, int) else self._mask(item)
+        present = np.flatnonzero(np.bincount(labels.ravel()))
+        unknown = [int(number) for number in present if number not in self.known]
+        if unknown:
+            place = row.items[np.argmax((labels == unknown[0]).any(axis=(1, 2)))]
+            raise UserError(
+                f"mask {self.root}/images/{place}: number {unknown[0]} is not in "
+                "label.csv."
+            )
+        return Example(pixels, labels, self._category_of_number[present].any(axis=0))
+
+    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+        """The sha256 of each photograph's bytes; see `hashing.hash_files`."""
+        paths = [self.root / "images" / row.image for row in self.rows]
+        return hash_files(paths, cache_dir, f"broden {self.root}")
+
+    def annotation_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+        """For each image the sha256 over its cells and its masks' bytes."""
+        masks = sorted(
+            {item for row in self.rows for item in row.items if isinstance(item, str)}
+        )
+        paths = [self.root / "images" / mask for mask in masks]
+        hashes = hash_files(paths, cache_dir, f"broden masks {self.root}")
+        hash_of = dict(zip(masks, hashes, strict=True))
+        return tuple(
+            hash_texts(
+                [
+                    *(text for cell in row.cells for text in cell),
+                    *(hash_of[item] for item in row.items if isinstance(item, str)),
+                ]
+            )
+            for row in self.rows
+        )
+
+    def _mask(self, name: str) -> UInt16[np.ndarray, "grid_height grid_width"]:
+        """The numbers of a mask PNG: red + 256 * green."""
+        path = f"{self.root}/images/{name}"
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                mode, size = image.mode, (image.height, image.width)
+                if mode in _RAW_MODES and size == self.annotations.grid:
+                    coded = np.frombuffer(image.tobytes("raw", _RAW_MODES[mode]), "<u2")
+                    return coded[::2].reshape(size)
+        except MemoryError:
+            raise  # of this machine, not of the file
+        except Exception as error:
+            raise UserError(f"mask {path} cannot be decoded: {error}.") from None
+        if size != self.annotations.grid:
+            raise UserError(
+                f"mask {path} is {_size(size)} pixels, but index.csv says "
+                f"{_size(self.annotations.grid)} (sh x sw)."
+            )
+        raise UserError(
+            f"mask {path} has PIL mode {mode}; numbers are coded as red + 256 * green, "
+            "which needs an RGB image."
+        )
+
+    @functools.cached_property
+    def _category_of_number(self) -> Bool[np.ndarray, "numbers categories"]:
+        """A number's primary category, one-hot; nothing for '-'."""
+        concepts = self.annotations.concepts
+        return np.array(
+            [
+                [name != "-" and category == column for column in categories(concepts)]
+                for name, category in concepts
+            ],
+            dtype=bool,
+        )
+
+
+def open_broden(path: str, split: str = "", num_images: int = 0) -> BrodenSource:
+    """Opens a Broden folder and checks its tables and that its files are there.
+
+    Args:
+        path: the folder with `index.csv`.
+        split: use the rows of this split only; '': all.
+        num_images: take the first rows; 0: all.
+
+    Raises:
+        UserError: a table is missing or malformed, a file is missing, there is no
+            such split, or the rows differ in image or mask size.
+    """
+    if not path:
+        raise UserError("source 'broden' needs config.data.path, a Broden folder.")
+    root = Path(path).expanduser().absolute()
+    if not (root / "index.csv").is_file():
+        raise UserError(
+            f"config.data.path: {root} has no index.csv; source 'broden' needs a "
+            "folder in Broden's layout."
+        )
+    vocabulary = read_vocabulary(root)
+    rows = read_index(root, vocabulary)
+    if split:
+        splits = sorted({row.split for row in rows})
+        rows = [row for row in rows if row.split == split]
+        if not rows:
+            raise UserError(
+                f"config.data.split: {root / 'index.csv'} has no split {split!r}; it "
+                f"has {', '.join(map(repr, splits))}."
+            )
+    if num_images:
+        rows = rows[:num_images]
+    _check_shapes(root, rows)
+    _check_files(root, rows)
+    return BrodenSource(
+        root=root,
+        rows=tuple(rows),
+        annotations=Annotations(
+            concepts=vocabulary.concepts,
+            maps=max(1, *(len(row.items) for row in rows)),
+            grid=rows[0].grid,
+        ),
+        known=vocabulary.known,
+        vocabulary_hash=hash_tables(vocabulary.files),
+    )
+
+
+def _check_shapes(root: Path, rows: Sequence[Row]) -> None:
+    first = rows[0]
+    for row in rows:
+        for what, ours, others in (
+            ("image", row.image_shape, first.image_shape),
+            ("mask", row.grid, first.grid),
+        ):
+            if ours != others:
+                raise UserError(
+                    f"{root / 'index.csv'}, line {row.line}: {row.image} has {what} "
+                    f"size {_size(ours)}, but line {first.line} has {_size(others)}. "
+                    "All rows of a run must share one ih x iw and one sh x sw."
+                )
+
+
+def _check_files(root: Path, rows: Sequence[Row]) -> None:
+    """Lists each folder once: faster than asking for every file by itself."""
+    wanted: dict[str, list[tuple[str, Row]]] = collections.defaultdict(list)
+    for row in rows:
+        masks = (item for item in row.items if isinstance(item, str))
+        for name in (row.image, *masks):
+            folder, _, file = name.rpartition("/")
+            wanted[folder].append((file, row))
+    for folder, files in wanted.items():
+        try:
+            with os.scandir(root / "images" / folder) as entries:
+                there = {entry.name for entry in entries}
+        except OSError:
+            there = set()
+        for file, row in files:
+            path = root / "images" / folder / file
+            if file not in there or not path.exists():
+                raise UserError(
+                    f"{root / 'index.csv'}, line {row.line}: {path} does not exist."
+                )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[0]}x{shape[1]}"

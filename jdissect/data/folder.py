@@ -1,0 +1,121 @@
+"""The source 'folder': any tree of image files, without annotations.
+
+Geometry is netdissect's: resize to 256x256, centre crop 224 (ORIGINALS section 2).
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from jdissect.data.hashing import hash_files
+from jdissect.data.images import CROPPED, decode_cropped
+from jdissect.data.source import Annotations, Example
+from jdissect.errors import UserError
+
+EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "bmp", "dib", "webp", "gif"),
+        *("tif", "tiff", "ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "tga", "avif"),
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSource:
+    """Images of a folder, sorted by name.
+
+    Attributes:
+        root: the folder.
+        names: relative paths with '/'.
+        paths: the files themselves, in the order of `names`.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    paths: tuple[str, ...] = dataclasses.field(repr=False)
+    image_shape: tuple[int, int] = (CROPPED, CROPPED)
+    annotations: Annotations | None = None
+
+    def read(self, index: int) -> Example:
+        """Reads image `index`; raises UnreadableImage if it is corrupt."""
+        pixels = decode_cropped(self.paths[index], self.names[index])
+        return Example(pixels, labels=None, annotated=None)
+
+    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+        """The sha256 of each file's bytes; see `hashing.hash_files`."""
+        paths = [Path(path) for path in self.paths]
+        return hash_files(paths, cache_dir, f"folder {self.root}")
+
+
+def open_folder(path: str, num_images: int = 0) -> FolderSource:
+    """Lists the image files under a folder.
+
+    Hidden files and folders and other extensions are left out. Linked folders are
+    followed, but not back into a folder that holds the link; a dangling link stays in
+    the list, to be reported as unreadable rather than to vanish.
+
+    Args:
+        path: the folder.
+        num_images: take the first ones by name; 0: all.
+
+    Returns:
+        the source, names in byte order.
+
+    Raises:
+        UserError: no such folder, or no image files in it.
+    """
+    if not path:
+        raise UserError("source 'folder' needs config.data.path, a folder of images.")
+    root = Path(path).expanduser().absolute()
+    if not root.exists():
+        raise UserError(f"config.data.path: {root} does not exist.")
+    if not root.is_dir():
+        raise UserError(
+            f"config.data.path: {root} is a file; source 'folder' needs a folder."
+        )
+    found = sorted(_image_files(root, "", ()), key=os.fsencode)
+    if not found:
+        raise UserError(
+            f"config.data.path: {root} has no image files "
+            "(jpg, jpeg, png, bmp, webp, gif, tif, ...)."
+        )
+    if num_images:
+        found = found[:num_images]
+    return FolderSource(
+        root=root,
+        # File names need not be text; names go into UTF-8 files.
+        names=tuple(
+            os.fsencode(name).decode("utf-8", "backslashreplace") for name in found
+        ),
+        paths=tuple(str(root / name) for name in found),
+    )
+
+
+def _image_files(
+    folder: Path, prefix: str, ancestors: tuple[tuple[int, int], ...]
+) -> list[str]:
+    """Relative paths under `folder`, each with `prefix`, in no particular order."""
+    try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in ancestors:
+            return []
+        with os.scandir(folder) as entries:
+            entries = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}.") from None
+    found = []
+    for entry in entries:
+        name = prefix + entry.name
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link to itself
+            is_folder, is_file = False, False
+        if is_folder:
+            found += _image_files(Path(entry.path), f"{name}/", (*ancestors, here))
+        elif Path(name).suffix.lower() in EXTENSIONS and (
+            is_file or entry.is_symlink()
+        ):
+            found.append(name)
+    return found

@@ -1,0 +1,188 @@
+"""Content hashes of files, with a manifest that spares reading them again.
+
+The manifest trusts a stored hash while a file's inode, size, mtime and ctime are as
+they were. A file that changed at about the moment it was hashed could change once
+more within the clock's granularity and look the same, so such a file is not recorded.
+A manifest is a convenience: where it cannot be read or written, files are read.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jdissect.errors import UserError
+
+UNREADABLE = "0" * 64  # the hash of a file that cannot be read; its image is skipped
+_SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT) step by 2 s
+_THREADS = 8  # hashing and reading both release the interpreter's lock
+
+Stamp = list[int]  # inode, size, mtime_ns, ctime_ns
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return UNREADABLE
+
+
+def hash_files(
+    paths: Sequence[Path], cache_dir: Path | None, scope: str
+) -> tuple[str, ...]:
+    """sha256 of each file's bytes, in hexadecimal.
+
+    Args:
+        paths: the files, absolute.
+        cache_dir: folder of manifests, made if need be; None: keep none.
+        scope: one manifest a scope, e.g. a data folder and what of it is hashed, so
+            that two data sets do not overwrite each other's.
+
+    Returns:
+        a hash a path; `UNREADABLE` for a file that cannot be read.
+    """
+    manifest = _manifest_path(cache_dir, scope)
+    known = _read_json(manifest)
+
+    def entry(path: Path) -> tuple[Stamp | None, str]:
+        stamp = _stamp(path)
+        match known.get(os.fspath(path)):
+            case [stored, str(digest)] if stored == stamp:
+                return stamp, digest
+        digest = hash_file(path)
+        changed_meanwhile = _stamp(path) != stamp
+        if digest == UNREADABLE or changed_meanwhile or not _settled(stamp):
+            stamp = None
+        return stamp, digest
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as executor:
+        entries = list(executor.map(entry, paths))
+    fresh = {
+        os.fspath(path): [stamp, digest]
+        for path, (stamp, digest) in zip(paths, entries, strict=True)
+        if stamp is not None
+    }
+    if any(known.get(path) != fresh[path] for path in fresh):
+        # Entries of files that this run leaves out (num_images, split) stay.
+        _write_json(manifest, known | fresh)
+    return tuple(digest for _, digest in entries)
+
+
+def hash_texts(parts: Sequence[str | bytes]) -> str:
+    """sha256 over several texts, each with its length, so that none run together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def hash_tables(paths: Sequence[Path]) -> str:
+    """sha256 over the names and contents of small files.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    parts: list[str | bytes] = []
+    for path in paths:
+        try:
+            parts += [path.name, path.read_bytes()]
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    return hash_texts(parts)
+
+
+def hash_records(
+    read: Callable[[int], bytes],
+    count: int,
+    files: Sequence[Path],
+    cache_dir: Path | None,
+    scope: str,
+) -> tuple[str, ...]:
+    """sha256 of each of `count` records that lie inside a few large files.
+
+    Args:
+        read: gives the bytes of a record.
+        count: how many records.
+        files: what holds them; stored hashes count while all are as they were.
+        cache_dir: as in `hash_files`.
+        scope: as in `hash_files`.
+
+    Returns:
+        a hash a record, in hexadecimal.
+    """
+    stamps = {os.fspath(path): _stamp(path) for path in files}
+    manifest = _manifest_path(cache_dir, scope) if stamps else None
+    known: list[str] = []
+    if manifest is not None:
+        stored = _read_json(manifest)
+        if stored.get("stamps") == stamps:
+            known = [str(digest) for digest in stored.get("hashes", ())][:count]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as executor:
+        fresh = executor.map(
+            lambda index: hashlib.sha256(read(index)).hexdigest(),
+            range(len(known), count),
+        )
+        hashes = known + list(fresh)
+    if len(known) < count and all(map(_settled, stamps.values())):
+        _write_json(manifest, {"stamps": stamps, "hashes": hashes})
+    return tuple(hashes)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _settled(stamp: Stamp | None) -> bool:
+    if stamp is None:
+        return False
+    now = time.time_ns()
+    return all(abs(now - moment) > _SETTLED_NS for moment in stamp[2:])
+
+
+def _manifest_path(cache_dir: Path | None, scope: str) -> Path | None:
+    if cache_dir is None:
+        return None
+    key = hashlib.sha256(os.fsencode(scope)).hexdigest()[:24]
+    return Path(cache_dir) / f"hashes-{key}.json"
+
+
+def _read_json(manifest: Path | None) -> dict[str, Any]:
+    """What is stored; nothing where the file is missing or damaged."""
+    if manifest is None:
+        return {}
+    try:
+        stored = json.loads(manifest.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def _write_json(manifest: Path | None, content: dict[str, Any]) -> None:
+    """Writes aside, then renames: two runs at once leave one whole file."""
+    if manifest is None:
+        return
+    aside = None
+    try:
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=manifest.parent, prefix=".hashes-")
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file)
+        Path(aside).replace(manifest)
+    except OSError:
+        if aside is not None:
+            with contextlib.suppress(OSError):
+                Path(aside).unlink()

@@ -1,0 +1,95 @@
+"""What a source of probe images is: the types that all of `jdissect.data` shares.
+
+A source knows its images by index 0 .. n-1 and reads one at a time, so that the
+loader may read them from any thread or process in any order. Sources are plain
+picklable objects, and nothing here imports JAX: worker processes start fast.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+
+class UnreadableImage(Exception):
+    """One image is corrupt; the others are not. The loader skips it, unless strict.
+
+    Attributes:
+        name: the image's name in its source.
+        reason: why it cannot be read, in a few words.
+    """
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(name, reason)  # both, so that it survives pickling
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One image, as a network is to see it before normalization.
+
+    Attributes:
+        pixels: RGB, 0 .. 255, with the source's geometry applied.
+        labels: the numbers people gave to pixels, 0 where there is none; None where
+            the source has no annotations.
+        annotated: whether the image counts for a category: some pixel carries a
+            number whose primary category it is (the 2017 code's rule). None without
+            annotations.
+    """
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+    labels: Int32[np.ndarray, "maps grid_height grid_width"] | None
+    annotated: Bool[np.ndarray, "categories"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """What a source's label maps mean.
+
+    Attributes:
+        concepts: (name, primary category) of each number from 0; ('-', '') for 0
+            and for numbers that the vocabulary leaves out.
+        maps: label maps an image; a pixel may carry a number in each.
+        grid: (height, width) of the label maps.
+    """
+
+    concepts: tuple[tuple[str, str], ...]
+    maps: int
+    grid: tuple[int, int]
+
+
+class Source(Protocol):
+    """Images by index; satisfied by the folder, Broden and TFDS sources.
+
+    Attributes:
+        names: an image's identity, in index order.
+        image_shape: (height, width) of every image's pixels.
+        annotations: None where people labelled nothing.
+    """
+
+    names: tuple[str, ...]
+    image_shape: tuple[int, int]
+    annotations: Annotations | None
+
+    def read(self, index: int) -> Example:
+        """Reads image `index`.
+
+        Raises:
+            UnreadableImage: this image is corrupt.
+            UserError: the source itself is not what it should be.
+        """
+        ...
+
+    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+        """The sha256 of each image's encoded bytes, in hexadecimal.
+
+        Args:
+            cache_dir: where to keep what spares re-reading; None: nowhere.
+        """
+        ...
