@@ -1,1 +1,26 @@
-"""Which human concepts do the units of a vision network detect?"""
+"""Which human concepts do the units of a vision network detect?
+
+    result = jdissect.dissect(apply, params, images, label_maps,
+                              concepts=concepts, layers="layer4")
+    result.unique_concepts(0.04)
+
+The command line is `python -m jdissect.main --config=FILE`.
+"""
+
+import importlib
+
+_HOMES = {
+    "Result": "jdissect.results",
+    "UserError": "jdissect.errors",
+    "dissect": "jdissect.library",
+    "load": "jdissect.results",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    # On demand: processes that only decode images need not load JAX.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jdissect' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

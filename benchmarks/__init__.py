@@ -1,0 +1,1 @@
+"""Measurements; every table in README names the one that prints it."""

@@ -1,0 +1,72 @@
+import jax
+import numpy as np
+import pytest
+
+from jdissect.ops import blocks, iou, keys
+from tests.ops import reference
+
+
+def brute_force(masks, labels, annotated, category):
+    """Pixel by pixel: (intersection, union), [unit, concept]."""
+    intersection, union = [], []
+    for concept, its_category in enumerate(category):
+        counts = annotated[:, its_category][:, None, None]
+        there = (labels == concept + 1).any(axis=1) & counts
+        fires = masks & counts[..., None]
+        intersection.append((fires & there[..., None]).sum(axis=(0, 1, 2)))
+        union.append((fires | there[..., None]).sum(axis=(0, 1, 2)))
+    return np.stack(intersection, axis=1), np.stack(union, axis=1)
+
+
+@pytest.mark.parametrize("shape, maps, concepts", [((14, 10), 1, 3), ((56, 56), 6, 90)])
+def test_against_brute_force(shape, maps, concepts):
+    rng = np.random.default_rng(0)
+    images, units = 6, 20
+    features = rng.normal(size=(images, 4, 4, units)).astype(np.float32)
+    # Few regions an image, numbers repeat across the maps of a pixel.
+    small = rng.integers(0, concepts + 1, (images, maps, 7, 5))
+    labels = small.repeat(-(-shape[0] // 7), axis=2).repeat(-(-shape[1] // 5), axis=3)
+    labels = labels[:, :, : shape[0], : shape[1]].astype(np.int32)
+    labels[:, -1] = labels[:, 0]
+    category = rng.integers(0, 3, concepts).astype(np.int32)
+    annotated = rng.random((images, 3)) < 0.7
+    valid = np.array([True] * 5 + [False])
+    thresholds = np.quantile(features, 0.8, axis=(0, 1, 2)).astype(np.float32)
+    geometry = blocks.plan((4, 4), shape)
+    step = jax.jit(
+        lambda counts, *rest: iou.update(counts, *rest[:-1], geometry, rest[-1])
+    )
+    cuts = keys.cuts(keys.to_keys_host(thresholds))
+    counts = iou.empty(concepts, 3, units)
+    for some in (slice(0, 4), slice(4, 6)):
+        pad = 4 - len(features[some])
+
+        def fill(array, some=some, pad=pad):
+            return np.pad(array[some], [(0, pad)] + [(0, 0)] * (array.ndim - 1))
+
+        counts = step(
+            counts,
+            fill(features),
+            fill(valid),
+            fill(labels),
+            fill(annotated),
+            cuts,
+            category,
+            np.int32(0),
+        )
+    intersection, union, fires = iou.result(counts, category)
+    masks = reference.upsample(features, shape) > thresholds
+    want = brute_force(masks[:5], labels[:5], annotated[:5], category)
+    np.testing.assert_array_equal(intersection, want[0])
+    np.testing.assert_array_equal(union, want[1])
+    np.testing.assert_array_equal(fires, masks[:5].sum(axis=(0, 1, 2)))
+    assert intersection.dtype == union.dtype == np.int64
+
+
+def test_popcount_product_in_several_groups():
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 2**32, (300, 5), dtype=np.uint32)
+    masks = rng.integers(0, 2**32, (300, 260), dtype=np.uint32)
+    found = np.asarray(jax.jit(iou.popcount_product)(planes, masks))
+    both = planes[:, :, None] & masks[:, None, :]
+    np.testing.assert_array_equal(found, np.bitwise_count(both).sum(axis=0))
