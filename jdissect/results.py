@@ -32,7 +32,7 @@ class Result:
 
     Attributes:
       thresholds: float32[unit], T_k: a unit fires where its activation exceeds it.
-      intersection: int64[unit, concept], pixels where the unit fires and the concept is.
+      intersection: int64[unit, concept], pixels of both unit and concept.
       union: int64[unit, concept], pixels where either is the case.
       fires: int64[unit], pixels where the unit fires.
       concepts, categories: names by column; together a concept's identity.

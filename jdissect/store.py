@@ -98,7 +98,8 @@ class Run:
         if not path.is_file():
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise UserError(
-                    f"{self.folder} is not empty and holds no run; give another --workdir"
+                    f"{self.folder} is not empty and holds no run; "
+                    "give another --workdir"
                 )
             return None
         try:

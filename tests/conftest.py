@@ -1,10 +1,19 @@
 """What several tests share: the reference material and things dear to build."""
 
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
+
+# What one test compiled another finds, in this process or one that it starts. Read by
+# JAX when it is imported, which is later.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="jdissect-tests-")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 

@@ -21,7 +21,7 @@ KEY_OF_LOWEST = -KEY_OF_LARGEST
 
 
 def to_keys(values: Float[Array, "..."]) -> Int[Array, "..."]:
-    """Keys of float32 values: int32, `a < b` exactly where `to_keys(a) < to_keys(b)`."""
+    """Keys of float32 values, int32: `a < b` where `to_keys(a) < to_keys(b)`."""
     bits = jax.lax.bitcast_convert_type(values, jnp.int32)
     size = jnp.maximum((bits & _MAGNITUDE) - _OFFSET, 0)
     return jnp.where(bits < 0, -size, size)

@@ -234,7 +234,9 @@ def narrow(
         above_high=above[units, slot],
     )
     keep = known | wrong
-    narrowed = Bracket(*(np.where(keep, a, b) for a, b in zip(bracket, narrowed)))
+    narrowed = Bracket(
+        *(np.where(keep, a, b) for a, b in zip(bracket, narrowed, strict=True))
+    )
     return narrowed, wrong
 
 

@@ -68,5 +68,5 @@ def result(
 ) -> tuple[Float[np.ndarray, "unit k"], Int[np.ndarray, "unit k"]]:
     """(value float32[unit, k], image int32[unit, k]) with k at most `count` images."""
     keys = np.asarray(best.key)[:count].T
-    images = np.asarray(best.image)[:count].T
+    images = np.asarray(best.image, np.int32)[:count].T
     return order.from_keys_host(keys), np.ascontiguousarray(images)

@@ -50,10 +50,10 @@ def plan_axis(size: int, target: int) -> Axis:
     elif size == target:  # the grid itself: no neighbour is touched
         pad, low, weight = 0, pixels, np.zeros(target)
     else:
-        # (y + 0.5) * size / target - 0.5 as a fraction over 2 * target; + 1 for the pad.
+        # (y + 0.5) * size / target - 0.5 as a fraction over 2 * target.
         numerator = (2 * pixels + 1) * size - target
         floor = numerator // (2 * target)
-        pad, low = 1, floor + 1
+        pad, low = 1, floor + 1  # the pad comes first
         weight = (numerator - floor * 2 * target) / (2 * target)
     return Axis(size, target, pad, low, low + pad, weight.astype(np.float32))
 

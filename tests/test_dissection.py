@@ -1,0 +1,240 @@
+"""The engine, against brute force, and its bits on different devices."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jdissect import dissection
+from jdissect.dissection import Dissection, Images, Settings
+from jdissect.errors import UserError
+from jdissect.parallel import Devices
+from tests.ops import reference
+
+CONCEPTS = [
+    ("-", "-"),
+    ("cat", "object"),
+    ("-", "part"),
+    ("red", "color"),
+    ("tail", "part"),
+]
+SHAPE = (12, 10)
+
+
+def make(count=45, units=7, seed=0):
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(size=(count, 6, 5, units)).astype(np.float32)
+    labels = rng.integers(0, 5, (count, 2, *SHAPE))
+    annotated = rng.random((count, 3)) < 0.8
+    valid = np.ones(count, bool)
+    valid[[3, 20]] = False
+    return pixels, labels, annotated, valid
+
+
+def reader(data, batch, calls=None):
+    """A `read` for the engine."""
+    pixels, labels, annotated, valid = data
+
+    def read(indices):
+        if calls is not None:
+            calls.append(indices)
+        wanted = np.arange(len(pixels)) if indices is None else np.asarray(indices)
+        for start in range(0, len(wanted), batch):
+            index = wanted[start : start + batch]
+            missing = batch - len(index)
+
+            def pad(array, value=0, missing=missing):
+                widths = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+                return np.pad(array, widths, constant_values=value)
+
+            yield Images(
+                index=pad(index, -1),
+                valid=pad(valid[index]),
+                pixels=pad(pixels[index]),
+                labels=pad(labels[index]),
+                annotated=pad(annotated[index]),
+            )
+
+    return read
+
+
+def two_layers(scale, pixels):
+    return {"fine": pixels * scale, "coarse": pixels[:, ::2, ::2] * scale}
+
+
+def run(data, batch=8, calls=None, **changes):
+    settings = Settings(layers=("fine", "coarse"), quantile=0.05, **changes)
+    engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
+    return engine.run(reader(data, batch, calls), len(data[0]))
+
+
+def arrays(result):
+    return {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if isinstance(getattr(result, field.name), np.ndarray)
+    }
+
+
+def assert_same(first, second):
+    for layer in first:
+        for name, array in arrays(first[layer]).items():
+            np.testing.assert_array_equal(array, arrays(second[layer])[name], name)
+
+
+def test_against_brute_force():
+    data = make()
+    pixels, labels, annotated, valid = data
+    found = run(data)
+    for layer, maps in two_layers(np.float32(2), pixels).items():
+        maps = maps[valid]
+        up = reference.upsample(maps, SHAPE)
+        thresholds = reference.thresholds(up.reshape(-1, 7), 0.05)
+        result = found[layer]
+        np.testing.assert_array_equal(result.thresholds, thresholds)
+        masks = up > thresholds
+        np.testing.assert_array_equal(result.fires, masks.sum(axis=(0, 1, 2)))
+        # Columns: cat (object), red (color), tail (part); number 2 is '-'.
+        assert result.concepts == ("cat", "red", "tail")
+        assert result.categories == ("object", "color", "part")
+        for column, number in enumerate((1, 3, 4)):
+            counts = annotated[valid][:, column][:, None, None, None]
+            there = (labels[valid] == number).any(axis=1)[..., None] & counts
+            fires = masks & counts
+            both = (fires & there).sum(axis=(0, 1, 2))
+            either = (fires | there).sum(axis=(0, 1, 2))
+            np.testing.assert_array_equal(result.intersection[:, column], both)
+            np.testing.assert_array_equal(result.union[:, column], either)
+        peaks = np.where(
+            valid[:, None], two_layers(2, pixels)[layer].max(axis=(1, 2)), -9
+        )
+        order = np.argsort(-peaks, axis=0, kind="stable")[:5].T
+        np.testing.assert_array_equal(result.top_image, order)
+        assert result.histogram_counts.sum(axis=1).tolist() == [up[..., 0].size] * 7
+        assert result.images == 43
+
+
+def test_features_kept_or_not_and_batch_size_do_not_matter():
+    data = make()
+    kept = run(data)
+    calls = []
+    assert_same(kept, run(data, keep=False, calls=calls))
+    assert len([c for c in calls if c is None]) >= 3  # the network ran again
+    assert_same(kept, run(data, batch=45))
+    assert_same(kept, run(data, batch=3))
+
+
+def test_layers_at_once_or_one_by_one():
+    data = make()
+    both = run(data)
+    for layer in ("fine", "coarse"):
+        settings = Settings(layers=(layer,), quantile=0.05)
+        engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
+        alone = engine.run(reader(data, 8), len(data[0]))
+        assert_same(alone, {layer: both[layer]})
+
+
+def test_counters_are_emptied_in_time(monkeypatch):
+    """With room for three batches of a device's counters, nothing changes."""
+    data = make()
+    expected = run(data)
+    monkeypatch.setattr(dissection, "COUNTER_LIMIT", 3 * 8 * SHAPE[0] * SHAPE[1])
+    drained = []
+    merged = dissection._merged
+
+    def spy(state, merge, total=None):
+        drained.append(total is not None)
+        return merged(state, merge, total)
+
+    monkeypatch.setattr(dissection, "_merged", spy)
+    assert_same(expected, run(data))
+    assert sum(drained) >= 3
+
+
+@pytest.mark.slow
+def test_counts_beyond_32_bits():
+    """2,300 million pixels of one unit on one concept: more than an int32 holds."""
+    count, side = 140, 4096
+    assert count * side**2 > 2**31
+    labels = np.ones((1, 1, side, side), np.int8)
+
+    def read(indices):
+        wanted = range(count) if indices is None else indices
+        for index in wanted:
+            yield Images(
+                index=np.array([index]),
+                valid=np.ones(1, bool),
+                pixels=np.full((1, 1, 1, 1), index % 2, np.float32),
+                labels=labels,
+            )
+
+    engine = Dissection(
+        lambda _, pixels: {"x": pixels},
+        None,
+        [("-", "-"), ("all", "object")],
+        Settings(layers=("x",), quantile=0.6),
+        Devices(),
+    )
+    result = engine.run(read, count)["x"]
+    assert result.thresholds.tolist() == [0]
+    assert result.fires.tolist() == [count // 2 * side**2]
+    assert result.intersection.tolist() == [[count // 2 * side**2]]
+    assert result.union.tolist() == [[count * side**2]]
+    assert result.histogram_counts.sum() == count * side**2
+
+
+def test_not_a_number_stops_with_layer_and_unit():
+    data = make()
+    data[0][9, 0, 0, 4] = np.nan
+    with pytest.raises(UserError, match=r"layer 'coarse', unit 4.*NaN or infinite"):
+        run(data)
+    data = make()
+    data[0][3, 0, 0, 4] = np.nan  # an image that does not count
+    run(data)
+
+
+def test_unknown_layer_and_no_image():
+    data = make()
+    settings = Settings(layers=("fin",), quantile=0.05)
+    engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
+    with pytest.raises(
+        UserError, match="no layer 'fin'; there are: coarse, fine|fine, c"
+    ):
+        engine.run(reader(data, 8), len(data[0]))
+    data[3][:] = False
+    with pytest.raises(UserError, match="none of the images could be read"):
+        run(data)
+
+
+PROGRAM = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+import numpy as np
+from tests import test_dissection as t
+t.Devices = lambda: t_devices(sys.argv[2])
+from jdissect.parallel import Devices as t_devices
+assert len(jax.devices()) == int(sys.argv[1])
+found = t.run(t.make(), batch=8 * len(jax.devices()))
+found = {f"{l}/{n}": a for l in found for n, a in t.arrays(found[l]).items()}
+np.savez(sys.argv[3], **found)
+"""
+
+
+@pytest.mark.parametrize(
+    "devices, mode", [(2, "shard_map"), (4, "shard_map"), (4, "pmap")]
+)
+def test_same_bits_on_any_devices(devices, mode, tmp_path):
+    out = tmp_path / "found.npz"
+    command = [sys.executable, "-c", PROGRAM, str(devices), mode, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = run(make())
+    with np.load(out) as found:
+        for layer, result in expected.items():
+            for name, array in arrays(result).items():
+                np.testing.assert_array_equal(found[f"{layer}/{name}"], array)
+    assert len(jax.devices()) == 1
