@@ -7,27 +7,31 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ml_collections
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from jdissect.errors import UserError
 
 
-def define(**descriptions: str) -> flags.FlagValues:
+def define(argv: Sequence[str], **descriptions: str) -> flags.FlagValues:
     """The flags of an entry point: --config, --workdir, --overwrite.
 
     Args:
+      argv: the command line that will be parsed; it says which keys are overridden.
       **descriptions: of `workdir` and `overwrite`, as the entry point means them.
     """
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", help_string="Configuration FILE[:VARIANT].", flag_values=values
+        "config",
+        help_string="Configuration FILE[:VARIANT].",
+        flag_values=values,
+        sys_argv=list(argv),
     )
     flags.DEFINE_string("workdir", "", descriptions["workdir"], flag_values=values)
     flags.DEFINE_bool("overwrite", False, descriptions["overwrite"], flag_values=values)
-    app.define_help_flags()
-    for name in ("help", "helpshort", "helpfull"):
-        values[name] = flags.FLAGS[name]
+    flags.DEFINE_bool(
+        "help", False, "Show this, and the keys of --config.", flag_values=values
+    )
     return values
 
 
@@ -40,9 +44,12 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     # Once without the overrides, so that an unknown key can be answered with those
     # that exist.
     probe = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=probe)
+    config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
     with _one_line("--config"):
         probe([a for a in argv if not _is_override(a)], known_only=True)
+    if "--help" in argv or "-help" in argv:
+        print(_usage(values, probe.config))
+        sys.exit(0)
     if probe.config is not None:
         for argument in filter(_is_override, argv):
             _check_key(probe.config, argument)
@@ -97,10 +104,36 @@ def _one_line(what: str) -> Iterator[None]:
     except UserError:
         raise
     except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(_shortened(str(error))) from error
     except Exception as error:  # a config file is a program and may fail in any way
         text = " ".join(str(error).split())
         raise UserError(f"{what}: {type(error).__name__}: {text}") from error
+
+
+def _shortened(text: str) -> str:
+    """What a config file raised, without the traceback that comes with it."""
+    if "Traceback" in text:
+        text = text.strip().splitlines()[-1]
+        text = text.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    return " ".join(text.split())
+
+
+def _usage(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> str:
+    lines = ["usage: --config=FILE[:VARIANT] [--config.KEY=VALUE ...] [FLAG ...]", ""]
+    for name in ("config", "workdir", "overwrite", "help"):
+        lines.append(f"  --{name}: {values[name].help}")
+    if config is not None:
+        lines += ["", "keys:"]
+        lines += [f"  --config.{key}={value!r}" for key, value in _leaves(config)]
+    return "\n".join(lines)
+
+
+def _leaves(config: ml_collections.ConfigDict, path: str = "") -> Iterator[tuple]:
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def _check_key(config: ml_collections.ConfigDict, argument: str) -> None:

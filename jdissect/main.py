@@ -10,6 +10,7 @@ def main(argv: Sequence[str]) -> int:
     from jdissect import cli
 
     flags = cli.define(
+        argv,
         workdir="Run directory; default runs/NAME[-VARIANT] of the config.",
         overwrite="Replace a run that is in --workdir.",
     )

@@ -1,0 +1,339 @@
+"""The command line, as a user meets it: results, refusals, running again."""
+
+import csv
+import errno
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jdissect import cli, files, main, store
+
+CONFIG = "--config=configs/efficientnet_lite0.py"
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error)."""
+    code = cli.entry(main.main, ["main", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing of the user's cache is read or written."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def command(lite0, street):
+    """A command that works, on eight images."""
+    return [
+        CONFIG,
+        f"--config.model.weights={lite0}",
+        f"--config.data.path={street}",
+        "--config.data.num_images=8",
+        "--config.data.batch_size=4",
+    ]
+
+
+@pytest.fixture(scope="session")
+def whole_run(lite0, street, tmp_path_factory):
+    """The whole job as a user starts it: (folder, standard output)."""
+    folder = tmp_path_factory.mktemp("runs") / "lite0"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "jdissect.main",
+            CONFIG,
+            f"--config.model.weights={lite0}",
+            "--config.data.source=broden",
+            f"--config.data.path={street}",
+            f"--workdir={folder}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_golden(whole_run, golden, street):
+    folder, output = whole_run
+    expected = np.load(golden / "efficientnet_street.npz")
+    found = np.load(folder / "head" / "dissection.npz")
+    with (street / "label.csv").open() as file:
+        numbers = [int(row["number"]) for row in csv.DictReader(file)]
+    iou = expected["iou"][:, numbers]
+    # At ReLU6's ceiling the original's units pass by its rounding alone.
+    kept = expected["thresholds"] != 6.0
+    assert (~kept).sum() == 9 and (found["fires"][~kept] == 0).all()
+    np.testing.assert_allclose(
+        found["thresholds"][kept], expected["thresholds"][kept], rtol=1e-3, atol=1e-6
+    )
+    assert np.abs(found["iou"] - iou)[kept].max() <= 2e-3
+    fires = kept & (expected["unit_area"] > 0) & (found["fires"] > 0)
+    same = found["iou"].argmax(axis=1) == iou.argmax(axis=1)
+    assert same[fires].mean() >= 0.995
+    summary = json.loads((folder / "head" / "summary.json").read_text())
+    counts = summary["iou_thresholds"]["0.04"]
+    assert counts["detector_units"]["total"] == 554
+    assert counts["unique_concepts"] == {
+        "object": 8,
+        "part": 0,
+        "material": 0,
+        "color": 3,
+        "total": 11,
+    }
+    assert "554" in output and "car" in output
+
+
+def test_whole_job_takes_less_than_two_minutes(whole_run):
+    summary = json.loads((whole_run[0] / "summary.json").read_text())
+    assert summary["seconds"]["total"] < 120, summary["seconds"]
+
+
+def test_run_directory(whole_run, street):
+    folder, _ = whole_run
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "images.csv",
+        "summary.json",
+        "head",
+    }
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "finished" and summary["images"] == 334
+    assert summary["skipped"] == [] and summary["layers"] == ["head"]
+    assert summary["identity"]["quantile"] == 0.01
+    with (folder / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 334 and rows[0]["name"] == "camvid/0016E5_07959.jpg"
+    assert {row["skipped"] for row in rows} == {"0"}
+    assert max(int(row["block"]) for row in rows) <= 31
+    assert rows[7]["index"] == "7"
+    with (folder / "head" / "units.csv").open() as file:
+        units = list(csv.DictReader(file))
+    found = np.load(folder / "head" / "dissection.npz")
+    assert len(units) == 1280
+    silent = [row for row in units if not row["concept"]]
+    assert len(silent) == (found["fires"] == 0).sum() > 0
+    assert np.float32(units[5]["threshold"]) == found["thresholds"][5]
+    best = found["iou"][5].argmax()
+    assert units[5]["concept"] == found["concepts"][best]
+
+
+def test_finished_run_is_printed_again(capsys, command, tmp_path):
+    workdir = tmp_path / "run"
+    code, first, _ = run(capsys, *command, f"--workdir={workdir}")
+    assert code == 0
+    stamp = (workdir / "head" / "dissection.npz").stat().st_mtime_ns
+    code, again, _ = run(
+        capsys, *command, f"--workdir={workdir}", "--config.parallel=pmap"
+    )
+    assert code == 0 and "is finished" in again
+    assert first.split("written to")[0].strip() in again
+    assert (workdir / "head" / "dissection.npz").stat().st_mtime_ns == stamp
+    # Another run in the same place is refused by name of what differs.
+    other = [*command, f"--workdir={workdir}", "--config.quantile=0.02"]
+    code, _, error = run(capsys, *other)
+    assert code == 2 and "different: quantile" in error and error.count("\n") == 1
+    code, _, _ = run(capsys, *other, "--overwrite")
+    assert code == 0
+    assert json.loads((workdir / "head/summary.json").read_text())["quantile"] == 0.02
+    # An unfinished run starts over.
+    path = workdir / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"status": "running"}))
+    code, output, _ = run(capsys, *other)
+    assert code == 0 and "is finished" not in output
+    # What is no run is left alone.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    code, _, error = run(
+        capsys, *command, f"--workdir={tmp_path / 'mine'}", "--overwrite"
+    )
+    assert code == 2 and "holds no run" in error
+    path.write_text(json.dumps(summary | {"format_version": 99}))
+    code, _, error = run(capsys, *command, f"--workdir={workdir}")
+    assert code == 2 and "newer" in error
+
+
+def test_layers_at_once_equal_runs_alone(capsys, command, tmp_path):
+    both = "--config.model.layers=block10,head"
+    assert run(capsys, *command, both, f"--workdir={tmp_path}/both")[0] == 0
+    for layer in ("block10", "head"):
+        alone = [
+            *command,
+            f"--config.model.layers={layer}",
+            f"--workdir={tmp_path}/{layer}",
+        ]
+        assert run(capsys, *alone)[0] == 0
+        for name in ("dissection", "topk", "histogram"):
+            one = np.load(tmp_path / layer / layer / f"{name}.npz")
+            two = np.load(tmp_path / "both" / layer / f"{name}.npz")
+            for key in one.files:
+                np.testing.assert_array_equal(one[key], two[key])
+
+
+@pytest.mark.parametrize("mask_size", [0, 40])
+def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
+    options = ["--config.dtype=bfloat16", f"--config.mask_size={mask_size}"]
+    assert run(capsys, *command, *options, f"--workdir={tmp_path}/run")[0] == 0
+    found = np.load(tmp_path / "run" / "head" / "histogram.npz")
+    assert (found["counts"].sum(axis=1) == 8 * (mask_size or 112) ** 2).all()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            ["--config.quantle=0.1"],
+            "unknown key config.quantle; config has: cache, data",
+        ),
+        (["--config.data.sorce=x"], "unknown key config.data.sorce; config.data has"),
+        (["--config.quantile=0"], "config.quantile is 0.0; it must be between 0 and 1"),
+        (["--config.quantile=1.5"], "config.quantile is 1.5"),
+        (["--config.quantile=many"], "config.quantile=many"),
+        (["--config.data.batch_size=0"], "config.data.batch_size is 0"),
+        (["--config.data.batch_size=2.5"], "config.data.batch_size=2.5"),
+        (
+            ["--config.model.layers=head,layer9"],
+            "no layer 'layer9'; it has stem, block0",
+        ),
+        (["--config.model.layers=head,head"], "free of repetitions"),
+        (["--config.dtype=float16"], "float32 or bfloat16"),
+        (["--config.parallel=threads"], "shard_map or pmap"),
+        (["--config.iou_thresholds=2"], "config.iou_thresholds is (2,)"),
+        (["--config.data.path=/nowhere"], "/nowhere"),
+        (["--config.data.source=fold"], "it can be scenes, folder, broden, tfds"),
+        (["--config.segmenter.name=x"], "it can be annotations, upernet, colornames"),
+        (["--config.segmenter.name=upernet"], "not available yet"),
+        (
+            ["--config.model.name=resnet50"],
+            "holds a efficientnet_lite0, not a resnet50",
+        ),
+        (["--config.model.weights=/nowhere"], "/nowhere"),
+        (["--config.model.weights="], "config.model.weights is not set"),
+        (["--nonsense"], "nonsense"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--config=configs/none.py"], "configs/none.py"),
+        (["--config=configs/mixup.py"], "configs/mixup.py has no default variant yet"),
+        (["--config=configs/mixup.py:x"], "no variant 'x'; it has: imagenet"),
+    ],
+)
+def test_bad_input(capsys, command, tmp_path, change, message):
+    workdir = tmp_path / "run"
+    code, _, error = run(capsys, *command, f"--workdir={workdir}", *change)
+    assert code == 2
+    assert message in error
+    assert error.count("\n") <= 2 and "Traceback" not in error
+    assert not workdir.exists()
+
+
+def test_no_config_and_help():
+    bare = subprocess.run(
+        [sys.executable, "-m", "jdissect.main"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert bare.returncode == 2 and "--config=FILE is needed" in bare.stderr
+    assert "Traceback" not in bare.stderr
+    usage = subprocess.run(
+        [sys.executable, "-m", "jdissect.main", CONFIG, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert usage.returncode == 0 and "--workdir" in usage.stdout
+    assert "--config.model.layers=('head',)" in usage.stdout
+
+
+def copy_of(street, folder, rows=6):
+    """A small Broden folder of one's own."""
+    shutil.copytree(street, folder)
+    lines = (folder / "index.csv").read_text().splitlines()[: rows + 1]
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_corrupt_image_is_skipped_or_stops(capsys, command, street, tmp_path):
+    folder = copy_of(street, tmp_path / "broden")
+    broken = "camvid/0016E5_07961.jpg"
+    (folder / "images" / broken).write_bytes(b"\xff\xd8\xff not much")
+    options = [*command, f"--config.data.path={folder}"]
+    code, output, _ = run(capsys, *options, f"--workdir={tmp_path}/run")
+    assert code == 0 and "skipped 1 of 6 images" in output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["skipped"] == [broken] and summary["images"] == 5
+    table = (tmp_path / "run" / "images.csv").read_text().splitlines()
+    assert table[2].endswith(",1") and table[3].endswith(",0")
+    top = np.load(tmp_path / "run" / "head" / "topk.npz")["image"]
+    assert 1 not in top and top.max() == 5 and top.shape == (1280, 5)
+    strict = ["--config.data.strict=true", f"--workdir={tmp_path}/strict"]
+    code, _, error = run(capsys, *options, *strict)
+    assert code == 2 and broken in error and not (tmp_path / "strict").exists()
+    for path in (folder / "images" / "camvid").glob("*.jpg"):
+        path.write_bytes(b"")
+    code, _, error = run(capsys, *options, f"--workdir={tmp_path}/none")
+    assert code == 2 and "none of the images could be read" in error
+    assert not (tmp_path / "none").exists()
+
+
+def test_broken_broden(capsys, command, street, tmp_path):
+    folder = copy_of(street, tmp_path / "broden")
+    options = [*command, f"--config.data.path={folder}", f"--workdir={tmp_path}/run"]
+    mask = folder / "images" / "camvid" / "0016E5_07959_object.png"
+    kept = mask.read_bytes()
+    from PIL import Image
+
+    Image.new("RGB", (112, 112), (200, 0, 0)).save(mask)
+    code, _, error = run(capsys, *options)
+    assert code == 2 and "200" in error and mask.name in error
+    assert not (tmp_path / "run").exists()
+    mask.write_bytes(kept)
+    mask.unlink()
+    code, _, error = run(capsys, *options)
+    assert code == 2 and mask.name in error
+    (folder / "index.csv").unlink()
+    code, _, error = run(capsys, *options)
+    assert code == 2 and "index.csv" in error
+
+
+def test_full_disk(capsys, command, tmp_path, monkeypatch):
+    def full(path, content):
+        if path.name == "topk.npz":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        files.write_whole(path, content)
+
+    monkeypatch.setattr("jdissect.results.write_whole", full)
+    code, _, error = run(capsys, *command, f"--workdir={tmp_path}/run")
+    assert code == 2 and "No space left on device" in error and "topk.npz" in error
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "running"  # so the same command starts over
+    monkeypatch.undo()
+    code, _, _ = run(capsys, *command, f"--workdir={tmp_path}/run")
+    assert code == 0
+
+
+def test_result_hash_covers_its_parts():
+    keys = {"quantile": 0.01}
+    base = store.identity(images=[("a", "1")], model={"w": 1}, segmenter=1, keys=keys)
+    changed = [
+        store.identity(images=[("a", "2")], model={"w": 1}, segmenter=1, keys=keys),
+        store.identity(images=[("b", "1")], model={"w": 1}, segmenter=1, keys=keys),
+        store.identity(images=[("a", "1")], model={"w": 2}, segmenter=1, keys=keys),
+        store.identity(images=[("a", "1")], model={"w": 1}, segmenter=2, keys=keys),
+        store.identity(
+            images=[("a", "1")], model={"w": 1}, segmenter=1, keys={"quantile": 0.02}
+        ),
+    ]
+    assert len({store.digest(parts) for parts in [base, *changed]}) == 6
