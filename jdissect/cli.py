@@ -47,6 +47,14 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
     with _one_line("--config"):
         probe([a for a in argv if not _is_override(a)], known_only=True)
+    if probe["config"].present:
+        path = Path(_config_file(probe)[0])
+        if not path.is_file():
+            there = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py")))
+            raise UserError(
+                f"config file {path} does not exist"
+                + (f"; there are: {there}" if there else "")
+            )
     if "--help" in argv or "-help" in argv:
         print(_usage(values, probe.config))
         sys.exit(0)
@@ -65,9 +73,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
 
 def run_name(values: flags.FlagValues) -> str:
     """NAME or NAME-VARIANT of --config=.../NAME.py[:VARIANT]."""
-    path, _, variant = str(
-        config_flags.get_config_filename(values["config"])
-    ).partition(":")
+    path, variant = _config_file(values)
     name = Path(path).stem
     return f"{name}-{variant}" if variant else name
 
@@ -90,6 +96,13 @@ def entry(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _config_file(values: flags.FlagValues) -> tuple[str, str]:
+    """(path, variant) of --config."""
+    text = str(config_flags.get_config_filename(values["config"]))
+    path, _, variant = text.partition(":")
+    return path, variant
 
 
 def _is_override(argument: str) -> bool:
