@@ -22,7 +22,7 @@ import numpy as np
 from jdissect import results
 from jdissect.concepts import Concepts, categories, columns
 from jdissect.errors import UserError
-from jdissect.ops import blocks, iou, keys, sketch, sweep, topk
+from jdissect.ops import blocks, edges, iou, keys, sketch, sweep, topk
 from jdissect.parallel import Devices
 
 PILOT_IMAGES = 128  # looked at for placing the sketch's edges
@@ -156,17 +156,17 @@ class Dissection:
                 count = 1 + max(int(record.index.max()) for record in records)
         self._kept = records
         with self._timed("sketch"):
-            edges = self._edges(count)
-            sketches = self._sketch(edges)
+            placed = self._place_edges(count)
+            sketches = self._sketch(placed)
         pixels = seen * self._mask_pixels
         with self._timed("sweeps"):
-            thresholds = self._thresholds(sketches, edges, pixels)
+            thresholds = self._thresholds(sketches, placed, pixels)
         with self._timed("intersections"):
             counts = self._intersections(thresholds)
         found = {}
         for layer in settings.layers:
             intersection, union, fires = iou.result(counts[layer], self._category)
-            histogram = sketch.histogram(sketches[layer], edges[layer], pixels)
+            histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
             top_value, top_image = topk.result(tops[layer], seen)
             names, of_category = results.column_names(self._concepts, self._columns)
             found[layer] = results.Result(
@@ -276,7 +276,7 @@ class Dissection:
 
     # Thresholds.
 
-    def _edges(self, count: int) -> dict[str, np.ndarray]:
+    def _place_edges(self, count: int) -> dict[str, np.ndarray]:
         """Edges of the sketches, from images spread evenly over all."""
         pilots = np.unique(np.linspace(0, count - 1, min(count, PILOT_IMAGES)).round())
         pilots = pilots.astype(int)
@@ -284,7 +284,7 @@ class Dissection:
         if records is None:
             records = self._records(list(pilots))
         sample = {
-            name: jax.jit(functools.partial(sketch.sample, geometry=geometry))
+            name: jax.jit(functools.partial(edges.sample, geometry=geometry))
             for name, geometry in getattr(self, "_geometry", {}).items()
         }
         samples = {name: [] for name in self.settings.layers}
@@ -299,7 +299,7 @@ class Dissection:
                 )
                 samples[name].append(np.asarray(values).reshape(-1, values.shape[-1]))
         return {
-            name: sketch.place_edges(
+            name: edges.place_edges(
                 np.concatenate(found)
                 if found
                 else np.zeros((1, self._units[name]), np.float32),
@@ -308,17 +308,17 @@ class Dissection:
             for name, found in samples.items()
         }
 
-    def _sketch(self, edges) -> dict[str, sketch.Sketch]:
+    def _sketch(self, placed) -> dict[str, sketch.Sketch]:
         geometry = self._geometry
 
         def update(state, batch, constants):
-            edges, zero = constants
+            cuts, zero = constants
             return {
                 name: sketch.update(
                     state[name],
                     keys.canonical(maps),
                     batch["valid"],
-                    edges[name],
+                    cuts[name],
                     geometry[name],
                     zero,
                 )
@@ -329,7 +329,7 @@ class Dissection:
             "sketch",
             update,
             {name: sketch.empty(units) for name, units in self._units.items()},
-            ({name: keys.cuts(places) for name, places in edges.items()}, self._zero),
+            ({name: keys.cuts(places) for name, places in placed.items()}, self._zero),
             _each(sketch.merge),
         )
         for name, state in found.items():
@@ -341,11 +341,11 @@ class Dissection:
                 )
         return found
 
-    def _thresholds(self, sketches, edges, pixels) -> dict[str, np.ndarray]:
+    def _thresholds(self, sketches, placed, pixels) -> dict[str, np.ndarray]:
         quantile, geometry = self.settings.quantile, self._geometry
         allowed = sketch.allowance(pixels, quantile)
         brackets = {
-            name: sketch.certify(state, edges[name], pixels, quantile).bracket
+            name: sketch.certify(state, placed[name], pixels, quantile).bracket
             for name, state in sketches.items()
         }
 

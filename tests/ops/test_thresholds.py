@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from benchmarks.streams import streams
-from jdissect.ops import blocks, keys, sketch, sweep
+from jdissect.ops import blocks, edges, keys, sketch, sweep
 from tests.ops import reference
 
 ZERO = np.int32(0)
 
 
-def run_sketch(maps, geometry, edges, batch=64):
+def run_sketch(maps, geometry, placed, batch=64):
     """The sketch of [image, h, w, unit], batch by batch."""
     step = jax.jit(
         lambda state, maps, valid, cuts, zero: sketch.update(
@@ -23,16 +23,16 @@ def run_sketch(maps, geometry, edges, batch=64):
         some = maps[start : start + batch]
         valid = np.arange(batch) < len(some)
         some = np.pad(some, [(0, batch - len(some))] + [(0, 0)] * 3)
-        state = step(state, some, valid, keys.cuts(edges), ZERO)
+        state = step(state, some, valid, keys.cuts(placed), ZERO)
     return jax.tree.map(np.asarray, state)
 
 
 def place(maps, geometry, images=128, quantile=0.01):
     """Edges from images spread over the data, as a run places them."""
     pick = np.unique(np.linspace(0, len(maps) - 1, images).round().astype(int))
-    samples = jax.jit(lambda m, zero: sketch.sample(m, geometry, zero))
+    samples = jax.jit(lambda m, zero: edges.sample(m, geometry, zero))
     values = np.asarray(samples(keys.canonical(maps[pick]), ZERO))
-    return sketch.place_edges(values.reshape(-1, values.shape[-1]), quantile)
+    return edges.place_edges(values.reshape(-1, values.shape[-1]), quantile)
 
 
 def sweep_until_exact(maps, geometry, state, bracket, pixels, quantile, batch=64):
@@ -66,15 +66,15 @@ def hard():
     found = streams(2**20)
     maps = np.stack([v.reshape(256, 64, 64) for v in found.values()], axis=-1)
     geometry = blocks.plan((64, 64), (64, 64))
-    edges = place(maps, geometry)
-    return list(found), maps, geometry, edges, run_sketch(maps, geometry, edges)
+    placed = place(maps, geometry)
+    return list(found), maps, geometry, placed, run_sketch(maps, geometry, placed)
 
 
 @pytest.mark.parametrize("quantile", [0.01, 0.3])
 def test_exact_on_hard_streams(hard, quantile):
-    names, maps, geometry, edges, state = hard  # the edges suit 0.01 only
+    names, maps, geometry, placed, state = hard  # the edges suit 0.01 only
     pixels = 2**20
-    certificate = sketch.certify(state, edges, pixels, quantile)
+    certificate = sketch.certify(state, placed, pixels, quantile)
     found, sweeps = sweep_until_exact(
         maps, geometry, state, certificate.bracket, pixels, quantile
     )
@@ -87,9 +87,9 @@ def test_exact_on_hard_streams(hard, quantile):
 
 
 def test_certificate_is_never_below_the_error(hard):
-    names, maps, geometry, edges, state = hard
+    names, maps, geometry, placed, state = hard
     pixels, quantile = 2**20, 0.01
-    certificate = sketch.certify(state, edges, pixels, quantile)
+    certificate = sketch.certify(state, placed, pixels, quantile)
     exact = reference.thresholds(maps.reshape(-1, len(names)), quantile)
     exact_keys = keys.to_keys_host(exact)
     assert (certificate.bracket.low < exact_keys).all()
@@ -127,11 +127,11 @@ def test_a_wrong_bracket_is_noticed_and_costs_a_sweep(hard):
 
 
 def test_same_state_for_any_order_and_split(hard):
-    names, maps, geometry, edges, state = hard
+    names, maps, geometry, placed, state = hard
     shuffled = maps[np.random.default_rng(0).permutation(len(maps))]
     parts = [
-        run_sketch(shuffled[:37], geometry, edges, batch=16),
-        run_sketch(shuffled[37:], geometry, edges, batch=48),
+        run_sketch(shuffled[:37], geometry, placed, batch=16),
+        run_sketch(shuffled[37:], geometry, placed, batch=48),
     ]
     merged = sketch.merge(*parts)
     for a, b in zip(merged, state, strict=True):
@@ -144,13 +144,13 @@ def test_counts_and_histogram_are_exact():
     maps[..., 3] = 0
     maps[..., 4] = np.minimum(maps[..., 4] * 20, 6)
     geometry = blocks.plan((7, 7), (57, 56))  # an odd number of rows
-    edges = place(maps, geometry, images=4)
-    state = run_sketch(maps, geometry, edges, batch=4)
+    placed = place(maps, geometry, images=4)
+    state = run_sketch(maps, geometry, placed, batch=4)
     pixels = reference.upsample(maps, (57, 56)).reshape(-1, 40)
-    for row, edge in zip(state.above, keys.from_keys_host(edges), strict=True):
+    for row, edge in zip(state.above, keys.from_keys_host(placed), strict=True):
         np.testing.assert_array_equal(row, (pixels > edge).sum(axis=0))
-    counts, places = sketch.histogram(state, edges, len(pixels))
-    assert counts.shape == (40, sketch.EDGES + 1) and counts.shape[1] <= 256
+    counts, places = sketch.histogram(state, placed, len(pixels))
+    assert counts.shape == (40, edges.EDGES + 1) and counts.shape[1] <= 256
     for unit in range(40):
         expected, _ = np.histogram(pixels[:, unit], places[unit])
         np.testing.assert_array_equal(counts[unit], expected)
@@ -166,9 +166,9 @@ def test_real_activations(real_features):
     geometry = blocks.plan((7, 7), (56, 56))
     pixels = len(maps) * 56 * 56
     assert pixels >= 1e6
-    edges = place(maps, geometry)
-    state = run_sketch(maps, geometry, edges)
-    certificate = sketch.certify(state, edges, pixels, 0.01)
+    placed = place(maps, geometry)
+    state = run_sketch(maps, geometry, placed)
+    certificate = sketch.certify(state, placed, pixels, 0.01)
     found, sweeps = sweep_until_exact(
         maps, geometry, state, certificate.bracket, pixels, 0.01
     )
@@ -193,8 +193,8 @@ def test_not_a_number_is_marked():
     maps[2, 1, 1, 3] = np.nan
     maps[1, 0, 0, 4] = -np.inf
     geometry = blocks.plan((3, 3), (6, 6))
-    edges = place(maps, geometry, images=2)
-    state = run_sketch(maps, geometry, edges, batch=4)
+    placed = place(maps, geometry, images=2)
+    state = run_sketch(maps, geometry, placed, batch=4)
     np.testing.assert_array_equal(state.invalid, [0, 0, 0, 1, 1])
 
 
