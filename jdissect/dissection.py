@@ -90,7 +90,9 @@ class Dissection:
       params: a pytree of arrays.
       concepts: vocabulary, (name, category) by number.
       settings: what is asked for.
-      devices: where to run.
+      devices: where the network runs.
+      counters: where activations are counted; by default the same. More of them never
+        change a number.
       progress: (iterable, description) -> iterable, wraps every pass over batches.
     """
 
@@ -101,9 +103,11 @@ class Dissection:
         concepts: Concepts,
         settings: Settings,
         devices: Devices,
+        counters: Devices | None = None,
         progress: Callable[[Iterable, str], Iterable] = _silent,
     ):
         self.settings, self.devices, self.progress = settings, devices, progress
+        self.counters = counters or devices
         self.seconds: dict[str, float] = {}
         self._columns = columns(concepts)
         self._concepts = concepts
@@ -116,7 +120,7 @@ class Dissection:
         self._column_of = np.zeros(len(concepts), np.int32)
         self._column_of[self._columns] = np.arange(1, len(self._columns) + 1)
         self._params = devices.replicate(params)
-        self._zero = devices.replicate(np.int32(0))
+        self._zero = self.counters.replicate(np.int32(0))
 
         def forward(state, batch, params):
             del state
@@ -345,7 +349,9 @@ class Dissection:
         quantile, geometry = self.settings.quantile, self._geometry
         allowed = sketch.allowance(pixels, quantile)
         brackets = {
-            name: sketch.certify(state, placed[name], pixels, quantile).bracket
+            name: jax.tree.map(
+                np.array, sketch.certify(state, placed[name], pixels, quantile).bracket
+            )
             for name, state in sketches.items()
         }
 
@@ -364,26 +370,34 @@ class Dissection:
             }
 
         for number in range(1, MAX_SWEEPS + 1):
-            # Layers whose thresholds are known need no further look.
-            open_ = [n for n, b in brackets.items() if (b.high - b.low > 1).any()]
-            if not open_:
+            # Only layers, and units, whose thresholds are not yet known.
+            picked = {
+                name: _some_units(bracket.high - bracket.low > 1)
+                for name, bracket in brackets.items()
+                if (bracket.high - bracket.low > 1).any()
+            }
+            if not picked:
                 break
+            open_ = {
+                name: type(brackets[name])(*(ends[units] for ends in brackets[name]))
+                for name, units in picked.items()
+            }
             counts = self._pass(
                 f"sweep {number}",
                 update,
-                {name: sweep.empty(self._units[name]) for name in open_},
-                ({n: sweep.as_arguments(brackets[n]) for n in open_}, self._zero),
+                {name: sweep.empty(len(units)) for name, units in picked.items()},
+                ({n: sweep.as_arguments(open_[n]) for n in open_}, self._zero),
                 _each(np.add),
+                picked=picked,
             )
-            for name in open_:
-                narrowed, wrong = sweep.narrow(brackets[name], counts[name], allowed)
-                whole = sweep.widest(sketches[name].low, sketches[name].high, pixels)
-                brackets[name] = type(narrowed)(
-                    *(
-                        np.where(wrong, a, b)
-                        for a, b in zip(whole, narrowed, strict=True)
-                    )
-                )
+            for name, units in picked.items():
+                narrowed, wrong = sweep.narrow(open_[name], counts[name], allowed)
+                state = sketches[name]
+                whole = sweep.widest(state.low[units], state.high[units], pixels)
+                for ends, some, every in zip(
+                    brackets[name], narrowed, whole, strict=True
+                ):
+                    ends[units] = np.where(wrong, every, some)
         if any((b.high - b.low > 1).any() for b in brackets.values()):
             raise RuntimeError(f"thresholds not exact after {MAX_SWEEPS} sweeps")
         return {name: bracket.high for name, bracket in brackets.items()}
@@ -428,22 +442,65 @@ class Dissection:
             labels=True,
         )
 
-    def _pass(self, description, update, empty, constants, merge, labels=False):
-        """One pass over all features; device counters are emptied in time."""
-        step = self.devices.spmd(update)
-        constants = self.devices.replicate(constants)
-        state, total, used = self.devices.states(empty), None, 0
+    def _pass(
+        self, description, update, empty, constants, merge, labels=False, picked=None
+    ):
+        """One pass over all features; device counters are emptied in time.
+
+        Args:
+          labels: hand the label maps to `update`, too.
+          picked: {layer: its units that are wanted}; by default all.
+        """
+        counters = self.counters
+        step = counters.spmd(update)
+        constants = counters.replicate(constants)
+        state, total, used = counters.states(empty), None, 0
         for record in self._replay(description):
-            here = len(record.valid) // len(self.devices) * self._mask_pixels
-            if used + here > COUNTER_LIMIT:
-                total = _merged(state, merge, total)
-                state, used = self.devices.states(empty), 0
-            batch = {"features": record.features, "valid": record.valid}
+            features = record.features
+            if picked is not None:
+                features = {
+                    name: features[name]
+                    if len(units) == self._units[name]
+                    else np.take(features[name], units, axis=-1)
+                    for name, units in picked.items()
+                }
+            batch = {"features": features, "valid": record.valid}
             if labels:
                 batch |= {"labels": record.labels, "annotated": record.annotated}
-            state = step(state, self.devices.scatter(batch), constants)
+            batch = _divisible(batch, len(counters))
+            here = len(batch["valid"]) // len(counters) * self._mask_pixels
+            if used + here > COUNTER_LIMIT:
+                total = _merged(state, merge, total)
+                state, used = counters.states(empty), 0
+            state = step(state, counters.scatter(batch), constants)
             used += here
         return _merged(state, merge, total)
+
+
+def _some_units(wanted: np.ndarray) -> np.ndarray:
+    """The wanted units and some others: as many as there are, or a power of two.
+
+    So that later sweeps, for few units, cost little, and few shapes are compiled.
+    """
+    units = len(wanted)
+    size = max(64, 1 << int(wanted.sum() - 1).bit_length())
+    if size > units // 2:
+        return np.arange(units)
+    first = np.argsort(~wanted, kind="stable")[:size]
+    return np.sort(first)
+
+
+def _divisible(batch, parts: int):
+    """The batch with images that do not count, so that it can be shared out."""
+    missing = -len(batch["valid"]) % parts
+    if not missing:
+        return batch
+    return jax.tree.map(
+        lambda array: np.pad(
+            np.asarray(array), [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+        ),
+        batch,
+    )
 
 
 def _each(merge):

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 
 FEATURES = ("auto", "memory", "none")
+MOST_CORES = 8  # each holds counters of its own
 _SHARE = 0.5  # of the free memory that kept features may take
 
 
@@ -33,6 +34,28 @@ def use_compilation_cache(folder: Path | None) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def offer_cores() -> bool:
+    """Makes the processor's cores devices of their own, where that still can be.
+
+    A network uses all cores as one device, through its convolutions and products;
+    counting does not, and is shared out among devices instead.
+
+    Returns:
+      Whether the devices are cores. Not so with an accelerator, or where somebody has
+      already said how many devices there are to be.
+    """
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return False
+    cores = min(len(os.sched_getaffinity(0)), MOST_CORES)
+    try:
+        if jax.config.jax_num_cpu_devices > 0:
+            return False
+        jax.config.update("jax_num_cpu_devices", cores)
+    except (RuntimeError, AttributeError):  # JAX has started already
+        return False
+    return jax.default_backend() == "cpu" and jax.device_count() == cores > 1
 
 
 def free_memory() -> int:

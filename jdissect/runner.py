@@ -84,6 +84,7 @@ def dissect(
     """
     start = time.perf_counter()
     check(config)
+    on_cores = environment.offer_cores()
     cache_dir = environment.cache_dir(config.cache.dir)
     environment.use_compilation_cache(cache_dir)
     source = open_source(config.data)
@@ -108,7 +109,10 @@ def dissect(
         print(f"{workdir} is finished; this is what it holds (--overwrite runs anew)\n")
         _print_stored(run.folder, layers)
         return
-    devices = Devices(config.parallel)
+    counters = Devices(config.parallel)
+    devices = counters
+    if on_cores:
+        devices = Devices(config.parallel, counters.devices[:1])
     count = len(source.names)
     run.begin(config.to_dict(), layers)
     try:
@@ -127,6 +131,7 @@ def dissect(
                 ),
             ),
             devices,
+            counters,
             bars(count),
         )
         found = dissection.run(reader.read, count)
