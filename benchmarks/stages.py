@@ -20,7 +20,8 @@ from absl import flags
 from jdissect import checkpoints, models
 from jdissect.data import loader
 from jdissect.data.broden import open_broden
-from jdissect.dissection import Dissection, Images, Settings
+from jdissect.dissection import Dissection, Settings
+from jdissect.features import Images
 from jdissect.models.preprocess import IMAGENET, normalize
 from jdissect.ops.upsample import upsample
 from jdissect.parallel import Devices

@@ -9,8 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jdissect import environment
 from jdissect.concepts import Concepts, categories
-from jdissect.dissection import Dissection, Images, Settings
+from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
+from jdissect.features import Images
 from jdissect.parallel import Devices
 from jdissect.results import Result
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from jdissect import checkpoints, environment
 from jdissect.data import loader, open_source
-from jdissect.dissection import Dissection, Images, Settings
+from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
+from jdissect.features import Images
 from jdissect.models.preprocess import normalize
 from jdissect.parallel import MODES, Devices
 from jdissect.progress import bars

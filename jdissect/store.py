@@ -38,7 +38,8 @@ def digest(value: Any) -> str:
 def source_hash() -> str:
     """sha256 of the source files that compute a run's numbers."""
     here = Path(__file__).parent
-    files = [here / "dissection.py", here / "data" / "images.py"]
+    names = ("dissection", "features", "passes", "thresholds", "data/images")
+    files = [here / f"{name}.py" for name in names]
     for folder in ("ops", "models", "segmenters"):
         files += (here / folder).rglob("*.py")
     total = hashlib.sha256()

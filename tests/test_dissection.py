@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import dissection
-from jdissect.dissection import Dissection, Images, Settings
+from jdissect import passes
+from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
+from jdissect.features import Images
 from jdissect.parallel import Devices
 from tests.ops import reference
 
@@ -141,15 +142,15 @@ def test_counters_are_emptied_in_time(monkeypatch):
     """With room for three batches of a device's counters, nothing changes."""
     data = make()
     expected = run(data)
-    monkeypatch.setattr(dissection, "COUNTER_LIMIT", 3 * 8 * SHAPE[0] * SHAPE[1])
+    monkeypatch.setattr(passes, "COUNTER_LIMIT", 3 * 8 * SHAPE[0] * SHAPE[1])
     drained = []
-    merged = dissection._merged
+    merged = passes.merged
 
     def spy(state, merge, total=None):
         drained.append(total is not None)
         return merged(state, merge, total)
 
-    monkeypatch.setattr(dissection, "_merged", spy)
+    monkeypatch.setattr(passes, "merged", spy)
     assert_same(expected, run(data))
     assert sum(drained) >= 3
 

@@ -156,4 +156,4 @@ def test_readme_example():
     assert len([line for line in example.splitlines() if line.strip()]) <= 14
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
-    assert names["result"].unique_concepts(0.04)["total"] >= 1
+    assert names["result"].unique_concepts(0.02)["total"] == 1
