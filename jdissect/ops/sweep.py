@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from jdissect.ops import blocks
 from jdissect.ops import keys as order
 from jdissect.ops.sketch import Bracket
-from jdissect.ops.upsample import interpolate, stretch
+from jdissect.ops.upsample import interpolate, padded
 
 SLOTS = 4096
 _TRIANGLE = 128  # flags summed by one row of a matrix product
@@ -127,9 +127,13 @@ def update(
     rows, columns = geometry.rows, geometry.columns
     units, width = features.shape[-1], columns.target
     # The pixels of a block, by their places on the padded grid.
-    row_low, row_high, row_weight, _ = map(
-        jnp.asarray, blocks.row_groups(rows, blocks.BLOCK_ROWS)
-    )
+    row_tables = [
+        jnp.asarray(t) for t in blocks.row_groups(rows, blocks.BLOCK_ROWS)[:3]
+    ]
+    column_tables = [
+        jnp.asarray(t) for t in (columns.low, columns.high, columns.weight)
+    ]
+    grid_width = columns.size + 2 * columns.pad
     bit = jnp.arange(32, dtype=jnp.int32)
     bit_row, bit_column = bit // blocks.BLOCK_COLUMNS, bit % blocks.BLOCK_COLUMNS
 
@@ -142,19 +146,23 @@ def update(
         cuts = (bracket.cut_low, bracket.cut_high)
         words = blocks.pack(inside, features, cuts, geometry, zero)
         words = jnp.where(valid, words, 0)
-        grid = stretch(features, rows, columns, zero).reshape(-1)
+        grid = padded(features, rows, columns).reshape(-1)
 
         def count(counts, ids, here):
             block, unit = ids // units, ids % units
             block_row = block // geometry.block_grid[1]
             column = block % geometry.block_grid[1] * blocks.BLOCK_COLUMNS
             x = jnp.minimum(column + bit_column[:, None], width - 1)
-            top = row_low[block_row][:, bit_row].T
-            bottom = row_high[block_row][:, bit_row].T
+            left, right, across = (table[x] for table in column_tables)
+            top, bottom, down = (table[block_row][:, bit_row].T for table in row_tables)
+
+            def at(row, column):
+                return grid[(row * grid_width + column) * units + unit]
+
             values = interpolate(
-                grid[(top * width + x) * units + unit],
-                grid[(bottom * width + x) * units + unit],
-                row_weight[block_row][:, bit_row].T,
+                interpolate(at(top, left), at(top, right), across, zero),
+                interpolate(at(bottom, left), at(bottom, right), across, zero),
+                down,
                 zero,
             )
             bits = words.reshape(-1)[ids] >> bit.astype(jnp.uint32)[:, None]

@@ -75,6 +75,15 @@ def interpolate(a, b, weight, zero):
     return a + fence((b - a) * weight, zero)
 
 
+def padded(
+    features: Float[Array, "*batch height width unit"], rows: Axis, columns: Axis
+) -> Float[Array, "*batch padded_height padded_width unit"]:
+    """The grid with the zeros that surround it, float32."""
+    lead = [(0, 0)] * (features.ndim - 3)
+    pads = [*lead, (rows.pad, rows.pad), (columns.pad, columns.pad), (0, 0)]
+    return jnp.pad(features.astype(jnp.float32), pads)
+
+
 def stretch(
     features: Float[Array, "*batch height width unit"],
     rows: Axis,
@@ -82,9 +91,7 @@ def stretch(
     zero: Int[Array, ""],
 ) -> Float[Array, "*batch padded_height target_width unit"]:
     """Upsampled along x only, in the zeros that surround the grid."""
-    lead = [(0, 0)] * (features.ndim - 3)
-    pads = [*lead, (rows.pad, rows.pad), (columns.pad, columns.pad), (0, 0)]
-    grid = jnp.pad(features.astype(jnp.float32), pads)
+    grid = padded(features, rows, columns)
     left = jnp.take(grid, columns.low, axis=-2)
     right = jnp.take(grid, columns.high, axis=-2)
     return interpolate(left, right, columns.weight[:, None], zero)
