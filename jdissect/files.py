@@ -23,6 +23,8 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         os.umask(mask)
         Path(aside).chmod(0o666 & ~mask)
         Path(aside).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(aside).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say where
         raise
