@@ -124,7 +124,7 @@ def _check_plain(tensors: Mapping[str, np.ndarray], width: int, where: str) -> N
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
-    return command.run(argv, __doc__, plan, IMAGENET, "configs/baseline.py")
+    return command.run(argv, __doc__, plan, IMAGENET, "configs/baseline.py:imagenet")
 
 
 if __name__ == "__main__":
