@@ -90,7 +90,7 @@ def _picked(features, picked):
     return {
         name: features[name]
         if len(units) == features[name].shape[-1]
-        else np.take(features[name], units, axis=-1)
+        else features[name][..., units]
         for name, units in picked.items()
     }
 

@@ -128,6 +128,19 @@ def test_features_kept_or_not_and_batch_size_do_not_matter():
     assert_same(kept, run(data, batch=3))
 
 
+def test_sweeps_for_a_few_units_of_many():
+    """Where most thresholds are known from the sketch, the others are picked out."""
+    data = make(count=12, units=300)
+    data[0][..., 10:] = 1.5
+    kept = run(data)
+    assert_same(kept, run(data, keep=False))
+    maps = 2 * data[0][data[3]]
+    expected = reference.thresholds(
+        reference.upsample(maps, SHAPE).reshape(-1, 300), 0.05
+    )
+    np.testing.assert_array_equal(kept["fine"].thresholds, expected)
+
+
 def test_layers_at_once_or_one_by_one():
     data = make()
     both = run(data)
