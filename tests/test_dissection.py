@@ -130,7 +130,7 @@ def test_features_kept_or_not_and_batch_size_do_not_matter():
 
 def test_sweeps_for_a_few_units_of_many():
     """Where most thresholds are known from the sketch, the others are picked out."""
-    data = make(count=12, units=300)
+    data = make(count=24, units=300)
     data[0][..., 10:] = 1.5
     kept = run(data)
     assert_same(kept, run(data, keep=False))
