@@ -173,8 +173,7 @@ def main(argv) -> int:
     options = define()
     options(argv)
     environment.offer_cores()
-    jax.config.update("jax_compilation_cache_dir", "/tmp/jdissect-benchmarks")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    environment.use_compilation_cache(environment.cache_dir(""))
     found = measure(options)
     device = jax.devices()[0]
     cores = f"{jax.device_count()} {device.device_kind} device(s)"
