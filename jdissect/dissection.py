@@ -76,6 +76,8 @@ class Dissection:
         self.counters = counters or devices
         self.seconds: dict[str, float] = {}
         self._columns = columns(concepts)
+        if not len(self._columns):
+            raise UserError("the vocabulary names no concept (number 0 is never one)")
         self._concepts = concepts
         self._categories = categories(concepts)
         place = {name: i for i, name in enumerate(self._categories)}

@@ -115,8 +115,8 @@ def dissect(
     if on_cores:
         devices = Devices(config.parallel, counters.devices[:1])
     count = len(source.names)
-    run.begin(config.to_dict(), layers)
     try:
+        run.begin(config.to_dict(), layers)
         reader = _Reader(source, segmenter, config, len(devices))
         network = _network(model, layers, config.dtype)
         dissection = Dissection(

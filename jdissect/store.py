@@ -143,17 +143,15 @@ class Run:
     def begin(self, config: Mapping[str, Any], layers: Sequence[str]) -> None:
         """Makes the directory ready for a run from the start."""
         self._new = [p for p in [self.folder, *self.folder.parents] if not p.exists()]
-        previous = self.stored_summary()
+        previous = self.stored_summary() or {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        if previous is not None:
-            # First, so that a crash leaves no finished run without its arrays.
-            (self.folder / "summary.json").unlink()
-            for layer in previous.get("layers", []):
-                shutil.rmtree(self.folder / _plain(layer), ignore_errors=True)
-            for name in ("config.json", "images.csv"):
-                (self.folder / name).unlink(missing_ok=True)
-        self._write("config.json", config)
+        # First: whenever this is cut off, an unfinished run is there, never a finished
+        # one without its arrays or files that belong to no run.
         self._summarize("running", images=0, skipped=[], seconds={}, layers=layers)
+        for layer in previous.get("layers", []):
+            shutil.rmtree(self.folder / _plain(layer), ignore_errors=True)
+        (self.folder / "images.csv").unlink(missing_ok=True)
+        self._write("config.json", config)
 
     def abandon(self) -> None:
         """Takes back what `begin` wrote; for a run that failed on its input."""

@@ -129,6 +129,7 @@ def test_save_and_load(tmp_path):
         ({"label_maps": np.zeros((21, 1, 8, 8))}, "must be integers"),
         ({"annotated": np.ones((21, 3), bool)}, "must be"),
         ({"concepts": ["cat"]}, "pairs"),
+        ({"concepts": [("-", "-")] * 3}, "names no concept"),
     ],
 )
 def test_refusals(change, message):

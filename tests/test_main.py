@@ -324,6 +324,19 @@ def test_full_disk(capsys, command, tmp_path, monkeypatch):
     assert code == 0
 
 
+@pytest.mark.parametrize("name", ["summary.json", "config.json"])
+def test_full_disk_at_the_start(capsys, command, tmp_path, monkeypatch, name):
+    def full(path, content):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        files.write_whole(path, content)
+
+    monkeypatch.setattr("jdissect.store.write_whole", full)
+    code, _, error = run(capsys, *command, f"--workdir={tmp_path}/run")
+    assert code == 2 and name in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_result_hash_covers_its_parts():
     keys = {"quantile": 0.01}
     base = store.identity(images=[("a", "1")], model={"w": 1}, segmenter=1, keys=keys)

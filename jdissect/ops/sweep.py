@@ -3,7 +3,8 @@
 One sweep over the feature maps counts, for every unit, the pixels inside its bracket
 by key (see `ops.keys`) in SLOTS equal slots. The slot that holds the threshold is the
 next bracket, with exact counts at both ends; when it is one key wide, that is T_k. From
-the sketch's bracket one or two sweeps do; three do from nothing (2^32 keys).
+the sketch's bracket two mostly do, three now and then; three do from nothing
+(2^32 keys).
 
 Few pixels lie in a bracket (one in a thousand), so a first look marks them as bits
 (see `ops.blocks`), and only the marked words' pixels are made again and counted.
@@ -169,9 +170,8 @@ def update(
             marked = (bits & 1).astype(bool) & here
             offset = order.to_keys(values) - bracket.low[unit] - 1
             slot = offset.astype(jnp.uint32) >> bracket.shift[unit]
-            place = jnp.where(marked, slot.astype(jnp.int32) + unit * SLOTS, -1)
-            # Outside is dropped; -1 would be the last place.
-            place = jnp.where(place < 0, counts.size, place)
+            place = slot.astype(jnp.int32) + unit * SLOTS
+            place = jnp.where(marked, place, counts.size)  # outside: dropped
             return counts.at[place].add(1, mode="drop")
 
         return over_words(count, counts, words), None
