@@ -19,7 +19,9 @@ from jdissect.models.parameters import (
     shapes,
     with_parameters,
 )
+from jdissect.models.ppm import PPM
 from jdissect.models.resnet import ResNet
+from jdissect.models.upernet import UPerNet
 
 __all__ = [
     "ARCHITECTURES",
@@ -39,6 +41,8 @@ ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {
     "resnet101": functools.partial(ResNet, 101),
     "resnet152": functools.partial(ResNet, 152),
     "efficientnet_lite0": EfficientNetLite0,
+    "upernet": UPerNet,
+    "ppm": PPM,
 }
 
 

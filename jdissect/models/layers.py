@@ -19,6 +19,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from jdissect.ops import winograd
+
 Padding = str | Sequence[tuple[int, int]]
 
 # The original recipes draw convolutions from N(0, 2 / (k * k * out)).
@@ -71,6 +73,30 @@ def pointwise_conv(images, kernel, strides, *_, precision=None, **__) -> Array:
     return product.reshape(*images.shape[:3], -1)
 
 
+def winograd_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
+    """A 3x3 convolution; of stride 1 and by `ops.winograd` if the kernel is prepared.
+
+    Arguments as above; a prepared kernel is [36, in, out] (see `prepare`).
+    """
+    if kernel.ndim == 3:
+        return winograd.convolve(images, kernel, rhs_dilation[0])
+    more["rhs_dilation"] = rhs_dilation
+    return lax.conv_general_dilated(images, kernel, *options, **more)
+
+
+def conv3x3(images, kernel, precision=None) -> Array:
+    """A 3x3 convolution that keeps the size, with a kernel of either form."""
+    return winograd_conv(
+        images,
+        kernel,
+        (1, 1),
+        ((1, 1), (1, 1)),
+        rhs_dilation=(1, 1),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
+    )
+
+
 class ConvNorm(nnx.Module):
     """A convolution and its batch normalization, or the two folded into one.
 
@@ -84,7 +110,9 @@ class ConvNorm(nnx.Module):
       stride: of both axes.
       padding: ((top, bottom), (left, right)) or 'SAME', TensorFlow's rule, which
         pads bottom and right by one more where the sum is odd.
+      dilation: distance of the kernel's taps.
       depthwise: one filter a channel; needs in_features == out_features.
+      winograd: whether `prepare` may speed it up; for 3x3 and stride 1.
       epsilon: added to the variance.
       folded: whether batch normalization is part of the convolution.
       dtype: of the computation, 'float32' or 'bfloat16'.
@@ -98,23 +126,29 @@ class ConvNorm(nnx.Module):
         *,
         stride: int = 1,
         padding: Padding,
+        dilation: int = 1,
         depthwise: bool = False,
+        winograd: bool = False,
         epsilon: float = 1e-5,
         folded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
         options = {}
+        self.winograd = winograd and (kernel_size, stride) == (3, 1)
         if depthwise:
             options["conv_general_dilated"] = depthwise_conv
         elif kernel_size == 1:
             options["conv_general_dilated"] = pointwise_conv
+        elif self.winograd:
+            options["conv_general_dilated"] = winograd_conv
         self.conv = nnx.Conv(
             in_features,
             out_features,
             (kernel_size, kernel_size),
             strides=stride,
             padding=padding,
+            kernel_dilation=dilation,
             feature_group_count=in_features if depthwise else 1,
             use_bias=folded,
             dtype=jnp.dtype(dtype),
@@ -142,6 +176,26 @@ class ConvNorm(nnx.Module):
     ) -> Float[Array, "batch height2 width2 unit"]:
         images = self.conv(images)
         return images if self.norm is None else self.norm(images)
+
+    def normalize(
+        self, images: Float[Array, "batch height width unit"]
+    ) -> Float[Array, "batch height width unit"]:
+        """What follows the convolution: bias or batch normalization."""
+        if self.norm is None:
+            return images + self.conv.bias[...].astype(images.dtype)
+        return self.norm(images)
+
+
+def prepare(model: nnx.Module) -> None:
+    """Transforms the kernels of `ConvNorm(winograd=True)` for inference in float32.
+
+    Worth it on CPUs; other backends' own convolutions have such kernels. The model
+    holds arrays; it cannot be trained or saved afterwards.
+    """
+    for _, layer in nnx.iter_graph(model):
+        if isinstance(layer, ConvNorm) and layer.winograd:
+            kernel = winograd.transform_kernel(np.asarray(layer.conv.kernel[...]))
+            layer.conv.kernel = nnx.Param(jnp.asarray(kernel))
 
 
 def fold_batch_norm(

@@ -24,9 +24,9 @@ DEPTHS = {
 }
 
 
-def _pad(kernel_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def pad(kernel_size: int, dilation: int = 1) -> tuple[tuple[int, int], ...]:
     """PyTorch's symmetric padding, which is not 'SAME' at stride 2."""
-    return ((kernel_size // 2,) * 2,) * 2
+    return ((kernel_size // 2 * dilation,) * 2,) * 2
 
 
 class BasicBlock(nnx.Module):
@@ -34,11 +34,27 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, in_features: int, planes: int, stride: int, **options):
+    def __init__(
+        self,
+        in_features: int,
+        planes: int,
+        stride: int,
+        dilations: tuple[int, int] = (1, 1),
+        **options,
+    ):
+        first, second = dilations
         self.conv1 = ConvNorm(
-            in_features, planes, 3, stride=stride, padding=_pad(3), **options
+            in_features,
+            planes,
+            3,
+            stride=stride,
+            padding=pad(3, first),
+            dilation=first,
+            **options,
         )
-        self.conv2 = ConvNorm(planes, planes, 3, padding=_pad(3), **options)
+        self.conv2 = ConvNorm(
+            planes, planes, 3, padding=pad(3, second), dilation=second, **options
+        )
         self.shortcut = _shortcut(in_features, planes, stride, options)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 u"]:
@@ -52,13 +68,26 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(self, in_features: int, planes: int, stride: int, **options):
-        out = planes * self.expansion
-        self.conv1 = ConvNorm(in_features, planes, 1, padding=_pad(1), **options)
+    def __init__(
+        self,
+        in_features: int,
+        planes: int,
+        stride: int,
+        dilations: tuple[int, int] = (1, 1),
+        **options,
+    ):
+        out, dilation = planes * self.expansion, dilations[0]
+        self.conv1 = ConvNorm(in_features, planes, 1, padding=pad(1), **options)
         self.conv2 = ConvNorm(
-            planes, planes, 3, stride=stride, padding=_pad(3), **options
+            planes,
+            planes,
+            3,
+            stride=stride,
+            padding=pad(3, dilation),
+            dilation=dilation,
+            **options,
         )
-        self.conv3 = ConvNorm(planes, out, 1, padding=_pad(1), **options)
+        self.conv3 = ConvNorm(planes, out, 1, padding=pad(1), **options)
         self.shortcut = _shortcut(in_features, out, stride, options)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 u"]:
@@ -73,11 +102,44 @@ def _shortcut(in_features, out_features, stride, options) -> ConvNorm | None:
     if stride == 1 and in_features == out_features:
         return None
     return ConvNorm(
-        in_features, out_features, 1, stride=stride, padding=_pad(1), **options
+        in_features, out_features, 1, stride=stride, padding=pad(1), **options
     )
 
 
-def _chain(blocks, x):
+def stages(
+    depth: int, in_features: int, width: int, *, dilated: bool = False, **options
+) -> tuple[list[nnx.List], int]:
+    """The four stages of a ResNet.
+
+    Args:
+      depth: a key of DEPTHS.
+      in_features: channels of the first stage's input.
+      width: planes of the first stage.
+      dilated: by 8 (ORIGINALS 1.2): the last two stages keep the size; their 3x3
+        convolutions have dilation 2 and 4, half of that where the stride was.
+
+    Returns:
+      the blocks of each stage, for `chain`, and the last one's number of channels.
+    """
+    bottleneck, counts = DEPTHS[depth]
+    block = Bottleneck if bottleneck else BasicBlock
+    made = []
+    for index, count in enumerate(counts):
+        planes = width * 2**index
+        dilation = 2 ** (index - 1) if dilated and index > 1 else 1
+        stage = []
+        for number in range(count):
+            strided = index > 0 and number == 0
+            stride = 2 if strided and dilation == 1 else 1
+            dilations = (max(1, dilation // 2) if strided else dilation, dilation)
+            stage.append(block(in_features, planes, stride, dilations, **options))
+            in_features = planes * block.expansion
+        made.append(nnx.List(stage))
+    return made, in_features
+
+
+def chain(blocks, x):
+    """One block after the other."""
     for block in blocks:
         x = block(x)
     return x
@@ -112,8 +174,6 @@ class ResNet(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        bottleneck, blocks = DEPTHS[depth]
-        block = Bottleneck if bottleneck else BasicBlock
         options = {
             "epsilon": self.epsilon,
             "folded": folded,
@@ -121,16 +181,10 @@ class ResNet(nnx.Module):
             "rngs": rngs,
         }
         self.dtype = dtype
-        self.stem = ConvNorm(3, width, 7, stride=2, padding=_pad(7), **options)
-        features = width
-        for index, count in enumerate(blocks):
-            planes = width * 2**index
-            stage = []
-            for number in range(count):
-                stride = 2 if index > 0 and number == 0 else 1
-                stage.append(block(features, planes, stride, **options))
-                features = planes * block.expansion
-            setattr(self, f"layer{index + 1}", nnx.List(stage))
+        self.stem = ConvNorm(3, width, 7, stride=2, padding=pad(7), **options)
+        made, features = stages(depth, width, width, **options)
+        for index, stage in enumerate(made, 1):
+            setattr(self, f"layer{index}", stage)
         self.fc = classifier_head(features, classes, rngs=rngs)
 
     def __call__(
@@ -154,15 +208,15 @@ class ResNet(nnx.Module):
         Raises:
           UserError: an endpoint is unknown.
         """
-        stages = [("stem", self._stem)]
+        steps = [("stem", self._stem)]
         for name in self.endpoint_names[1:]:
-            stages.append((name, functools.partial(_chain, getattr(self, name))))
+            steps.append((name, functools.partial(chain, getattr(self, name))))
         images = images.astype(jnp.dtype(self.dtype))
-        return run_stages(stages, images, self._head, endpoints)
+        return run_stages(steps, images, self._head, endpoints)
 
     def _stem(self, images):
         return nnx.max_pool(
-            nnx.relu(self.stem(images)), (3, 3), strides=(2, 2), padding=_pad(3)
+            nnx.relu(self.stem(images)), (3, 3), strides=(2, 2), padding=pad(3)
         )
 
     def _head(self, maps):

@@ -1,0 +1,87 @@
+"""Pyramid pooling on a dilated ResNet: the network of the colour segmenter.
+
+Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, in the form of netdissect's
+colour model (ORIGINALS 1.4). Its auxiliary head serves training only and is left out.
+"""
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jdissect.models import layers, pyramid
+from jdissect.models.encoder import Encoder
+from jdissect.models.layers import ConvNorm, classifier_head
+from jdissect.models.resnet import pad
+from jdissect.models.upernet import SCALES, check_images
+from jdissect.ops.resample import pool, resize
+
+
+class PPM(nnx.Module):
+    """Pyramid pooling with one head.
+
+    Args:
+      classes: of the head.
+      depth, width: of the encoder, which is dilated by 8.
+      ppm_dim: channels after the pooling; 512 in the published network.
+      folded: whether batch normalization is folded into the convolutions.
+      dtype: of the computation, 'float32' or 'bfloat16'.
+      rngs: draws the parameters.
+    """
+
+    epsilon = 1e-5
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        depth: int = 18,
+        width: int = 64,
+        ppm_dim: int = 512,
+        folded: bool = False,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        options = {
+            "epsilon": self.epsilon,
+            "folded": folded,
+            "dtype": dtype,
+            "rngs": rngs,
+        }
+        self.encoder = Encoder(depth, width, dilated=True, winograd=True, **options)
+        channels = self.encoder.features[-1]
+        self.ppm = nnx.List(
+            [ConvNorm(channels, ppm_dim, 1, padding=pad(1), **options) for _ in SCALES]
+        )
+        self.channels = [channels] + [ppm_dim] * len(SCALES)
+        self.last = ConvNorm(sum(self.channels), ppm_dim, 3, padding=pad(3), **options)
+        self.score = classifier_head(ppm_dim, classes, rngs=rngs)
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width 3"],
+        size: tuple[int, int] = (56, 56),
+        plain: bool = False,
+    ) -> dict[str, Float[Array, "batch *size class"]]:
+        """Scores before softmax, float32, as {'color': scores}.
+
+        Args:
+          images: normalized as the model's labels.json says.
+          size: height and width of the map of scores.
+          plain: compute the last 3x3 convolution by its definition, for tests.
+
+        Raises:
+          UserError: the images are smaller than 32 pixels.
+        """
+        check_images(images)
+        maps = self.encoder(images)[-1]
+        pooled = [
+            nnx.relu(conv(pool(maps, bins)))
+            for conv, bins in zip(self.ppm, SCALES, strict=True)
+        ]
+        maps = nnx.relu(pyramid.pyramid_conv(self.last, [maps, *pooled], plain))
+        # The linear layer first: 32x32 pixels grow to 56x56.
+        return {"color": resize(self.score(maps), size)}
+
+    def prepare(self) -> None:
+        """Makes it faster on CPUs, for inference; see `layers.prepare`."""
+        layers.prepare(self)
+        pyramid.prepare(self.last, self.channels)

@@ -1,0 +1,104 @@
+"""A 3x3 convolution over maps of several sizes, without resizing them first.
+
+UPerNet's fusion, and the last convolution of both pyramid poolings, read the
+concatenation of a map and of smaller ones resized to it. Resizing and shifting act on
+rows and columns, the kernel's taps on channels, so they commute:
+
+    conv(concatenate([x, U y U^T])) = conv(x) + sum_ij S_i U (y K_ij) U^T S_j^T
+
+over the nine taps (i, j), with U the bilinear matrix and S_i a shift that brings in
+zeros. The channels
+are mixed where there are few pixels; what is left at full size is two products with
+constant matrices. UPerNet's fusion needs 28 % of its multiplications this way.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from jdissect.models.layers import ConvNorm, conv3x3, precision_of
+from jdissect.ops import winograd
+from jdissect.ops.resample import bilinear, resize
+
+Maps = Float[Array, "batch height width channel"]
+
+
+def pyramid_conv(layer: ConvNorm, maps: Sequence[Maps], plain: bool = False) -> Maps:
+    """`layer` of the concatenation of `maps`, all resized to the first's size.
+
+    Args:
+      layer: 3x3, stride 1, padded to its size; for as many channels as all maps have.
+      maps: the first has the size of the result.
+      plain: resize, concatenate and convolve; the definition, for tests.
+    """
+    first, *others = maps
+    if plain:
+        full = [resize(other, first.shape[1:3]) for other in others]
+        return layer(jnp.concatenate([first, *full], axis=-1))
+    if hasattr(layer, "parts"):
+        kernel_of_first, *kernels = (part[...] for part in layer.parts)
+    else:
+        kernel_of_first, *kernels = _split(
+            layer.conv.kernel[...].astype(first.dtype), [m.shape[-1] for m in maps]
+        )
+    precision = precision_of(jnp.dtype(first.dtype).name)
+    result = conv3x3(first, kernel_of_first, precision)
+    if others:
+        result += _spread(others, kernels, first.shape[1:3], precision)
+    return layer.normalize(result)
+
+
+def prepare(layer: ConvNorm, channels: Sequence[int]) -> None:
+    """Like `layers.prepare`, for a layer that `pyramid_conv` runs.
+
+    Args:
+      channels: of each of the maps that it reads.
+    """
+    kernel = np.asarray(layer.conv.kernel[...])
+    first, *others = _split(kernel, channels)
+    parts = [winograd.transform_kernel(first), *others]
+    layer.parts = nnx.List([nnx.Param(jnp.asarray(part)) for part in parts])
+    layer.conv.kernel = nnx.Param(jnp.zeros(0))
+
+
+def _split(kernel, channels):
+    ends = np.cumsum(channels)[:-1]
+    return (np if isinstance(kernel, np.ndarray) else jnp).split(kernel, ends, axis=2)
+
+
+def _spread(maps, kernels, shape, precision):
+    """The part of smaller maps: channels first, then columns, then rows."""
+    dot = functools.partial(lax.dot_general, precision=precision)
+    parts, rows = [], []
+    for each, kernel in zip(maps, kernels, strict=True):
+        batch, height, width, channels = each.shape
+        units = kernel.shape[-1]
+        columns = _shifted(width, shape[1]).transpose(1, 2, 0)  # [X, w, tap]
+        columns = jnp.asarray(columns.reshape(shape[1], -1), each.dtype)
+        columns = jnp.broadcast_to(columns, (batch * height, *columns.shape))
+        for taps in kernel:  # a row of the kernel: [column, channel, unit]
+            mixed = dot(
+                each.reshape(-1, channels),
+                taps.transpose(1, 0, 2).reshape(channels, -1),
+                (((1,), (0,)), ((), ())),
+            )
+            mixed = mixed.reshape(batch * height, width * 3, units)
+            wide = dot(columns, mixed, (((2,), (1,)), ((0,), (0,))))
+            parts.append(wide.reshape(batch, height, shape[1] * units))
+        rows.append(_shifted(height, shape[0]).transpose(1, 0, 2))
+    stacked = jnp.concatenate(parts, axis=1)  # map, row of the kernel, row of the map
+    rows = np.concatenate([each.reshape(shape[0], -1) for each in rows], axis=1)
+    rows = jnp.broadcast_to(jnp.asarray(rows, stacked.dtype), (batch, *rows.shape))
+    total = dot(rows, stacked, (((2,), (1,)), ((0,), (0,))))
+    return total.reshape(batch, *shape, units)
+
+
+def _shifted(size: int, target: int) -> Float[np.ndarray, "3 target size"]:
+    """Bilinear resizing, moved by each of a kernel's taps; zeros come in."""
+    resizing = np.pad(bilinear(size, target), ((1, 1), (0, 0)))
+    return np.stack([resizing[tap : tap + target] for tap in range(3)])

@@ -1,0 +1,180 @@
+"""UPerNet: objects, parts, materials and the scene of an image from one network.
+
+Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018 (ORIGINALS
+1.3): a ResNet, pyramid pooling of its last map, a top-down feature pyramid, and a head
+for each kind of label.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jdissect.errors import UserError
+from jdissect.models import layers, pyramid
+from jdissect.models.encoder import Encoder
+from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean
+from jdissect.models.resnet import pad
+from jdissect.ops.resample import pool, precise_roi, resize
+
+SCALES = (1, 2, 3, 6)  # of the pyramid pooling, bins a side
+OUTPUTS = ("object", "part", "material", "scene")
+STRIDE = 32  # of the encoder
+
+
+class Head(nnx.Module):
+    """3x3 convolution, batch normalization, ReLU, and a linear layer with bias."""
+
+    def __init__(self, in_features: int, features: int, classes: int, **options):
+        self.conv = ConvNorm(in_features, features, 3, padding=pad(3), **options)
+        self.score = classifier_head(features, classes, rngs=options["rngs"])
+
+    def __call__(
+        self, maps: Float[Array, "batch height width channel"], shape: tuple[int, int]
+    ) -> Float[Array, "batch height2 width2 class"]:
+        """Scores at another size, float32.
+
+        Resizing and the linear layer commute; resized first, there is less to do.
+        """
+        return self.score(resize(nnx.relu(self.conv(maps)), shape))
+
+    def whole(
+        self, maps: Float[Array, "batch height width channel"]
+    ) -> Float[Array, "batch class"]:
+        """Scores of the spatial mean, float32."""
+        return self.score(spatial_mean(nnx.relu(self.conv(maps))))
+
+
+class UPerNet(nnx.Module):
+    """UPerNet with its four heads.
+
+    Args:
+      objects, parts, materials, scenes: classes of each head; those of parts are the
+        channels of all owners' groups.
+      depth, width: of the encoder.
+      fpn_dim: channels of the pyramid; 512 in the published network.
+      folded: whether batch normalization is folded into the convolutions.
+      dtype: of the computation, 'float32' or 'bfloat16'.
+      rngs: draws the parameters.
+    """
+
+    epsilon = 1e-5
+
+    def __init__(
+        self,
+        *,
+        objects: int,
+        parts: int,
+        materials: int,
+        scenes: int,
+        depth: int = 50,
+        width: int = 64,
+        fpn_dim: int = 512,
+        folded: bool = False,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        options = {
+            "epsilon": self.epsilon,
+            "folded": folded,
+            "dtype": dtype,
+            "rngs": rngs,
+        }
+        self.encoder = Encoder(depth, width, **options)
+        self.fpn_dim = fpn_dim
+        *lower, last = self.encoder.features
+
+        def conv1(channels):
+            return ConvNorm(channels, fpn_dim, 1, padding=pad(1), **options)
+
+        def conv3(channels):
+            return ConvNorm(
+                channels, fpn_dim, 3, padding=pad(3), winograd=True, **options
+            )
+
+        self.ppm = nnx.List([conv1(last) for _ in SCALES])
+        self.ppm_last = conv3(last + len(SCALES) * fpn_dim)
+        self.fpn_in = nnx.List([conv1(channels) for channels in lower])
+        self.fpn_out = nnx.List([conv3(fpn_dim) for _ in lower])
+        self.fusion = ConvNorm(
+            fpn_dim * (len(lower) + 1), fpn_dim, 3, padding=pad(3), **options
+        )
+        head = functools.partial(Head, fpn_dim, fpn_dim, winograd=True, **options)
+        self.object_head = head(objects)
+        self.part_head = head(parts)
+        self.material_head = head(materials)
+        self.scene_head = head(scenes)
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width 3"],
+        outputs: Sequence[str] = ("object", "part", "material"),
+        size: tuple[int, int] = (56, 56),
+        plain: bool = False,
+    ) -> dict[str, Float[Array, "batch *size class"]]:
+        """Scores before softmax, float32.
+
+        Args:
+          images: BGR in 0..255 minus the means.
+          outputs: of OUTPUTS. Nothing is computed for those that are left out.
+          size: height and width of the maps of scores.
+          plain: compute the fusion by its definition, for tests.
+
+        Returns:
+          a map of scores each; for 'scene', scores of the image [batch, class].
+
+        Raises:
+          UserError: an output is unknown, or the images are smaller than STRIDE.
+        """
+        check_images(images)
+        unknown = [name for name in outputs if name not in OUTPUTS]
+        if unknown:
+            raise UserError(f"UPerNet has no output '{unknown[0]}'; it has {OUTPUTS}")
+        stages = self.encoder(images)
+        top = self._pool(stages[-1])
+        found = {}
+        if "scene" in outputs:
+            found["scene"] = self.scene_head.whole(top)
+        if set(outputs) <= {"scene"}:
+            return found
+        levels = [top]  # of strides 32, 16, 8, 4
+        maps = top
+        for lateral, smooth, stage in zip(
+            reversed(self.fpn_in), reversed(self.fpn_out), stages[-2::-1], strict=True
+        ):
+            lateral = nnx.relu(lateral(stage))
+            maps = lateral + resize(maps, lateral.shape[1:3])
+            levels.append(nnx.relu(smooth(maps)))
+        if "material" in outputs:
+            found["material"] = self.material_head(levels[-1], size)
+        if {"object", "part"} & set(outputs):
+            fused = nnx.relu(pyramid.pyramid_conv(self.fusion, levels[::-1], plain))
+            for name in ("object", "part"):
+                if name in outputs:
+                    found[name] = getattr(self, f"{name}_head")(fused, size)
+        return {name: found[name] for name in outputs}
+
+    def prepare(self) -> None:
+        """Makes it faster on CPUs, for inference; see `layers.prepare`."""
+        layers.prepare(self)
+        pyramid.prepare(self.fusion, [self.fpn_dim] * (len(self.fpn_in) + 1))
+
+    def _pool(self, maps):
+        """Pyramid pooling. Each scale is resized before its ReLU (not so in `ppm`)."""
+        pooled = [
+            nnx.relu(resize(conv(pool(maps, bins, precise_roi)), maps.shape[1:3]))
+            for conv, bins in zip(self.ppm, SCALES, strict=True)
+        ]
+        return nnx.relu(self.ppm_last(jnp.concatenate([maps, *pooled], axis=-1)))
+
+
+def check_images(images) -> None:
+    """Raises UserError for images that leave no pixel in the last stage."""
+    height, width = images.shape[1:3]
+    if min(height, width) < STRIDE:
+        raise UserError(
+            f"images of {height}x{width} pixels are too small for a segmenter; "
+            f"{STRIDE}x{STRIDE} are needed"
+        )

@@ -1,0 +1,83 @@
+"""The cheaper form of a convolution over maps of several sizes is the plain form."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jdissect import models
+from jdissect.models.layers import ConvNorm
+from jdissect.models.pyramid import prepare, pyramid_conv
+from jdissect.models.resnet import pad
+
+UPERNET = {"name": "upernet", "objects": 9, "parts": 7, "materials": 5, "scenes": 4}
+PPM = {"name": "ppm", "classes": 6}
+
+
+def relative(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(16, 16), (8, 8), (4, 4), (2, 2)],  # UPerNet's fusion
+        [(12, 12), (1, 1), (2, 2), (3, 3), (6, 6)],  # pyramid pooling
+        [(9, 14), (5, 7), (9, 14), (1, 3)],
+    ],
+)
+def test_it_is_the_plain_form(sizes, folded):
+    rng = np.random.default_rng(0)
+    channels = [3 + index for index in range(len(sizes))]
+    layer = ConvNorm(
+        sum(channels), 10, 3, padding=pad(3), folded=folded, rngs=nnx.Rngs(0)
+    )
+    if folded:
+        layer.conv.bias[...] = rng.normal(size=10)
+    else:
+        layer.norm.mean[...] = rng.normal(size=10)
+        layer.norm.bias[...] = rng.normal(size=10)
+    maps = [
+        rng.normal(size=(2, *size, count)).astype(np.float32)
+        for size, count in zip(sizes, channels, strict=True)
+    ]
+    plain = pyramid_conv(layer, maps, plain=True)
+    assert relative(pyramid_conv(layer, maps), plain) < 1e-5
+    prepare(layer, channels)
+    assert relative(pyramid_conv(layer, maps), plain) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", [UPERNET, PPM], ids=lambda a: a["name"])
+def test_networks_compute_the_same_in_all_forms(architecture):
+    """By definition, cheaper, and prepared for a CPU."""
+    small = {"width": 8, "depth": 18}
+    small |= {"ppm_dim": 16} if architecture == PPM else {"fpn_dim": 16}
+    model = models.build(**architecture, **small, folded=True, rngs=nnx.Rngs(0))
+    images = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype(np.float32)
+    run = nnx.jit(_run, static_argnames="plain")
+    plain, cheap = run(model, images, plain=True), run(model, images, plain=False)
+    model.prepare()
+    prepared = run(model, images, plain=False)
+    for name in plain:
+        assert plain[name].shape[:3] == (2, 56, 56)
+        assert relative(cheap[name], plain[name]) < 1e-5
+        assert relative(prepared[name], plain[name]) < 1e-5
+
+
+def _run(model, images, plain):
+    return model(images, plain=plain)
+
+
+def test_the_plain_form_at_the_published_size():
+    """UPerNet's fusion: 4 x 512 channels at 64x64."""
+    layer = ConvNorm(2048, 512, 3, padding=pad(3), folded=True, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    maps = [
+        np.maximum(rng.normal(size=(1, size, size, 512)), 0).astype(np.float32)
+        for size in (64, 32, 16, 8)
+    ]
+    plain = jax.jit(lambda maps: pyramid_conv(layer, maps, plain=True))(maps)
+    prepare(layer, [512] * 4)
+    cheap = jax.jit(lambda maps: pyramid_conv(layer, maps))(maps)
+    assert relative(cheap, plain) < 1e-5
