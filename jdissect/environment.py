@@ -1,6 +1,12 @@
-"""The machine: where caches live and how much fits in memory."""
+"""The machine: where caches live and how much fits in memory.
+
+A cache that cannot be written or read costs time and nothing else. For compiled
+programs and hashes of files that is seconds, and not worth a word; `label_cache` warns,
+once, as label maps take half a second an image.
+"""
 
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -11,29 +17,43 @@ _SHARE = 0.5  # of the free memory that kept features may take
 
 
 def cache_dir(configured: str) -> Path | None:
-    """The cache folder, made if need be; None where that is impossible.
+    """The cache folder; whoever first keeps something there makes it.
+
+    It may be one that cannot be made or written: what is there is still read.
 
     Args:
       configured: `config.cache.dir`; '' is the user's cache folder.
+
+    Returns:
+      None where nothing is configured and the user has no home.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(configured) if configured else Path(home) / "jdissect"
+    if configured:
+        return Path(configured)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
         return None
-    return folder
+    return Path(home) / "jdissect"
 
 
 def use_compilation_cache(folder: Path | None) -> None:
     """Lets compiled programs be found again by later runs.
 
-    A cache chosen through JAX's own environment variable stays.
+    A cache chosen through JAX's own environment variable stays, with its warnings.
     """
     if folder is None or jax.config.jax_compilation_cache_dir:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    # Beside JAX's cache XLA would keep one of its own on a GPU, and not compile at all
+    # where it cannot write there.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "")
+    # One for each program: the folder or the disk is full, read-only, not ours...
+    warnings.filterwarnings(
+        "ignore",
+        r"Error (reading|writing) persistent compilation cache entry",
+        UserWarning,
+    )
 
 
 def offer_cores() -> bool:
