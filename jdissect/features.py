@@ -5,6 +5,7 @@ again. Either way a pass sees the same records in the same order.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,14 +25,15 @@ class Images:
       index: int32, each image's number; -1 where padded.
       valid: bool, whether the image counts.
       pixels: whatever the network takes.
-      labels: int[image, map, height, width], concept numbers, 0 for nothing.
+      labels: int[image, map, height, width], concept numbers, 0 for nothing; or a
+        function that gives them, called if a pass needs them.
       annotated: bool[image, category], or None: every image counts for all.
     """
 
     index: np.ndarray
     valid: np.ndarray
     pixels: Any
-    labels: np.ndarray
+    labels: np.ndarray | Callable[[], np.ndarray]
     annotated: np.ndarray | None = None
 
 
@@ -45,12 +47,13 @@ class Record:
 
     Attributes:
       features: {layer: [image, height, width, unit]}.
+      labels: gives the label maps, in 16 bits if their numbers allow.
     """
 
     index: np.ndarray
     valid: np.ndarray
     features: dict[str, Any]
-    labels: np.ndarray
+    labels: Callable[[], np.ndarray]
     annotated: np.ndarray | None
 
 
@@ -107,7 +110,8 @@ class Features:
             yield record
             if kept is not None:
                 maps = {n: np.asarray(maps) for n, maps in record.features.items()}
-                kept.append(dataclasses.replace(record, features=maps))
+                labels = functools.partial(np.asarray, record.labels())
+                kept.append(dataclasses.replace(record, features=maps, labels=labels))
         self._kept = kept
 
     def again(self) -> Iterable[Record]:
@@ -129,23 +133,26 @@ class Features:
                 name: maps.reshape(-1, *maps.shape[2:])
                 for name, maps in features.items()
             }
-            self._note_shapes(features, images.labels)
+            labels = functools.cache(functools.partial(_labels, images.labels))
+            self._note_shapes(features, labels)
             yield Record(
                 index=np.asarray(images.index, np.int32),
                 valid=np.asarray(images.valid, bool),
                 features=features,
-                labels=_small(np.asarray(images.labels)),
+                labels=labels,
                 annotated=images.annotated,
             )
 
     def _note_shapes(self, features, labels):
-        shape = tuple(labels.shape[2:])
         for name, maps in features.items():
             if maps.ndim != 4:
                 raise UserError(
                     f"layer '{name}' has shape {maps.shape}; a feature map is "
                     "[batch, height, width, units]"
                 )
+        if self.geometry:
+            return
+        shape = labels().shape[2:]
         self.mask_pixels = shape[0] * shape[1]
         self.units = {name: maps.shape[-1] for name, maps in features.items()}
         self.geometry = {
@@ -154,8 +161,9 @@ class Features:
         }
 
 
-def _small(labels: np.ndarray) -> np.ndarray:
+def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:
     """Labels in 16 bits if their numbers allow; they are kept beside the features."""
+    labels = np.asarray(labels() if callable(labels) else labels)
     if labels.size and labels.max() > np.iinfo(np.int16).max:
         return labels.astype(np.int32)
     return labels.astype(np.int16)

@@ -72,7 +72,7 @@ class Passes:
                 annotated = record.annotated
                 if annotated is None:
                     annotated = np.ones((len(record.valid), categories))
-                batch["labels"] = record.labels
+                batch["labels"] = record.labels()
                 batch["annotated"] = np.asarray(annotated, bool)
             batch = _divisible(batch, len(counters))
             here = len(batch["valid"]) // len(counters) * self.features.mask_pixels
