@@ -15,7 +15,7 @@ from jdissect.models.preprocess import Preprocessing
 
 
 class Plan(NamedTuple):
-    """What a converter made out of a file's tensors.
+    """What a converter made out of a classifier's tensors.
 
     Attributes:
       architecture: {'name': ..., **options}, for `models.build` and `model.json`.
@@ -26,6 +26,26 @@ class Plan(NamedTuple):
     architecture: dict[str, Any]
     mapping: dict[str, convert.Target]
     twin: Callable[[], Any]
+
+
+class Job(NamedTuple):
+    """What is to be converted, and what is said of it.
+
+    Attributes:
+      sources: the files' tensors and where each goes.
+      twin: makes the same network in PyTorch.
+      description: for `checkpoints.save`; its 'architecture' is that of the network.
+      origin: the files that were read, a line each.
+      advice: what to do next.
+      verify: keyword arguments of `verify.compare`.
+    """
+
+    sources: Sequence[convert.Source]
+    twin: Callable[[], Any]
+    description: dict[str, Any]
+    origin: Sequence[str]
+    advice: str
+    verify: Mapping[str, Any] = {}
 
 
 def run(
@@ -45,26 +65,76 @@ def run(
       preprocessing: of the network's images.
       config: a file that dissects such a network, for the last words.
     """
-    options = _define_flags()
+
+    def prepare(options) -> Job:
+        file = torch_files.read(options.checkpoint)
+        architecture, mapping, twin = plan(file.tensors, options.checkpoint)
+        return Job(
+            sources=[convert.Source(options.checkpoint, file.tensors, mapping)],
+            twin=twin,
+            description=checkpoints.describe_classifier(
+                architecture,
+                preprocessing,
+                source={"file": file.name, "sha256": file.sha256},
+            ),
+            origin=[describe_file(file)],
+            advice=f"python -m jdissect.main --config={config} "
+            f"--config.model.name={architecture['name']} "
+            f"--config.model.weights={shlex.quote(options.output)}",
+        )
+
+    return execute(argv, about, prepare)
+
+
+def execute(
+    argv: Sequence[str],
+    about: str,
+    prepare: Callable[[flags.FlagValues], Job],
+    checkpoint: str = "FILE",
+    define: Callable[[flags.FlagValues, dict], None] = lambda values, where: None,
+) -> int:
+    """Runs a converter; returns the exit code, 2 for a user's error.
+
+    Args:
+      argv: the command line, program first.
+      about: the converter's documentation, for --help.
+      prepare: from the flags to a Job; raises UserError if there is none.
+      checkpoint: what --checkpoint takes.
+      define: defines further flags.
+    """
+    options = _define_flags(checkpoint, define)
     try:
         _parse(options, argv)
         if options.help:
             print(about.strip(), "\n", options.main_module_help())
             return 0
         if not options.checkpoint or not options.output:
-            raise UserError("--checkpoint=FILE and --output=DIR are needed; see --help")
-        _convert(options, plan, preprocessing, config)
+            raise UserError(
+                f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
+            )
+        checkpoints.check_output(options.output, options.overwrite)
+        _convert(prepare(options), options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
-def _define_flags() -> flags.FlagValues:
+def describe_file(file: torch_files.TorchFile) -> str:
+    """A line that says what was read."""
+    name = f"{file.name}[{file.key!r}]" if file.key else file.name
+    return f"{name}, sha256 {file.sha256}"
+
+
+def _define_flags(checkpoint: str, more) -> flags.FlagValues:
     options = flags.FlagValues()
     define = {"flag_values": options, "module_name": sys.argv[0]}
-    flags.DEFINE_string("checkpoint", "", "PyTorch file to read.", **define)
+    flags.DEFINE_string("checkpoint", "", f"PyTorch {checkpoint} to read.", **define)
     flags.DEFINE_string("output", "", "Checkpoint folder to make.", **define)
+    more(options, define)
     flags.DEFINE_string(
         "ignore", "", "Leave out unknown tensors that match this REGEX.", **define
     )
@@ -87,45 +157,22 @@ def _parse(options: flags.FlagValues, argv: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {rest[0]!r}; see --help")
 
 
-def _convert(options, plan, preprocessing: Preprocessing, config: str) -> None:
-    checkpoints.check_output(options.output, options.overwrite)
-    source = torch_files.read(options.checkpoint)
-    architecture, mapping, make_twin = plan(source.tensors, options.checkpoint)
-    parameters, ignored = convert.convert(
-        source.tensors,
-        mapping,
-        models.shapes(models.build_abstract(**architecture)),
-        where=options.checkpoint,
-        ignore=options.ignore,
-    )
+def _convert(job: Job, options: flags.FlagValues) -> None:
+    architecture = job.description["architecture"]
+    shapes = models.shapes(models.build_abstract(**architecture))
+    parameters, ignored = convert.convert(job.sources, shapes, options.ignore)
     if ignored:
         print(f"ignored {len(ignored)} tensors: {', '.join(ignored)}")
     if options.verify:
-        verify.compare(
-            make_twin(),
-            {name: source.tensors[name] for name in mapping},
-            architecture,
-            parameters,
-        )
+        verify.compare(job.twin(), job.sources, architecture, parameters, **job.verify)
     digest = checkpoints.save(
-        options.output,
-        parameters,
-        checkpoints.describe_classifier(
-            architecture,
-            preprocessing,
-            source={"file": source.name, "sha256": source.sha256},
-        ),
-        overwrite=options.overwrite,
+        options.output, parameters, job.description, overwrite=options.overwrite
     )
     count = sum(array.size for array in parameters.values())
-    options_text = ", ".join(f"{k} {v}" for k, v in architecture.items() if k != "name")
-    origin = f"{source.name}[{source.key!r}]" if source.key else source.name
-    folder = shlex.quote(str(options.output))
-    print(f"{architecture['name']}: {options_text}")
+    text = ", ".join(f"{k} {v}" for k, v in architecture.items() if k != "name")
+    print(f"{architecture['name']}: {text}")
     print(f"{count:,} numbers in {len(parameters)} arrays, sha256 {digest}")
-    print(f"read from {origin}, sha256 {source.sha256}")
+    for line in job.origin:
+        print(f"read from {line}")
     print(f"written to {options.output}")
-    print(
-        f"next: python -m jdissect.main --config={config} "
-        f"--config.model.name={architecture['name']} --config.model.weights={folder}"
-    )
+    print(f"next: {job.advice}")

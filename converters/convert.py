@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,18 +10,43 @@ from jdissect.errors import UserError
 from jdissect.models.parameters import listed
 
 # Counts batches in training; files older than PyTorch 0.4.1 do not have it.
-UNUSED = re.compile(r"(^|\.)num_batches_tracked$")
+UNUSED = r"(^|\.)num_batches_tracked$"
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
     """Where a tensor goes: a parameter's name, and its axes in PyTorch's order.
 
-    `axes[i]` is the tensor's axis that becomes the parameter's axis i.
+    `axes[i]` is the tensor's axis that becomes the parameter's axis i. The tensor has
+    `ones` more axes behind these, of size 1, which the parameter has not.
     """
 
     parameter: str
     axes: tuple[int, ...]
+    ones: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file's tensors, and what becomes of each.
+
+    Attributes:
+      where: the file, for messages.
+      tensors: name -> array in PyTorch's layout.
+      mapping: tensor's name -> target.
+      prefix: of its tensors' names in the twin.
+      unused: regular expression; tensors with a match in their name are known and not
+        needed, as are those of UNUSED.
+    """
+
+    where: str
+    tensors: Mapping[str, np.ndarray]
+    mapping: Mapping[str, Target]
+    prefix: str = ""
+    unused: str = UNUSED
+
+    def is_unused(self, name: str) -> bool:
+        return bool(re.search(UNUSED, name) or re.search(self.unused, name))
 
 
 def convolution(tensor: str, parameter: str) -> dict[str, Target]:
@@ -58,21 +83,23 @@ def linear(tensor: str, parameter: str) -> dict[str, Target]:
     }
 
 
+def pointwise_linear(tensor: str, parameter: str) -> dict[str, Target]:
+    """A linear layer from a 1x1 convolution with bias: [out, in, 1, 1] to [in, out]."""
+    return linear(tensor, parameter) | {
+        f"{tensor}.weight": Target(f"{parameter}.kernel", (1, 0), ones=2)
+    }
+
+
 def convert(
-    tensors: Mapping[str, np.ndarray],
-    mapping: Mapping[str, Target],
+    sources: Sequence[Source],
     shapes: Mapping[str, tuple[int, ...]],
-    *,
-    where: str,
     ignore: str = "",
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Converts tensors to parameters.
 
     Args:
-      tensors: name -> array in PyTorch's layout.
-      mapping: tensor's name -> target, for every parameter of the network.
+      sources: whose targets are all parameters of the network, together.
       shapes: the network's parameters and their shapes.
-      where: the file, for messages.
       ignore: regular expression; unknown tensors with a match in their name are
         left out. It never leaves out a tensor the network needs.
 
@@ -84,12 +111,27 @@ def convert(
       UserError: tensors are missing, misshapen, unknown, not floating-point or not
         finite, by name; or `ignore` is no regular expression.
     """
-    targets = [target.parameter for target in mapping.values()]
+    targets = [t.parameter for source in sources for t in source.mapping.values()]
     if sorted(targets) != sorted(shapes):
         odd = sorted(set(targets) ^ set(shapes))
         raise AssertionError(f"the mapping does not fit the network: {listed(odd)}")
     pattern = _compile(ignore)
-    unknown = [k for k in tensors if k not in mapping and not UNUSED.search(k)]
+    ignored = [name for source in sources for name in _check(source, shapes, pattern)]
+    parameters = {
+        target.parameter: np.ascontiguousarray(
+            _without_ones(source.tensors[name], target).transpose(target.axes),
+            dtype=np.float32,
+        )
+        for source in sources
+        for name, target in source.mapping.items()
+    }
+    return {name: parameters[name] for name in shapes}, ignored
+
+
+def _check(source: Source, shapes, pattern: re.Pattern | None) -> list[str]:
+    """Accounts for a file's tensors; returns those to be ignored."""
+    tensors, mapping = source.tensors, source.mapping
+    unknown = [k for k in tensors if k not in mapping and not source.is_unused(k)]
     ignored = [k for k in unknown if pattern is not None and pattern.search(k)]
     problems = {
         "lacks": [k for k in mapping if k not in tensors],
@@ -101,15 +143,13 @@ def convert(
         advice = ""
         if problems["has unknown"] and len(found) == 1:
             advice = "\nIf they may be left out, say so with --ignore=REGEX."
-        raise UserError(f"{where} {'; '.join(found)}.{advice}")
-    _check_values({k: tensors[k] for k in mapping}, where)
-    parameters = {
-        target.parameter: np.ascontiguousarray(
-            tensors[name].transpose(target.axes), dtype=np.float32
-        )
-        for name, target in mapping.items()
-    }
-    return {name: parameters[name] for name in shapes}, ignored
+        raise UserError(f"{source.where} {'; '.join(found)}.{advice}")
+    _check_values({k: tensors[k] for k in mapping}, source.where)
+    return ignored
+
+
+def _without_ones(tensor: np.ndarray, target: Target) -> np.ndarray:
+    return tensor.reshape(tensor.shape[: len(target.axes)])
 
 
 def _compile(ignore: str) -> re.Pattern | None:
@@ -131,6 +171,7 @@ def _misshapen(tensors, mapping, shapes) -> list[str]:
         needed = [0] * len(target.axes)
         for axis, size in zip(target.axes, shapes[target.parameter], strict=True):
             needed[axis] = size
+        needed += [1] * target.ones
         if list(tensors[name].shape) != needed:
             wrong.append(f"{name} {list(tensors[name].shape)}, needed {needed}")
     return wrong

@@ -22,22 +22,37 @@ from jdissect.models.resnet import DEPTHS
 
 def mapping(depth: int) -> dict[str, Target]:
     """Where each tensor of a ResNet goes in `jdissect.models.resnet`."""
-    bottleneck, blocks = DEPTHS[depth]
     targets = conv_norm("conv1", "bn1", "stem")
+    bottleneck, _ = DEPTHS[depth]
+    return targets | stages(depth, bottleneck) | linear("fc", "fc")
+
+
+def stages(depth: int, shortcut: bool, prefix: str = "") -> dict[str, Target]:
+    """Where the tensors of layer1 to layer4 go.
+
+    Args:
+      depth: a key of DEPTHS.
+      shortcut: whether layer1 changes the number of channels; the others always do.
+      prefix: of the parameters' names.
+    """
+    bottleneck, blocks = DEPTHS[depth]
+    targets = {}
     for stage, count in enumerate(blocks, 1):
         for number in range(count):
             block = f"layer{stage}.{number}"
             for part in (1, 2, 3) if bottleneck else (1, 2):
                 targets |= conv_norm(
-                    f"{block}.conv{part}", f"{block}.bn{part}", f"{block}.conv{part}"
+                    f"{block}.conv{part}",
+                    f"{block}.bn{part}",
+                    f"{prefix}{block}.conv{part}",
                 )
-            if number == 0 and (stage > 1 or bottleneck):
+            if number == 0 and (stage > 1 or shortcut):
                 targets |= conv_norm(
                     f"{block}.downsample.0",
                     f"{block}.downsample.1",
-                    f"{block}.shortcut",
+                    f"{prefix}{block}.shortcut",
                 )
-    return targets | linear("fc", "fc")
+    return targets
 
 
 def plan(tensors: Mapping[str, np.ndarray], where: str) -> command.Plan:
@@ -50,8 +65,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str) -> command.Plan:
     Raises:
       UserError: this is no ResNet of the kind that `jdissect.models.resnet` has.
     """
-    blocks = _count_blocks(tensors)
-    if 0 in blocks:
+    if 0 in count_blocks(tensors):
         raise UserError(
             f"{where} is not a ResNet: it has no blocks named layer1 to layer4.\n"
             "For an EfficientNet-Lite use converters.efficientnet_lite."
@@ -59,30 +73,24 @@ def plan(tensors: Mapping[str, np.ndarray], where: str) -> command.Plan:
     if _is_deep_stem(tensors):
         raise UserError(
             f"{where} is a ResNet with a deep stem, as segmenters' encoders are; "
-            "this converter reads those with one 7x7 convolution"
+            "this converter reads those with one 7x7 convolution.\n"
+            "For a segmenter's folder use converters.upernet or converters.color."
         )
-    bottleneck = any(re.fullmatch(r"layer\d\.\d+\.conv3\.weight", k) for k in tensors)
-    depths = [depth for depth, kind in DEPTHS.items() if kind == (bottleneck, blocks)]
-    if not depths:
-        raise UserError(
-            f"{where} has {'-'.join(map(str, blocks))} "
-            f"{'bottleneck' if bottleneck else 'basic'} blocks; of ResNets, "
-            f"{', '.join(map(str, DEPTHS))} layers are known"
-        )
-    width = _first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
-    _check_plain(tensors, width, where)
-    classes = _first_size(tensors, ("fc.weight", "fc.bias"), where)
-    architecture = {"name": f"resnet{depths[0]}", "width": width, "classes": classes}
+    depth = find_depth(tensors, where)
+    width = find_width(tensors, where)
+    classes = first_size(tensors, ("fc.weight", "fc.bias"), where)
+    architecture = {"name": f"resnet{depth}", "width": width, "classes": classes}
 
     def twin():
         from converters.twins.resnet import ResNet
 
-        return ResNet(depths[0], width=width, classes=classes)
+        return ResNet(depth, width=width, classes=classes)
 
-    return command.Plan(architecture, mapping(depths[0]), twin)
+    return command.Plan(architecture, mapping(depth), twin)
 
 
-def _count_blocks(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+def count_blocks(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """The number of blocks in layer1 to layer4."""
     found = [re.match(r"layer([1-4])\.(\d+)\.", name) for name in tensors]
     numbers = {(int(match[1]), int(match[2])) for match in found if match}
     return tuple(
@@ -91,35 +99,63 @@ def _count_blocks(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     )
 
 
-def _is_deep_stem(tensors: Mapping[str, np.ndarray]) -> bool:
-    """The names of segmenters' encoders, and those of timm's ResNet-D."""
-    return any(name in tensors for name in ("conv3.weight", "conv1.0.weight"))
+def find_depth(tensors: Mapping[str, np.ndarray], where: str) -> int:
+    """The depth whose blocks these are.
+
+    Raises:
+      UserError: there is none.
+    """
+    blocks = count_blocks(tensors)
+    bottleneck = any(re.fullmatch(r"layer\d\.\d+\.conv3\.weight", k) for k in tensors)
+    for depth, kind in DEPTHS.items():
+        if kind == (bottleneck, blocks):
+            return depth
+    raise UserError(
+        f"{where} has {'-'.join(map(str, blocks))} "
+        f"{'bottleneck' if bottleneck else 'basic'} blocks; of ResNets, "
+        f"{', '.join(map(str, DEPTHS))} layers are known"
+    )
 
 
-def _first_size(
+def first_size(
     tensors: Mapping[str, np.ndarray], names: Sequence[str], where: str
 ) -> int:
-    """The first axis of the first of `names` that is there."""
+    """The first axis of the first of `names` that is there.
+
+    Raises:
+      UserError: none is.
+    """
     for name in names:
         if name in tensors and tensors[name].ndim and tensors[name].shape[0]:
             return tensors[name].shape[0]
     raise UserError(f"{where} lacks tensors: {', '.join(names)}")
 
 
-def _check_plain(tensors: Mapping[str, np.ndarray], width: int, where: str) -> None:
-    """Refuses ResNeXt and wide ResNets, which share names and depths with ResNets."""
+def find_width(tensors: Mapping[str, np.ndarray], where: str) -> int:
+    """The units of the stem's first convolution.
+
+    Raises:
+      UserError: this is a ResNeXt or a wide ResNet, which share names and depths with
+        ResNets.
+    """
+    width = first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
     inner = tensors.get("layer1.0.conv2.weight")
     if inner is None or inner.ndim != 4:
-        return
+        return width
     out_features, in_features = inner.shape[:2]
     if out_features == in_features == width:
-        return
+        return width
     kind = "grouped" if in_features < out_features else "wider"
     raise UserError(
         f"{where} is not a plain ResNet: layer1.0.conv2.weight is "
         f"{list(inner.shape)}, a {kind} convolution than a stem of {width} units "
         "has (ResNeXt and wide ResNets are not supported)"
     )
+
+
+def _is_deep_stem(tensors: Mapping[str, np.ndarray]) -> bool:
+    """The names of segmenters' encoders, and those of timm's ResNet-D."""
+    return any(name in tensors for name in ("conv3.weight", "conv1.0.weight"))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,11 +1,13 @@
-"""Compares a converted network with PyTorch, endpoint by endpoint."""
+"""Compares a converted network with PyTorch, output by output."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
+from converters.convert import Source
 from converters.torch_files import import_torch
 from jdissect import models
 from jdissect.errors import UserError
@@ -17,9 +19,11 @@ BATCH, SIDE = 2, 224
 
 def compare(
     twin,
-    tensors: Mapping[str, np.ndarray],
+    sources: Sequence[Source],
     architecture: Mapping[str, Any],
     parameters: Mapping[str, np.ndarray],
+    scale: float = 1.0,
+    **options,
 ) -> None:
     """Runs both on the same random images and prints the largest differences.
 
@@ -27,24 +31,26 @@ def compare(
     Relative differences are over the largest absolute value that PyTorch gives.
 
     Args:
-      twin: the network in PyTorch, `twin(images) -> (logits, {endpoint: map})`.
-      tensors: the file's, which are loaded into the twin.
+      twin: the network in PyTorch, `twin(images)`. What it returns is either
+        {name: output} or, of a classifier, (logits, {endpoint: map}).
+      sources: of the tensors that are loaded into the twin.
       architecture: name and options of the network in Flax.
       parameters: the converted ones.
+      scale: standard deviation of the images' channels.
+      **options: of the call of the network in Flax.
 
     Raises:
       UserError: a relative difference is above TOLERANCE, or not a number.
     """
-    images = np.random.default_rng(0).normal(size=(BATCH, SIDE, SIDE, 3))
+    images = np.random.default_rng(0).normal(0, scale, (BATCH, SIDE, SIDE, 3))
     images = images.astype(np.float32)
-    expected = _run_torch(twin, tensors, images)
-    actual = _run_jax(architecture, parameters, images)
+    expected = _run_torch(twin, sources, images)
+    actual = _run_jax(architecture, parameters, images, options)
     print(f"{'':10}{'largest':>12}{'difference':>14}{'relative':>12}")
     worst = {}
     for name in expected:
-        ours = actual[name]
         largest = float(np.abs(expected[name]).max())
-        difference = float(np.abs(ours - expected[name]).max())
+        difference = float(np.abs(actual[name] - expected[name]).max())
         relative = difference / largest if largest else difference
         print(f"{name:10}{largest:12.4g}{difference:14.3g}{relative:12.3g}")
         if not relative <= TOLERANCE:
@@ -57,24 +63,35 @@ def compare(
         )
 
 
-def _run_torch(twin, tensors, images) -> dict[str, np.ndarray]:
+def _run_torch(twin, sources, images) -> dict[str, np.ndarray]:
     torch = import_torch()
-    state = {name: torch.from_numpy(np.array(tensors[name])) for name in tensors}
+    state = {
+        source.prefix + name: torch.from_numpy(np.array(source.tensors[name]))
+        for source in sources
+        for name in source.mapping
+    }
     missing, unexpected = twin.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    for source in sources:
+        missing = [k for k in missing if not source.is_unused(k)]
     if missing or unexpected:
         raise AssertionError(f"the twin does not fit: {missing} {unexpected}")
     with torch.inference_mode():
-        logits, features = twin.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)))
-    maps = {k: v.numpy().transpose(0, 2, 3, 1) for k, v in features.items()}
-    return maps | {"logits": logits.numpy()}
+        outputs = twin.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    found = {name: output.numpy() for name, output in _by_name(outputs).items()}
+    return {k: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for k, v in found.items()}
 
 
-def _run_jax(architecture, parameters, images) -> dict[str, np.ndarray]:
+def _run_jax(architecture, parameters, images, options) -> dict[str, np.ndarray]:
     model = models.build_abstract(**architecture, folded=True)
     folded = fold_batch_norm(dict(parameters), model.epsilon)
-    apply, params = models.as_function(model)
-    logits, features = jax.jit(apply)(models.with_parameters(params, folded), images)
-    return {k: np.asarray(v) for k, v in features.items()} | {
-        "logits": np.asarray(logits)
-    }
+    graph, params = nnx.split(model)
+    run = jax.jit(lambda params, images: nnx.merge(graph, params)(images, **options))
+    outputs = run(models.with_parameters(params, folded), images)
+    return {name: np.asarray(output) for name, output in _by_name(outputs).items()}
+
+
+def _by_name(outputs) -> dict[str, Any]:
+    if isinstance(outputs, dict):
+        return outputs
+    logits, maps = outputs
+    return maps | {"logits": logits}

@@ -1,31 +1,43 @@
-"""Checkpoint folders: weights as Orbax writes them, and a JSON that says what they are.
-
-    FOLDER/params/       Orbax: every parameter and statistic, float32, unfolded
-    FOLDER/model.json    format_version, kind, architecture, preprocessing, source,
-                         weights_sha256
-
-A folder appears whole or not at all: it is written aside and renamed. What is loaded
-is compared with the hash that was written, so that damage cannot pass for weights.
-"""
+"""Networks ready to run, from checkpoint folders (see `checkpoint_folder`)."""
 
 import dataclasses
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
-from jdissect import models, orbax_trees
+from jdissect import models, vocabulary
+from jdissect.checkpoint_folder import (
+    check_output,
+    damaged,
+    load,
+    read_description,
+    save,
+    weights_sha256,
+)
 from jdissect.errors import UserError
 from jdissect.models.layers import fold_batch_norm
 from jdissect.models.preprocess import Preprocessing
 
-FORMAT_VERSION = 1
+__all__ = [
+    "Classifier",
+    "Segmenter",
+    "check_output",
+    "describe_classifier",
+    "describe_segmenter",
+    "load",
+    "load_classifier",
+    "load_segmenter",
+    "read_description",
+    "save",
+    "weights_sha256",
+]
+
+# The segmenters' architectures; all others are classifiers'.
+SEGMENTERS = ("upernet", "ppm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +66,24 @@ class Classifier:
     weights_sha256: str
 
 
-def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
-    """A hash over names (sorted), dtypes, shapes and bytes of the arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(parameters):
-        array = np.ascontiguousarray(parameters[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+@dataclasses.dataclass(frozen=True)
+class Segmenter:
+    """A segmenter's network ready to run.
+
+    Attributes:
+      apply: `apply(params, images, **options)` on *prepared* images returns what the
+        network does, {name: scores}; see `models.upernet` and `models.ppm`.
+      params: its parameters, a pytree of device arrays.
+      architecture: name and options, as in `model.json`.
+      labels: what its channels mean, `vocabulary.UPerNetLabels` or `ColorLabels`.
+      weights_sha256: identifies the weights, but not the labels.
+    """
+
+    apply: Callable
+    params: nnx.State
+    architecture: dict[str, Any]
+    labels: Any
+    weights_sha256: str
 
 
 def describe_classifier(
@@ -88,155 +110,25 @@ def describe_classifier(
     }
 
 
-def check_output(folder: str | os.PathLike, overwrite: bool = False) -> None:
-    """Raises UserError if `save` would refuse `folder`: call it before long work."""
-    folder = Path(folder)
-    if not (folder.exists() or folder.is_symlink()):
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; name another")
-    if not any(folder.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{folder} exists; name another folder or give --overwrite")
-    if not (folder / "model.json").is_file():
-        raise UserError(
-            f"{folder} holds something other than a checkpoint and is left alone; "
-            "name another folder"
-        )
-
-
-def save(
-    folder: str | os.PathLike,
-    parameters: Mapping[str, np.ndarray],
-    description: Mapping[str, Any],
+def describe_segmenter(
+    architecture: Mapping[str, Any],
+    labels: Mapping[str, Any],
     *,
-    overwrite: bool = False,
-) -> str:
-    """Writes a checkpoint folder whole.
-
-    Args:
-      folder: to be made; its parents too.
-      parameters: name, with dots between levels, -> array (`models.parameters`).
-      description: goes to `model.json`, beside format_version and weights_sha256.
-      overwrite: whether an existing checkpoint is replaced.
-
-    Returns:
-      The hash of the weights.
-
-    Raises:
-      UserError: the folder exists, is not a checkpoint, or cannot be written.
-    """
-    check_output(folder, overwrite)
-    folder = Path(folder).absolute()
-    parameters = {k: np.asarray(v) for k, v in parameters.items()}
-    digest = weights_sha256(parameters)
-    content = {"format_version": FORMAT_VERSION, **description}
-    content["weights_sha256"] = digest
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        orbax_trees.write(aside / "params", _nest(parameters))
-        text = json.dumps(content, indent=2, sort_keys=True)
-        (aside / "model.json").write_text(text + "\n")
-        _replace(aside, folder)
-    except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write {folder}: {reason}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return digest
-
-
-def _replace(aside: Path, folder: Path) -> None:
-    """Renames `aside` to `folder`; an old checkpoint there is kept until it is."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    had_one = folder.exists()
-    if had_one:
-        folder.rename(old)
-    try:
-        aside.rename(folder)
-    except OSError:
-        if had_one:
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def read_description(
-    folder: str | os.PathLike, kind: str | None = None
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of a checkpoint's `model.json`.
-
-    Raises:
-      UserError: there is no such checkpoint, it is damaged, of a later format, or
-        not of the `kind` that is needed.
-    """
-    folder = Path(folder)
-    path = folder / "model.json"
-    if not path.is_file():
-        state = (
-            "is not a checkpoint (no model.json)" if folder.exists() else "is missing"
-        )
-        raise UserError(
-            f"checkpoint {folder} {state}; converters write them, "
-            "for example `python -m converters.resnet`"
-        )
-    try:
-        content = json.loads(path.read_text())
-        version = content["format_version"]
-        needed = content["kind"], content["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, error) from error
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format {version}, this version of jdissect reads "
-            f"{FORMAT_VERSION}; convert the checkpoint anew"
-        )
-    if kind is not None and needed[0] != kind:
-        raise UserError(f"checkpoint {folder} holds a {needed[0]}, not a {kind}")
-    return content
-
-
-def _damaged(folder: str | os.PathLike, error: Exception) -> UserError:
-    what = f"no {error}" if isinstance(error, KeyError) else error
-    path = Path(folder) / "model.json"
-    return UserError(f"{path} is damaged; convert the checkpoint anew\n({what})")
-
-
-def load(
-    folder: str | os.PathLike, kind: str | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads a checkpoint folder.
+    """The description of a segmenter that `save` takes.
 
     Args:
-      folder: as `save` made it.
-      kind: what its description must say, e.g. 'classifier'; None for anything.
-
-    Returns:
-      parameters {name: array} as saved, and the description.
-
-    Raises:
-      UserError: as `read_description`; or the weights are not those written.
+      architecture: {'name': 'upernet' or 'ppm', **options of `build`}.
+      labels: the content of a `labels.json` (see `vocabulary`).
+      source: where the weights come from, e.g. {'files': {name: hash}}.
     """
-    folder = Path(folder).absolute()
-    description = read_description(folder, kind)
-    try:
-        parameters = _flatten(orbax_trees.read(folder / "params"))
-    except Exception as error:  # Orbax and TensorStore raise a dozen kinds
-        raise UserError(
-            f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
-        ) from error
-    if weights_sha256(parameters) != description["weights_sha256"]:
-        raise UserError(
-            f"the weights of checkpoint {folder} are not those that were written; "
-            "convert it anew"
-        )
-    return parameters, description
+    return {
+        "kind": "segmenter",
+        "architecture": dict(architecture),
+        "labels": dict(labels),
+        "source": dict(source or {}),
+    }
 
 
 def load_classifier(
@@ -258,51 +150,97 @@ def load_classifier(
       UserError: as `load`; the architecture is another or unknown; or a parameter
         is missing, unknown or misshapen, by name.
     """
-    description = read_description(folder, "classifier")
+    network = _load_network(folder, "classifier", name, dtype, fold)
     try:
-        architecture = dict(description["architecture"])
-        preprocessing = Preprocessing.from_json(description["preprocessing"])
-        input_size = int(description["input_size"])
-        found = architecture["name"]
-        unfolded = models.shapes(models.build_abstract(**architecture))
-    except (KeyError, TypeError, ValueError, UserError) as error:
-        raise _damaged(folder, error) from error
-    if name is not None and name != found:
-        raise UserError(f"checkpoint {folder} holds a {found}, not a {name}")
-    parameters, _ = load(folder, "classifier")
-    models.check_parameters(parameters, unfolded, f"checkpoint {folder}")
-    model = models.build_abstract(**architecture, folded=fold, dtype=dtype)
-    if fold:
-        parameters = fold_batch_norm(parameters, model.epsilon)
-    apply, params = models.as_function(model)
+        preprocessing = Preprocessing.from_json(network.description["preprocessing"])
+        input_size = int(network.description["input_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(folder, error) from error
+    apply, params = models.as_function(network.model)
     return Classifier(
         apply=apply,
-        params=models.with_parameters(params, parameters),
+        params=models.with_parameters(params, network.parameters),
         preprocessing=preprocessing,
-        architecture=architecture,
-        classes=unfolded["fc.bias"][0],
-        endpoint_names=tuple(model.endpoint_names),
+        architecture=network.architecture,
+        classes=network.shapes["fc.bias"][0],
+        endpoint_names=tuple(network.model.endpoint_names),
         input_size=input_size,
-        weights_sha256=description["weights_sha256"],
+        weights_sha256=network.description["weights_sha256"],
     )
 
 
-def _nest(flat: Mapping[str, np.ndarray]) -> dict:
-    tree: dict = {}
-    for name, array in flat.items():
-        *parents, leaf = name.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = array
-    return tree
+def load_segmenter(
+    folder: str | os.PathLike,
+    name: str | None = None,
+    *,
+    dtype: str = "float32",
+    fold: bool = True,
+) -> Segmenter:
+    """Loads a segmenter's network, with batch normalization folded.
+
+    Args:
+      folder: a checkpoint folder.
+      name: the architecture expected, 'upernet' or 'ppm'; None takes any.
+      dtype, fold: as for `load_classifier`.
+
+    Raises:
+      UserError: as `load_classifier`; or the labels are not of their form, or do not
+        fit the network.
+    """
+    network = _load_network(folder, "segmenter", name, dtype, fold)
+    readers = {"upernet": vocabulary.read_upernet, "ppm": vocabulary.read_color}
+    try:
+        labels = readers[network.architecture["name"]](network.description["labels"])
+        vocabulary.check_channels(labels, network.architecture, "labels")
+    except (KeyError, UserError) as error:
+        raise damaged(folder, error) from error
+    graph, params = nnx.split(network.model)
+    params = models.with_parameters(params, network.parameters)
+    if fold and dtype == "float32" and jax.default_backend() == "cpu":
+        model = nnx.merge(graph, params)
+        model.prepare()
+        graph, params = nnx.split(model)
+
+    def apply(params, images, **options):
+        return nnx.merge(graph, params)(images, **options)
+
+    return Segmenter(
+        apply=apply,
+        params=params,
+        architecture=network.architecture,
+        labels=labels,
+        weights_sha256=network.description["weights_sha256"],
+    )
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = np.asarray(value)
-    return flat
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """What a checkpoint folder holds, checked, before it becomes a function."""
+
+    description: dict[str, Any]
+    architecture: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]  # unfolded
+    model: nnx.Module  # abstract
+    parameters: dict[str, np.ndarray]
+
+
+def _load_network(
+    folder: str | os.PathLike, kind: str, name: str | None, dtype: str, fold: bool
+) -> _Network:
+    description = read_description(folder, kind)
+    try:
+        architecture = dict(description["architecture"])
+        found = architecture["name"]
+        if (found in SEGMENTERS) != (kind == "segmenter"):
+            raise UserError(f"a {found} is no {kind}")
+        shapes = models.shapes(models.build_abstract(**architecture))
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise damaged(folder, error) from error
+    if name is not None and name != found:
+        raise UserError(f"checkpoint {folder} holds a {found}, not a {name}")
+    parameters, _ = load(folder, kind)
+    models.check_parameters(parameters, shapes, f"checkpoint {folder}")
+    model = models.build_abstract(**architecture, folded=fold, dtype=dtype)
+    if fold:
+        parameters = fold_batch_norm(parameters, model.epsilon)
+    return _Network(description, architecture, shapes, model, parameters)

@@ -80,6 +80,30 @@ def lite0(lite0_file, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+def _convert_segmenter(name, source, folder):
+    from converters import color, upernet
+
+    converter = {"upernet": upernet, "color": color}[name]
+    arguments = [f"--checkpoint={source}", f"--output={folder}"]
+    assert converter.main(["convert", *arguments]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def upernet_folder(published, tmp_path_factory) -> pathlib.Path:
+    """UPerNet as published, converted."""
+    folder = tmp_path_factory.mktemp("upernet") / "converted"
+    return _convert_segmenter("upernet", published / "upp-resnet50-upernet", folder)
+
+
+@pytest.fixture(scope="session")
+def color_folder(published, tmp_path_factory) -> pathlib.Path:
+    """The colour segmenter as published, converted."""
+    folder = tmp_path_factory.mktemp("color") / "converted"
+    source = published / "color-resnet18dilated-ppm_deepsup"
+    return _convert_segmenter("color", source, folder)
+
+
 @pytest.fixture(scope="session")
 def street(shared) -> pathlib.Path:
     """Street photographs with human masks, a Broden folder."""

@@ -1,0 +1,71 @@
+"""Converts the segmenter of colours: pyramid pooling on a dilated ResNet.
+
+    python -m converters.color --checkpoint=FOLDER_OR_ADDRESS --output=weights/color
+
+Reads encoder_epoch_N.pth, decoder_epoch_N.pth and labels.json of a folder on disk, or
+fetches them. netdissect's are at
+https://dissect.csail.mit.edu/models/segmodel/color-resnet18dilated-ppm_deepsup/
+Sizes are those of the tensors; the labels must fit them. The auxiliary head, which
+serves training only, is left out. --verify compares the result with PyTorch before it
+is written.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from converters import segmenter
+from converters.convert import Target, conv_norm, pointwise_linear
+from converters.resnet import first_size
+from jdissect.vocabulary import read_color
+
+
+def mapping() -> dict[str, Target]:
+    """Where each tensor of the decoder goes in `jdissect.models.ppm`."""
+    targets = conv_norm("conv_last.0", "conv_last.1", "last")
+    for k in range(4):
+        targets |= conv_norm(f"ppm.{k}.1", f"ppm.{k}.2", f"ppm.{k}")
+    return targets | pointwise_linear("conv_last.4", "score")
+
+
+def decoder(
+    tensors: Mapping[str, np.ndarray], where: str
+) -> tuple[dict[str, int], dict[str, Target]]:
+    """The sizes of a decoder, and where its tensors go."""
+    last = ("conv_last.0.weight", "conv_last.1.weight")
+    score = ("conv_last.4.weight", "conv_last.4.bias")
+    options = {
+        "ppm_dim": first_size(tensors, last, where),
+        "classes": first_size(tensors, score, where),
+    }
+    return options, mapping()
+
+
+def twin(**options):
+    """The network in PyTorch."""
+    from converters.twins.ppm import PPM
+
+    return PPM(**options)
+
+
+COLOR = segmenter.Segmenter(
+    name="ppm",
+    key="color",
+    converter="converters.color",
+    default_epoch=20,
+    sign="conv_last.",
+    decoder=decoder,
+    twin=twin,
+    read_labels=read_color,
+    verify={},
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    return segmenter.run(argv, __doc__, COLOR)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,77 @@
+"""Published folders of a segmenter: which files they hold, and where those are."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from converters import download
+from jdissect.environment import cache_dir
+from jdissect.errors import UserError
+from jdissect.models.parameters import listed
+
+
+class Published(NamedTuple):
+    """A segmenter's files.
+
+    Attributes:
+      encoder, decoder: PyTorch files.
+      labels: the JSON of its vocabulary.
+      address: where they were fetched from; '' if they were on disk.
+    """
+
+    encoder: Path
+    decoder: Path
+    labels: Path
+    address: str
+
+
+def locate(checkpoint: str, epoch: int | None, default_epoch: int) -> Published:
+    """Finds a segmenter's files, fetching them if need be.
+
+    Args:
+      checkpoint: a folder, or the http(s) address of one.
+      epoch: of training; None is the last in a folder, `default_epoch` at an address.
+      default_epoch: of the published files.
+
+    Raises:
+      UserError: a file is missing or cannot be fetched.
+    """
+    if "://" not in checkpoint:
+        folder = Path(checkpoint)
+        return Published(*(folder / name for name in _choose(folder, epoch)), "")
+    cache = cache_dir("")
+    if cache is None:
+        raise UserError("there is no folder to download to; set XDG_CACHE_HOME to one")
+    names = _names(default_epoch if epoch is None else epoch)
+    folder = download.fetch(checkpoint, names, cache / "downloads")
+    return Published(*(folder / name for name in names), checkpoint)
+
+
+def _names(epoch: int | str) -> tuple[str, str, str]:
+    return f"encoder_epoch_{epoch}.pth", f"decoder_epoch_{epoch}.pth", "labels.json"
+
+
+def _choose(folder: Path, epoch: int | None) -> tuple[str, ...]:
+    """The names of a folder's files: those of `epoch`, or of the last complete one."""
+    needed = "encoder_epoch_N.pth, decoder_epoch_N.pth, labels.json"
+    if not folder.is_dir():
+        state = "is a file" if folder.exists() else "is missing"
+        raise UserError(f"checkpoint {folder} {state}; give a folder with {needed}")
+    try:
+        there = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    if epoch is None:
+        found = [re.fullmatch(r"encoder_epoch_(\d+)\.pth", name) for name in there]
+        epochs = [match[1] for match in found if match]
+        epochs = [text for text in epochs if f"decoder_epoch_{text}.pth" in there]
+        names = _names(max(epochs, key=int)) if epochs else needed.split(", ")
+    else:
+        names = _names(epoch)
+    lacks = [name for name in names if name not in there]
+    if lacks:
+        holds = listed(there, 8) if there else "nothing"
+        raise UserError(
+            f"checkpoint {folder} lacks {', '.join(lacks)}\n(it holds {holds})"
+        )
+    return tuple(names)

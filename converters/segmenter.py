@@ -1,0 +1,168 @@
+"""What the converters of both segmenters share: folders, the encoder, labels."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from converters import command, published, resnet, torch_files
+from converters.convert import Source, Target, conv_norm
+from jdissect import checkpoints, vocabulary
+from jdissect.errors import UserError
+
+_LARGEST_LABELS = 1 << 20  # bytes; the published ones have 16 thousand
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class Segmenter(NamedTuple):
+    """A kind of segmenter.
+
+    Attributes:
+      name: its architecture, a key of `models.ARCHITECTURES`.
+      key: the configuration key that names its checkpoint.
+      converter: reads it; for messages.
+      default_epoch: of the published files.
+      sign: what a tensor of its decoder, and of no other, begins with.
+      decoder: from the decoder's tensors and the file's name to options of the
+        architecture and the mapping; raises UserError.
+      twin: from options of the architecture to the network in PyTorch.
+      read_labels: of `vocabulary`.
+      verify: keyword arguments of `verify.compare`.
+    """
+
+    name: str
+    key: str
+    converter: str
+    default_epoch: int
+    sign: str
+    decoder: Callable[[Tensors, str], tuple[dict[str, int], dict[str, Target]]]
+    twin: Callable[..., Any]
+    read_labels: Callable[..., vocabulary.UPerNetLabels | vocabulary.ColorLabels]
+    verify: Mapping[str, Any]
+
+
+def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
+    """Runs a segmenter's converter; returns the exit code, 2 for a user's error."""
+
+    def define(options: flags.FlagValues, where: dict) -> None:
+        default = f"a folder's last, or {kind.default_epoch} at an address"
+        text = f"N of encoder_epoch_N.pth; default: {default}."
+        flags.DEFINE_integer("epoch", None, text, lower_bound=0, **where)
+
+    return command.execute(
+        argv,
+        about,
+        lambda options: _prepare(options, kind),
+        checkpoint="FOLDER_OR_ADDRESS",
+        define=define,
+    )
+
+
+def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
+    torch_files.import_torch()  # before anything is fetched
+    files = published.locate(options.checkpoint, options.epoch, kind.default_epoch)
+    encoder, decoder = (torch_files.read(p) for p in (files.encoder, files.decoder))
+    where = str(files.encoder), str(files.decoder)
+    encoder_options, encoder_mapping = plan_encoder(encoder.tensors, where[0])
+    _check_decoder(decoder.tensors, where[1], kind)
+    decoder_options, decoder_mapping = kind.decoder(decoder.tensors, where[1])
+    architecture = {"name": kind.name, **encoder_options, **decoder_options}
+    labels = kind.read_labels(read_json(files.labels), str(files.labels))
+    vocabulary.check_channels(labels, architecture, str(files.labels))
+    hashes = {file.name: file.sha256 for file in (encoder, decoder)}
+    source = {"files": hashes} | ({"address": files.address} if files.address else {})
+    return command.Job(
+        sources=[
+            Source(where[0], encoder.tensors, encoder_mapping, "encoder.", r"^fc\."),
+            Source(
+                where[1], decoder.tensors, decoder_mapping, "decoder.", r"_deepsup\."
+            ),
+        ],
+        twin=lambda: kind.twin(**encoder_options, **decoder_options),
+        description=checkpoints.describe_segmenter(
+            architecture, labels.to_json(), source=source
+        ),
+        origin=[command.describe_file(file) for file in (encoder, decoder)],
+        advice="give jdissect.main "
+        f"--config.segmenter.{kind.key}={shlex.quote(options.output)}",
+        verify=kind.verify,
+    )
+
+
+def plan_encoder(
+    tensors: Tensors, where: str
+) -> tuple[dict[str, int], dict[str, Target]]:
+    """Depth and width of a ResNet with a deep stem, and where its tensors go.
+
+    Raises:
+      UserError: the tensors are those of something else.
+    """
+    if 0 in resnet.count_blocks(tensors):
+        hint = ""
+        if any(name.startswith(("ppm", "conv_last.")) for name in tensors):
+            hint = " but a decoder; were the two files swapped?"
+        raise UserError(
+            f"{where} is no encoder{hint or ': it lacks blocks in layer1 to layer4'}"
+        )
+    if "conv3.weight" not in tensors:
+        raise UserError(
+            f"{where} is no segmenter's encoder: it lacks conv3, the third convolution "
+            "of a deep stem.\nFor a classifier use converters.resnet."
+        )
+    depth = resnet.find_depth(tensors, where)
+    width = resnet.find_width(tensors, where)
+    targets = resnet.stages(depth, shortcut=True, prefix="encoder.")
+    for number in range(3):
+        targets |= conv_norm(
+            f"conv{number + 1}", f"bn{number + 1}", f"encoder.stem.{number}"
+        )
+    return {"depth": depth, "width": width}, targets
+
+
+def _check_decoder(tensors: Tensors, where: str, kind: Segmenter) -> None:
+    if any(name.startswith(kind.sign) for name in tensors):
+        return
+    if any(name.startswith("layer1.") for name in tensors):
+        raise UserError(
+            f"{where} is no decoder but an encoder; were the two files swapped?"
+        )
+    others = {"fpn_in.": "converters.upernet", "conv_last.": "converters.color"}
+    hint = ""
+    for sign, converter in others.items():
+        if any(name.startswith(sign) for name in tensors):
+            hint = f"\nFor this one use {converter}."
+    raise UserError(
+        f"{where} is not the decoder that {kind.converter} reads: "
+        f"it has no tensors named {kind.sign}*{hint}"
+    )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a `labels.json`.
+
+    Raises:
+      UserError: it cannot be read, is too large, is no JSON, or has a key twice.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_LABELS:
+            raise UserError(f"{path} has {size:,} bytes, too many for labels")
+        return json.loads(path.read_bytes().decode(), object_pairs_hook=_unique_keys)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no sound JSON: {error}") from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!a} comes twice")
+    return found

@@ -1,0 +1,84 @@
+"""Converts UPerNet, the segmenter of objects, parts, materials and scenes.
+
+    python -m converters.upernet --checkpoint=FOLDER_OR_ADDRESS --output=weights/upernet
+
+Reads encoder_epoch_N.pth, decoder_epoch_N.pth and labels.json of a folder on disk, or
+fetches them. netdissect's are at
+https://dissect.csail.mit.edu/models/segmodel/upp-resnet50-upernet/
+Sizes are those of the tensors; the labels must fit them. --verify compares the result
+with PyTorch before it is written.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from converters import segmenter
+from converters.convert import Target, conv_norm, pointwise_linear
+from converters.resnet import first_size
+from jdissect.vocabulary import read_upernet
+
+# head -> the place of its last convolution, and the option that counts its outputs
+HEADS = {
+    "object": (1, "objects"),
+    "part": (1, "parts"),
+    "material": (1, "materials"),
+    "scene": (2, "scenes"),
+}
+
+
+def mapping() -> dict[str, Target]:
+    """Where each tensor of the decoder goes in `jdissect.models.upernet`."""
+    names = {"ppm_last_conv": "ppm_last", "conv_fusion": "fusion"}
+    names |= {f"ppm_conv.{k}": f"ppm.{k}" for k in range(4)}
+    names |= {f"fpn_in.{k}": f"fpn_in.{k}" for k in range(3)}
+    names |= {f"fpn_out.{k}.0": f"fpn_out.{k}" for k in range(3)}
+    names |= {f"{head}_head.0": f"{head}_head.conv" for head in HEADS}
+    targets = {}
+    for theirs, ours in names.items():
+        targets |= conv_norm(f"{theirs}.0", f"{theirs}.1", ours)
+    for head, (place, _) in HEADS.items():
+        targets |= pointwise_linear(f"{head}_head.{place}", f"{head}_head.score")
+    return targets
+
+
+def decoder(
+    tensors: Mapping[str, np.ndarray], where: str
+) -> tuple[dict[str, int], dict[str, Target]]:
+    """The sizes of a decoder, and where its tensors go."""
+    names = ("conv_fusion.0.weight", "conv_fusion.1.weight")
+    options = {"fpn_dim": first_size(tensors, names, where)}
+    for head, (place, option) in HEADS.items():
+        names = [f"{head}_head.{place}.{part}" for part in ("weight", "bias")]
+        options[option] = first_size(tensors, names, where)
+    return options, mapping()
+
+
+def twin(**options):
+    """The network in PyTorch."""
+    from converters.twins.upernet import UPerNet
+
+    return UPerNet(**options)
+
+
+UPERNET = segmenter.Segmenter(
+    name="upernet",
+    key="upernet",
+    converter="converters.upernet",
+    default_epoch=40,
+    sign="fpn_in.",
+    decoder=decoder,
+    twin=twin,
+    read_labels=read_upernet,
+    verify={"scale": 64.0, "outputs": tuple(HEADS)},  # pixels of 0..255 without means
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    return segmenter.run(argv, __doc__, UPERNET)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

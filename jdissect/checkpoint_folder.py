@@ -1,0 +1,207 @@
+"""Checkpoint folders on disk, whatever network is in them.
+
+    FOLDER/params/       Orbax: every parameter and statistic, float32, unfolded
+    FOLDER/model.json    format_version, kind, architecture, source, weights_sha256;
+                         of a classifier preprocessing, of a segmenter labels
+
+A folder appears whole or not at all: it is written aside and renamed. What is loaded
+is compared with the hash that was written, so that damage cannot pass for weights.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdissect import orbax_trees
+from jdissect.errors import UserError
+
+FORMAT_VERSION = 1
+
+
+def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
+    """A hash over names (sorted), dtypes, shapes and bytes of the arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        array = np.ascontiguousarray(parameters[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def check_output(folder: str | os.PathLike, overwrite: bool = False) -> None:
+    """Raises UserError if `save` would refuse `folder`: call it before long work."""
+    folder = Path(folder)
+    if not (folder.exists() or folder.is_symlink()):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; name another")
+    if not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"{folder} exists; name another folder or give --overwrite")
+    if not (folder / "model.json").is_file():
+        raise UserError(
+            f"{folder} holds something other than a checkpoint and is left alone; "
+            "name another folder"
+        )
+
+
+def save(
+    folder: str | os.PathLike,
+    parameters: Mapping[str, np.ndarray],
+    description: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> str:
+    """Writes a checkpoint folder whole.
+
+    Args:
+      folder: to be made; its parents too.
+      parameters: name, with dots between levels, -> array (`models.parameters`).
+      description: goes to `model.json`, beside format_version and weights_sha256.
+      overwrite: whether an existing checkpoint is replaced.
+
+    Returns:
+      The hash of the weights.
+
+    Raises:
+      UserError: the folder exists, is not a checkpoint, or cannot be written.
+    """
+    check_output(folder, overwrite)
+    folder = Path(folder).absolute()
+    parameters = {k: np.asarray(v) for k, v in parameters.items()}
+    digest = weights_sha256(parameters)
+    content = {"format_version": FORMAT_VERSION, **description}
+    content["weights_sha256"] = digest
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        orbax_trees.write(aside / "params", _nest(parameters))
+        text = json.dumps(content, indent=2, sort_keys=True)
+        (aside / "model.json").write_text(text + "\n")
+        _replace(aside, folder)
+    except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"cannot write {folder}: {reason}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return digest
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """Renames `aside` to `folder`; an old checkpoint there is kept until it is."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    had_one = folder.exists()
+    if had_one:
+        folder.rename(old)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if had_one:
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_description(
+    folder: str | os.PathLike, kind: str | None = None
+) -> dict[str, Any]:
+    """The content of a checkpoint's `model.json`.
+
+    Raises:
+      UserError: there is no such checkpoint, it is damaged, of a later format, or
+        not of the `kind` that is needed.
+    """
+    folder = Path(folder)
+    path = folder / "model.json"
+    if not path.is_file():
+        state = (
+            "is not a checkpoint (no model.json)" if folder.exists() else "is missing"
+        )
+        raise UserError(
+            f"checkpoint {folder} {state}; converters write them, "
+            "for example `python -m converters.resnet`"
+        )
+    try:
+        content = json.loads(path.read_text())
+        version = content["format_version"]
+        needed = content["kind"], content["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(folder, error) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format {version}, this version of jdissect reads "
+            f"{FORMAT_VERSION}; convert the checkpoint anew"
+        )
+    if kind is not None and needed[0] != kind:
+        raise UserError(f"checkpoint {folder} holds a {needed[0]}, not a {kind}")
+    return content
+
+
+def damaged(folder: str | os.PathLike, error: Exception) -> UserError:
+    """The error of a folder whose `model.json` does not say what it should."""
+    what = f"no {error}" if isinstance(error, KeyError) else error
+    path = Path(folder) / "model.json"
+    return UserError(f"{path} is damaged; convert the checkpoint anew\n({what})")
+
+
+def load(
+    folder: str | os.PathLike, kind: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads a checkpoint folder.
+
+    Args:
+      folder: as `save` made it.
+      kind: what its description must say, e.g. 'classifier'; None for anything.
+
+    Returns:
+      parameters {name: array} as saved, and the description.
+
+    Raises:
+      UserError: as `read_description`; or the weights are not those written.
+    """
+    folder = Path(folder).absolute()
+    description = read_description(folder, kind)
+    try:
+        parameters = _flatten(orbax_trees.read(folder / "params"))
+    except Exception as error:  # Orbax and TensorStore raise a dozen kinds
+        raise UserError(
+            f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+        ) from error
+    if weights_sha256(parameters) != description["weights_sha256"]:
+        raise UserError(
+            f"the weights of checkpoint {folder} are not those that were written; "
+            "convert it anew"
+        )
+    return parameters, description
+
+
+def _nest(flat: Mapping[str, np.ndarray]) -> dict:
+    tree: dict = {}
+    for name, array in flat.items():
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = array
+    return tree
+
+
+def _flatten(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = np.asarray(value)
+    return flat
