@@ -1,5 +1,6 @@
 """From a config to a run directory: dissects one model."""
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     must(config.dtype in DTYPES, "dtype", config.dtype, " or ".join(DTYPES))
     must(config.parallel in MODES, "parallel", config.parallel, " or ".join(MODES))
+    must(config.cache.max_gb >= 0, "cache.max_gb", config.cache.max_gb, "0 or more")
     keep = environment.FEATURES
     must(
         config.cache.features in keep,
@@ -104,16 +106,17 @@ def dissect(
                 f"{config.model.name} has no layer '{layer}'; it has "
                 f"{', '.join(model.endpoint_names)}"
             )
-    segmenter = open_segmenter(config, source)
-    run = Run(workdir, _identity(config, source, model, segmenter, cache_dir))
-    if run.is_finished(overwrite):
-        print(f"{workdir} is finished; this is what it holds (--overwrite runs anew)\n")
-        _print_stored(run.folder, layers)
-        return
     counters = Devices(config.parallel)
     devices = counters
     if on_cores:
         devices = Devices(config.parallel, counters.devices[:1])
+    hashes = source.content_hashes(cache_dir)
+    segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
+    run = Run(workdir, _identity(config, source, hashes, model, segmenter, cache_dir))
+    if run.is_finished(overwrite):
+        print(f"{workdir} is finished; this is what it holds (--overwrite runs anew)\n")
+        _print_stored(run.folder, layers)
+        return
     count = len(source.names)
     try:
         run.begin(config.to_dict(), layers)
@@ -151,6 +154,8 @@ def dissect(
         skipped=reader.skipped,
         images=next(iter(found.values())).images,
         seconds={
+            # Part of the pass that asked for the label maps, the first or the last.
+            "segmenter": round(reader.seconds, 3),
             **dissection.seconds,
             "total": round(time.perf_counter() - start, 3),
         },
@@ -188,6 +193,7 @@ class _Reader:
         self._source, self._segmenter = source, segmenter
         self._config, self._size = config.data, config.data.batch_size * devices
         self.skipped: dict[int, str] = {}
+        self.seconds = 0.0  # spent on label maps
 
     def read(self, indices=None):
         source = self._source if indices is None else _Some(self._source, indices)
@@ -206,9 +212,15 @@ class _Reader:
                 index=index,
                 valid=batch.valid,
                 pixels=batch.pixels,
-                labels=self._segmenter.label_maps(batch),
+                labels=functools.partial(self._labels, batch),
                 annotated=self._segmenter.annotated(batch),
             )
+
+    def _labels(self, batch):
+        start = time.perf_counter()
+        maps = self._segmenter.label_maps(batch)
+        self.seconds += time.perf_counter() - start
+        return maps
 
 
 class _Some:
@@ -223,8 +235,7 @@ class _Some:
         return self._source.read(self._indices[index])
 
 
-def _identity(config, source, model, segmenter, cache_dir: Path | None):
-    hashes = source.content_hashes(cache_dir)
+def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
     return identity(
         images=list(zip(source.names, hashes, strict=True)),
         model={

@@ -34,14 +34,25 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+NETWORK_SOURCES = ("ops", "models", "segmenters")
+RUN_SOURCES = (
+    *("dissection", "features", "passes", "thresholds", "data/images"),
+    *NETWORK_SOURCES,
+)
+
+
 @functools.cache
-def source_hash() -> str:
-    """sha256 of the source files that compute a run's numbers."""
+def source_hash(names: tuple[str, ...] = RUN_SOURCES) -> str:
+    """sha256 of source files: by default of all that compute a run's numbers.
+
+    Args:
+      names: modules and folders of this package.
+    """
     here = Path(__file__).parent
-    names = ("dissection", "features", "passes", "thresholds", "data/images")
-    files = [here / f"{name}.py" for name in names]
-    for folder in ("ops", "models", "segmenters"):
-        files += (here / folder).rglob("*.py")
+    files: list[Path] = []
+    for name in names:
+        file = here / f"{name}.py"
+        files += [file] if file.is_file() else (here / name).rglob("*.py")
     total = hashlib.sha256()
     for path in sorted(files):
         total.update(path.relative_to(here).as_posix().encode() + b"\0")

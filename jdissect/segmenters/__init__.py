@@ -1,23 +1,42 @@
 """Segmenters: from images to label maps. A segmenter offers
 
 concepts: (name, category) by number.
+map_names: what each of its label maps shows.
 mask_shape: (height, width) of its label maps.
 label_maps(batch): int[image, map, height, width].
 annotated(batch): bool[image, category], or None: every image counts for all.
 identity(cache_dir): JSON that changes when a label map could.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jdissect.data.source import Source
 from jdissect.errors import UserError
+from jdissect.label_cache import LabelCache
+from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import open_annotations
+from jdissect.segmenters.upernet import open_upernet
 
 NAMES = ("annotations", "upernet", "colornames")
 
 
-def open_segmenter(config: Any, source: Source):
+def open_segmenter(
+    config: Any,
+    source: Source,
+    hashes: Sequence[str],
+    devices: Devices,
+    cache_dir: Path | None,
+):
     """The segmenter of `config.segmenter` for a source's images.
+
+    Args:
+      config: the whole of it.
+      source: of the images.
+      hashes: content hash of every image.
+      devices: where networks run.
+      cache_dir: where label maps of networks are kept; None: nowhere.
 
     Raises:
       UserError: an unknown name, or one that cannot label these images.
@@ -25,6 +44,12 @@ def open_segmenter(config: Any, source: Source):
     name = config.segmenter.name
     if name == "annotations":
         return open_annotations(source, config.mask_size)
-    if name in NAMES:
-        raise UserError(f"segmenter '{name}' is not available yet; use 'annotations'")
+    if name == "colornames":
+        from jdissect.segmenters.colornames import open_colornames
+
+        return open_colornames(config.mask_size)
+    if name == "upernet":
+        folder = cache_dir and cache_dir / "labels"
+        cache = LabelCache(folder, int(config.cache.max_gb * 1e9))
+        return open_upernet(config, source.image_shape, hashes, devices, cache)
     raise UserError(f"config.segmenter.name is {name!r}; it can be {', '.join(NAMES)}")

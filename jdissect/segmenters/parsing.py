@@ -1,0 +1,184 @@
+"""From pixels to label maps by networks: the pure function that a device runs.
+
+The maps of an image are, in this order (netdissect's, ORIGINALS 2): objects, materials,
+parts, and if wanted top and bottom quarters, left and right quarters; then a map for
+each category of the colour segmenter. Numbers are those of `vocabulary`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Int16, UInt8
+
+from jdissect import vocabulary
+from jdissect.ops import components
+from jdissect.ops.resample import pool
+from jdissect.vocabulary import ColorLabels, Concepts, UPerNetLabels
+
+SIDE = 256  # of the image that UPerNet sees
+MEANS = (102.9801, 115.9465, 122.7717)  # blue, green, red
+QUARTERS = ("netdissect", "all", "none")
+
+Apply = Callable[..., dict[str, Array]]
+
+
+class Parser:
+    """UPerNet and, perhaps, a colour network, as a function of pixels.
+
+    Args:
+      upernet: `apply(params, images, size=...)` of UPerNet; see `models.upernet`.
+      labels: what its channels mean.
+      color, color_labels: the same of the colour network; None for no colours.
+      quarters: of QUARTERS.
+      grid: side of the label maps.
+
+    Attributes:
+      concepts: (name, category) by number.
+      map_names: what each map shows.
+    """
+
+    def __init__(
+        self,
+        upernet: Apply,
+        labels: UPerNetLabels,
+        color: Apply | None = None,
+        color_labels: ColorLabels | None = None,
+        quarters: str = "netdissect",
+        grid: int = 56,
+    ):
+        self._upernet, self._labels = upernet, labels
+        self._color, self._color_labels = color, color_labels
+        self._quarters, self._size = quarters, (grid, grid)
+        with_quarters = quarters != "none"
+        self._numbers = vocabulary.upernet_concepts(labels, with_quarters)
+        self.concepts: Concepts = self._numbers.concepts
+        self.map_names = ("objects", "materials", "parts")
+        if with_quarters:
+            self.map_names += ("top and bottom", "left and right")
+        if color_labels is not None:
+            self.concepts = vocabulary.merged_concepts(self.concepts, color_labels)
+            self.map_names += color_labels.categories
+        self._part_tables = _part_tables(labels, self._numbers.part_numbers)
+
+    def __call__(
+        self, params: tuple[Any, Any], pixels: UInt8[Array, "batch height width 3"]
+    ) -> Int16[Array, "batch maps grid grid"]:
+        """Label maps of RGB images of any size.
+
+        Args:
+          params: of UPerNet and of the colour network.
+          pixels: 0..255.
+        """
+
+        # Products of a batch may round by where in it an image stands; CPUs gain
+        # nothing from batches anyway.
+        def one_by_one(params, pixels):
+            return lax.map(lambda one: self._parse(params, one[None])[0], pixels)
+
+        return lax.platform_dependent(
+            params, pixels, cpu=one_by_one, default=self._parse
+        )
+
+    def _parse(self, params, pixels):
+        pixels = pixels.astype(jnp.float32)
+        images = pool(pixels, SIDE)[..., ::-1] - jnp.asarray(MEANS, jnp.float32)
+        scores = self._upernet(params[0], images, size=self._size)
+        objects = _argmax(scores["object"])
+        materials = _argmax(scores["material"])
+        offset = self._numbers.material_offset
+        maps = [
+            objects,
+            jnp.where(materials > 0, materials + offset, 0),
+            gate_parts(objects, scores["part"], *self._part_tables),
+        ]
+        if self._quarters != "none":
+            count = len(self._labels.objects) - 1
+            both = components.quarters(objects, count, self._quarters)
+            maps += [both[:, 0], both[:, 1]]
+        if self._color is not None:
+            maps += self._colors(params[1], pixels)
+        return jnp.stack(maps, axis=1).astype(jnp.int16)
+
+    def _colors(self, params, pixels) -> list[Array]:
+        labels = self._color_labels
+        order = slice(None, None, 1 if labels.byteorder == "RGB" else -1)
+        first = len(self._numbers.concepts)
+        _, numbers = vocabulary.color_concepts(labels)
+        channels = {
+            category: np.array(
+                [i for i, (_, other) in enumerate(labels.labels) if other == category]
+            )
+            for category in labels.categories
+        }
+        totals = dict.fromkeys(channels, 0)
+        for side in labels.segsizes:
+            images = pool(pixels, side)[..., order] / 255
+            images = (images - jnp.asarray(labels.mean)) / jnp.asarray(labels.stdev)
+            scores = self._color(params, images, size=self._size)["color"]
+            for category, probabilities in color_probabilities(
+                scores, channels
+            ).items():
+                totals[category] += probabilities
+        return [
+            jnp.asarray(first + np.array(numbers)[channels[category]])[_argmax(total)]
+            for category, total in totals.items()
+        ]
+
+
+def color_probabilities(
+    scores: Float[Array, "batch height width class"], channels: dict[str, np.ndarray]
+) -> dict[str, Float[Array, "batch height width class_of_category"]]:
+    """Softmax over all classes, and again within each category, as the original does.
+
+    Args:
+      channels: the classes of each category.
+    """
+    overall = jax.nn.softmax(scores, axis=-1)
+    return {
+        category: jax.nn.softmax(overall[..., index], axis=-1)
+        for category, index in channels.items()
+    }
+
+
+def gate_parts(
+    objects: Int[Array, "batch height width"],
+    scores: Float[Array, "batch height width channel"],
+    channels: Int[np.ndarray, "object slot"],
+    numbers: Int[np.ndarray, "object slot"],
+) -> Int[Array, "batch height width"]:
+    """The best part among those of the object that is there; 0 without an owner.
+
+    Args:
+      objects: object numbers.
+      scores: of all owners' part channels.
+      channels: of each object's parts; -1 where it has no more.
+      numbers: what these channels mean; 0 is nothing.
+    """
+    wanted = jnp.asarray(channels)[objects]  # [batch, height, width, slot]
+    found = jnp.take_along_axis(scores, jnp.maximum(wanted, 0), axis=-1)
+    best = _argmax(jnp.where(wanted >= 0, found, -jnp.inf))
+    return jnp.asarray(numbers)[objects, best]
+
+
+def _part_tables(labels: UPerNetLabels, part_numbers) -> tuple[np.ndarray, np.ndarray]:
+    """`channels` and `numbers` of `gate_parts`."""
+    most = max((len(group) for _, group in labels.object_parts), default=1)
+    channels = np.full((len(labels.objects), most), -1, np.int32)
+    numbers = np.zeros((len(labels.objects), most), np.int32)
+    first = 0
+    for (owner, group), group_numbers in zip(
+        labels.object_parts, part_numbers, strict=True
+    ):
+        channels[owner, : len(group)] = first + np.arange(len(group))
+        numbers[owner, : len(group)] = group_numbers
+        first += len(group)
+    return channels, numbers
+
+
+def _argmax(scores: Float[Array, "*pixel class"]) -> Int[Array, "*pixel"]:
+    """The first of the largest."""
+    return jnp.argmax(scores, axis=-1).astype(jnp.int32)

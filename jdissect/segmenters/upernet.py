@@ -1,0 +1,203 @@
+"""The segmenter 'upernet': UPerNet and a colour network label any photograph.
+
+An image is segmented once: its label maps are kept under a key that is made of
+everything they depend on, and read back for the next network, layer or quantile.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+from jaxtyping import Int16
+
+from jdissect import checkpoints, store
+from jdissect.data.loader import Batch
+from jdissect.errors import UserError
+from jdissect.label_cache import LabelCache
+from jdissect.models.upernet import STRIDE
+from jdissect.parallel import Devices
+from jdissect.segmenters.annotations import resample_nearest
+from jdissect.segmenters.parsing import QUARTERS, Parser
+
+GRID = 56  # side of the label maps
+
+
+class UPerNetSegmenter:
+    """Label maps by networks, from the cache where they are there.
+
+    Attributes:
+      concepts: (name, category) by number.
+      map_names: what each map shows.
+      mask_shape: (height, width) of the maps that `label_maps` gives.
+    """
+
+    def __init__(
+        self,
+        upernet: checkpoints.Segmenter,
+        color: checkpoints.Segmenter | None,
+        *,
+        devices: Devices,
+        cache: LabelCache,
+        hashes: Sequence[str],
+        quarters: str = "netdissect",
+        batch_size: int = 8,
+        mask_size: int = 0,
+        dtype: str = "float32",
+    ):
+        """Nothing is computed yet.
+
+        Args:
+          upernet, color: the networks; None for no colours.
+          devices: where they run.
+          cache: of label maps.
+          hashes: content hash of every image, by index.
+          quarters: of `parsing.QUARTERS`.
+          batch_size: images a call a device; fewer are padded.
+          mask_size: side of the mask grid; 0: GRID.
+          dtype: of the networks, as they were loaded.
+        """
+        self._networks = (upernet, color)
+        self._devices, self._cache, self._hashes = devices, cache, hashes
+        self._size = batch_size * len(devices)
+        self._parser = Parser(
+            upernet.apply,
+            upernet.labels,
+            color.apply if color else None,
+            color.labels if color else None,
+            quarters,
+            GRID,
+        )
+        self.concepts = self._parser.concepts
+        self.map_names = self._parser.map_names
+        self.mask_shape = (mask_size or GRID,) * 2
+        self._params = None
+        self._step = devices.spmd(
+            lambda state, pixels, params: self._parser(params, pixels)
+        )
+        self._recipe = store.digest(
+            {
+                "networks": self.identity(None),
+                "quarters": quarters,
+                "grid": GRID,
+                "dtype": dtype,
+                "batch_size": batch_size,
+                "platform": devices.devices[0].platform,
+                "device": devices.devices[0].device_kind,
+                "jax": [jax.__version__, jaxlib.__version__],
+                "source": store.source_hash(store.NETWORK_SOURCES),
+            }
+        )
+
+    def identity(self, cache_dir: Path | None) -> dict[str, Any]:
+        """Weights and labels of both networks, as JSON."""
+        del cache_dir
+        return {
+            name: network
+            and {
+                "weights": network.weights_sha256,
+                "labels": store.digest(network.labels.to_json()),
+            }
+            for name, network in zip(("upernet", "color"), self._networks, strict=True)
+        }
+
+    def annotated(self, batch: Batch) -> None:
+        """Every image counts for every category."""
+        del batch
+
+    def label_maps(
+        self, batch: Batch
+    ) -> Int16[np.ndarray, "batch maps mask_height mask_width"]:
+        """The batch's label maps; zeros for images that are not valid."""
+        shape = (len(batch.index), len(self.map_names), GRID, GRID)
+        maps = np.zeros(shape, np.int16)
+        missing = []
+        for place in np.flatnonzero(batch.valid):
+            key = self._key(batch, place)
+            found = self._cache.get(key)
+            if found is None or found.shape != shape[1:]:
+                missing.append((place, key))
+            else:
+                maps[place] = found
+        for start in range(0, len(missing), self._size):
+            some = missing[start : start + self._size]
+            places = [place for place, _ in some]
+            maps[places] = self._segment(batch.pixels[places])
+            for place, key in some:
+                self._cache.put(key, maps[place])
+        return resample_nearest(maps, self.mask_shape)
+
+    def _key(self, batch: Batch, place: int) -> str:
+        """What an image's maps depend on. Its pixels stand for how it was decoded."""
+        pixels = hashlib.sha256(np.ascontiguousarray(batch.pixels[place])).hexdigest()
+        shape = list(batch.pixels.shape[1:])
+        content = self._hashes[batch.index[place]]
+        return store.digest([self._recipe, content, pixels, shape])
+
+    def _segment(self, pixels: np.ndarray) -> np.ndarray:
+        if self._params is None:
+            self._params = self._devices.replicate(
+                tuple(network and network.params for network in self._networks)
+            )
+        count = len(pixels)
+        padding = [(0, self._size - count)] + [(0, 0)] * (pixels.ndim - 1)
+        maps = self._step(
+            self._devices.states(np.zeros(())),
+            self._devices.scatter(np.pad(pixels, padding)),
+            self._params,
+        )
+        return np.asarray(maps).reshape(self._size, *maps.shape[2:])[:count]
+
+
+def open_upernet(
+    config: Any,
+    image_shape: tuple[int, int],
+    hashes: Sequence[str],
+    devices: Devices,
+    cache: LabelCache,
+) -> UPerNetSegmenter:
+    """The segmenter of `config.segmenter`.
+
+    Args:
+      config: the whole of it.
+      image_shape: (height, width) of the images.
+      hashes, devices, cache: as `UPerNetSegmenter` has them.
+
+    Raises:
+      UserError: a checkpoint is missing or of another kind, a value is unknown, or
+        the images are too small.
+    """
+    options = config.segmenter
+    if options.quarters not in QUARTERS:
+        raise UserError(
+            f"config.segmenter.quarters is {options.quarters!r}; it can be "
+            f"{', '.join(QUARTERS)}"
+        )
+    if not options.upernet:
+        raise UserError(
+            "config.segmenter.upernet is not set; convert the published network "
+            "(python -m converters.upernet --help) and give its folder"
+        )
+    if min(image_shape) < STRIDE:
+        raise UserError(
+            f"the images have {image_shape[0]}x{image_shape[1]} pixels; segmenter "
+            f"'upernet' needs {STRIDE}x{STRIDE} at least"
+        )
+    upernet = checkpoints.load_segmenter(options.upernet, "upernet", dtype=config.dtype)
+    color = None
+    if options.color:
+        color = checkpoints.load_segmenter(options.color, "ppm", dtype=config.dtype)
+    return UPerNetSegmenter(
+        upernet,
+        color,
+        devices=devices,
+        cache=cache,
+        hashes=hashes,
+        quarters=options.quarters,
+        batch_size=options.batch_size,
+        mask_size=config.mask_size,
+        dtype=config.dtype,
+    )

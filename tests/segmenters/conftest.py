@@ -1,0 +1,74 @@
+"""Two small segmenters' checkpoints, drawn at random: no PyTorch needed."""
+
+import types
+
+import numpy as np
+import pytest
+
+from jdissect import checkpoints, models
+
+LABELS = {
+    "object": ["-", "wall", "sky", "door", "car"],
+    "part": ["-", "door", "wheel", "window", "cloud"],
+    "material": ["-", "wood", "glass"],
+    "scene": ["street", "room"],
+    "object_part": {
+        "car": ["-", "wheel", "window"],
+        "wall": ["-", "door", "window"],
+        "sky": ["-", "cloud"],
+    },
+}
+COLORS = {
+    "labels": [
+        {"name": "-", "category": "color"},
+        {"name": "black", "category": "color"},
+        {"name": "red", "category": "color"},
+        {"name": "dark", "category": "shade"},
+        {"name": "light", "category": "shade"},
+    ],
+    "categories": [{"name": "color"}, {"name": "shade"}],
+    "imageformat": {
+        "byteorder": "BGR",
+        "mean": [0.4, 0.45, 0.5],
+        "stdev": [0.2, 0.25, 0.3],
+    },
+    "segsizes": [64, 96],
+}
+UPERNET = {
+    "name": "upernet",
+    "depth": 18,
+    "width": 4,
+    "fpn_dim": 12,
+    "objects": 5,
+    "parts": 8,
+    "materials": 3,
+    "scenes": 2,
+}
+PPM = {"name": "ppm", "depth": 18, "width": 4, "ppm_dim": 8, "classes": 5}
+
+
+def _save(folder, architecture, labels, seed):
+    rng = np.random.default_rng(seed)
+    parameters = {}
+    for name, shape in models.shapes(models.build_abstract(**architecture)).items():
+        if name.endswith("kernel"):
+            values = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+        elif name.endswith(("scale", "var")):
+            values = rng.uniform(0.5, 1.5, shape)
+        else:  # without a bias all pixels come out alike
+            values = rng.normal(0, 0.5, shape)
+        parameters[name] = values.astype(np.float32)
+    description = checkpoints.describe_segmenter(architecture, labels)
+    checkpoints.save(folder, parameters, description)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Folders: upernet, color, and `other`, a UPerNet of other weights."""
+    root = tmp_path_factory.mktemp("small")
+    _save(root / "upernet", UPERNET, LABELS, 2)
+    _save(root / "other", UPERNET, LABELS, 1)
+    _save(root / "color", PPM, COLORS, 3)
+    return types.SimpleNamespace(
+        upernet=root / "upernet", other=root / "other", color=root / "color"
+    )
