@@ -5,13 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from converters.convert import Source
 from converters.torch_files import import_torch
 from jdissect import models
 from jdissect.errors import UserError
-from jdissect.models.layers import fold_batch_norm
 
 TOLERANCE = 1e-3
 BATCH, SIDE = 2, 224
@@ -27,7 +25,7 @@ def compare(
 ) -> None:
     """Runs both on the same random images and prints the largest differences.
 
-    The converted network runs as dissection runs it, batch normalization folded.
+    The converted network runs as dissection runs it.
     Relative differences are over the largest absolute value that PyTorch gives.
 
     Args:
@@ -82,11 +80,9 @@ def _run_torch(twin, sources, images) -> dict[str, np.ndarray]:
 
 
 def _run_jax(architecture, parameters, images, options) -> dict[str, np.ndarray]:
-    model = models.build_abstract(**architecture, folded=True)
-    folded = fold_batch_norm(dict(parameters), model.epsilon)
-    graph, params = nnx.split(model)
-    run = jax.jit(lambda params, images: nnx.merge(graph, params)(images, **options))
-    outputs = run(models.with_parameters(params, folded), images)
+    apply, params = models.for_inference(architecture, parameters)
+    run = jax.jit(lambda params, images: apply(params, images, **options))
+    outputs = run(params, images)
     return {name: np.asarray(output) for name, output in _by_name(outputs).items()}
 
 

@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import numpy as np
 from flax import nnx
 
 from jdissect import models, vocabulary
@@ -19,7 +17,6 @@ from jdissect.checkpoint_folder import (
     weights_sha256,
 )
 from jdissect.errors import UserError
-from jdissect.models.layers import fold_batch_norm
 from jdissect.models.preprocess import Preprocessing
 
 __all__ = [
@@ -156,14 +153,13 @@ def load_classifier(
         input_size = int(network.description["input_size"])
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(folder, error) from error
-    apply, params = models.as_function(network.model)
     return Classifier(
-        apply=apply,
-        params=models.with_parameters(params, network.parameters),
+        apply=network.apply,
+        params=network.params,
         preprocessing=preprocessing,
         architecture=network.architecture,
         classes=network.shapes["fc.bias"][0],
-        endpoint_names=tuple(network.model.endpoint_names),
+        endpoint_names=network.endpoint_names,
         input_size=input_size,
         weights_sha256=network.description["weights_sha256"],
     )
@@ -194,19 +190,9 @@ def load_segmenter(
         vocabulary.check_channels(labels, network.architecture, "labels")
     except (KeyError, UserError) as error:
         raise damaged(folder, error) from error
-    graph, params = nnx.split(network.model)
-    params = models.with_parameters(params, network.parameters)
-    if fold and dtype == "float32" and jax.default_backend() == "cpu":
-        model = nnx.merge(graph, params)
-        model.prepare()
-        graph, params = nnx.split(model)
-
-    def apply(params, images, **options):
-        return nnx.merge(graph, params)(images, **options)
-
     return Segmenter(
-        apply=apply,
-        params=params,
+        apply=network.apply,
+        params=network.params,
         architecture=network.architecture,
         labels=labels,
         weights_sha256=network.description["weights_sha256"],
@@ -215,13 +201,14 @@ def load_segmenter(
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-    """What a checkpoint folder holds, checked, before it becomes a function."""
+    """What a checkpoint folder holds, checked, and as a function."""
 
     description: dict[str, Any]
     architecture: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]  # unfolded
-    model: nnx.Module  # abstract
-    parameters: dict[str, np.ndarray]
+    shapes: dict[str, tuple[int, ...]]  # of the parameters as they are stored
+    endpoint_names: tuple[str, ...]
+    apply: Callable
+    params: nnx.State
 
 
 def _load_network(
@@ -233,14 +220,16 @@ def _load_network(
         found = architecture["name"]
         if (found in SEGMENTERS) != (kind == "segmenter"):
             raise UserError(f"a {found} is no {kind}")
-        shapes = models.shapes(models.build_abstract(**architecture))
+        model = models.build_abstract(**architecture)
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
     if name is not None and name != found:
         raise UserError(f"checkpoint {folder} holds a {found}, not a {name}")
     parameters, _ = load(folder, kind)
+    shapes = models.shapes(model)
     models.check_parameters(parameters, shapes, f"checkpoint {folder}")
-    model = models.build_abstract(**architecture, folded=fold, dtype=dtype)
-    if fold:
-        parameters = fold_batch_norm(parameters, model.epsilon)
-    return _Network(description, architecture, shapes, model, parameters)
+    apply, params = models.for_inference(
+        architecture, parameters, dtype=dtype, fold=fold
+    )
+    endpoint_names = tuple(getattr(model, "endpoint_names", ()))
+    return _Network(description, architecture, shapes, endpoint_names, apply, params)

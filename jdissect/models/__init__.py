@@ -6,13 +6,16 @@ returns `(logits, {endpoint: feature map})`. Nothing here reads or writes files;
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jdissect.errors import UserError
 from jdissect.models.efficientnet_lite import EfficientNetLite0
+from jdissect.models.layers import fold_batch_norm
 from jdissect.models.parameters import (
     check_parameters,
     parameters,
@@ -29,6 +32,7 @@ __all__ = [
     "build",
     "build_abstract",
     "check_parameters",
+    "for_inference",
     "parameters",
     "shapes",
     "with_parameters",
@@ -95,13 +99,46 @@ def as_function(model: nnx.Module) -> tuple[Callable, nnx.State]:
     """Splits a network into a pure function and its parameters.
 
     Returns:
-      apply, params: `apply(params, images, endpoints=None)` returns what
-      `model(images, endpoints)` does. `params` is a pytree of arrays (of shapes, if
-      the model is abstract). `endpoints` is static: close over it to jit.
+      apply, params: `apply(params, images, ...)` returns what `model(images, ...)`
+        does. `params` is a pytree of arrays (of shapes, if the model is abstract).
+        Whatever follows the images is static: close over it to jit.
     """
     graph, params = nnx.split(model)
 
-    def apply(params, images, endpoints=None):
-        return nnx.merge(graph, params)(images, endpoints)
+    def apply(params, images, *arguments, **options):
+        return nnx.merge(graph, params)(images, *arguments, **options)
 
+    return apply, params
+
+
+def for_inference(
+    architecture: Mapping[str, Any],
+    parameters: Mapping[str, np.ndarray],
+    *,
+    dtype: str = "float32",
+    fold: bool = True,
+) -> tuple[Callable, nnx.State]:
+    """A network in the form in which it runs fastest here.
+
+    Args:
+      architecture: {'name': a key of ARCHITECTURES, **options of `build`}.
+      parameters: of the unfolded network, all of them.
+      dtype: of the computation, 'float32' or 'bfloat16'.
+      fold: whether to fold batch normalization into the convolutions; without, the
+        network computes the same up to rounding.
+
+    Returns:
+      apply, params: as `as_function`.
+    """
+    model = build_abstract(**architecture, folded=fold, dtype=dtype)
+    if fold:
+        parameters = fold_batch_norm(dict(parameters), model.epsilon)
+    apply, params = as_function(model)
+    params = with_parameters(params, parameters)
+    on_cpu = jax.default_backend() == "cpu"
+    if fold and dtype == "float32" and on_cpu and hasattr(model, "prepare"):
+        graph, _ = nnx.split(model)
+        model = nnx.merge(graph, params)
+        model.prepare()
+        apply, params = as_function(model)
     return apply, params

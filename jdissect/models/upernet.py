@@ -89,18 +89,18 @@ class UPerNet(nnx.Module):
         def conv1(channels):
             return ConvNorm(channels, fpn_dim, 1, padding=pad(1), **options)
 
-        def conv3(channels):
+        def conv3(channels, winograd=False):
             return ConvNorm(
-                channels, fpn_dim, 3, padding=pad(3), winograd=True, **options
+                channels, fpn_dim, 3, padding=pad(3), winograd=winograd, **options
             )
 
         self.ppm = nnx.List([conv1(last) for _ in SCALES])
         self.ppm_last = conv3(last + len(SCALES) * fpn_dim)
         self.fpn_in = nnx.List([conv1(channels) for channels in lower])
-        self.fpn_out = nnx.List([conv3(fpn_dim) for _ in lower])
-        self.fusion = ConvNorm(
-            fpn_dim * (len(lower) + 1), fpn_dim, 3, padding=pad(3), **options
-        )
+        # At strides 16 and 32 reading four times as many weights takes longer than
+        # four times as many products.
+        self.fpn_out = nnx.List([conv3(fpn_dim, fast) for fast in (True, True, False)])
+        self.fusion = conv3(fpn_dim * (len(lower) + 1))
         head = functools.partial(Head, fpn_dim, fpn_dim, winograd=True, **options)
         self.object_head = head(objects)
         self.part_head = head(parts)
