@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -13,12 +13,17 @@ from ml_collections import config_flags
 from jdissect.errors import UserError
 
 
-def define(argv: Sequence[str], **descriptions: str) -> flags.FlagValues:
-    """The flags of an entry point: --config, --workdir, --overwrite.
+def define(
+    argv: Sequence[str],
+    strings: Mapping[str, str],
+    switches: Mapping[str, str],
+) -> flags.FlagValues:
+    """The flags of an entry point: --config, --help and its own.
 
     Args:
       argv: the command line that will be parsed; it says which keys are overridden.
-      **descriptions: of `workdir` and `overwrite`, as the entry point means them.
+      strings: flags with a value, '' by default: {name: description}.
+      switches: flags that are on or off, off by default.
     """
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
@@ -27,8 +32,10 @@ def define(argv: Sequence[str], **descriptions: str) -> flags.FlagValues:
         flag_values=values,
         sys_argv=list(argv),
     )
-    flags.DEFINE_string("workdir", "", descriptions["workdir"], flag_values=values)
-    flags.DEFINE_bool("overwrite", False, descriptions["overwrite"], flag_values=values)
+    for name, text in strings.items():
+        flags.DEFINE_string(name, "", text, flag_values=values)
+    for name, text in switches.items():
+        flags.DEFINE_bool(name, False, text, flag_values=values)
     flags.DEFINE_bool(
         "help", False, "Show this, and the keys of --config.", flag_values=values
     )
@@ -133,7 +140,7 @@ def _shortened(text: str) -> str:
 
 def _usage(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> str:
     lines = ["usage: --config=FILE[:VARIANT] [--config.KEY=VALUE ...] [FLAG ...]", ""]
-    for name in ("config", "workdir", "overwrite", "help"):
+    for name in values:
         lines.append(f"  --{name}: {values[name].help}")
     if config is not None:
         lines += ["", "keys:"]

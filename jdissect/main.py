@@ -11,8 +11,8 @@ def main(argv: Sequence[str]) -> int:
 
     flags = cli.define(
         argv,
-        workdir="Run directory; default runs/NAME[-VARIANT] of the config.",
-        overwrite="Replace a run that is in --workdir.",
+        {"workdir": "Run directory; default runs/NAME[-VARIANT] of the config."},
+        {"overwrite": "Replace a run that is in --workdir."},
     )
     config = cli.parse(flags, argv)
     from jdissect import runner

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jdissect import environment
 from jdissect.errors import UserError
 
 AXIS = "data"
@@ -105,3 +106,15 @@ class Devices:
             state,
         )
         return self.scatter(stack)
+
+
+def network_devices(mode: str) -> tuple[Devices, Devices]:
+    """This machine's devices: those that run networks, and those that count.
+
+    They are the same, but on a processor whose cores became devices: networks use all
+    cores as one device.
+    """
+    on_cores = environment.offer_cores()
+    counters = Devices(mode)
+    networks = Devices(mode, counters.devices[:1]) if on_cores else counters
+    return networks, counters

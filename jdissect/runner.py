@@ -15,7 +15,7 @@ from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
 from jdissect.features import Images
 from jdissect.models.preprocess import normalize
-from jdissect.parallel import MODES, Devices
+from jdissect.parallel import MODES, network_devices
 from jdissect.progress import bars
 from jdissect.report.table import layer_report
 from jdissect.results import load
@@ -87,7 +87,7 @@ def dissect(
     """
     start = time.perf_counter()
     check(config)
-    on_cores = environment.offer_cores()
+    devices, counters = network_devices(config.parallel)
     cache_dir = environment.cache_dir(config.cache.dir)
     environment.use_compilation_cache(cache_dir)
     source = open_source(config.data)
@@ -106,10 +106,6 @@ def dissect(
                 f"{config.model.name} has no layer '{layer}'; it has "
                 f"{', '.join(model.endpoint_names)}"
             )
-    counters = Devices(config.parallel)
-    devices = counters
-    if on_cores:
-        devices = Devices(config.parallel, counters.devices[:1])
     hashes = source.content_hashes(cache_dir)
     segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
     run = Run(workdir, _identity(config, source, hashes, model, segmenter, cache_dir))

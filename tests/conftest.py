@@ -105,6 +105,14 @@ def color_folder(published, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Two small segmenters' checkpoints, drawn at random: no PyTorch needed."""
+    from tests import small_segmenters
+
+    return small_segmenters.save_all(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
 def street(shared) -> pathlib.Path:
     """Street photographs with human masks, a Broden folder."""
     return shared / "data" / "broden_street"

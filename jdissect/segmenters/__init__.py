@@ -1,7 +1,7 @@
 """Segmenters: from images to label maps. A segmenter offers
 
 concepts: (name, category) by number.
-map_names: what each of its label maps shows.
+map_names: what each of its label maps shows; () where that is not fixed.
 mask_shape: (height, width) of its label maps.
 label_maps(batch): int[image, map, height, width].
 annotated(batch): bool[image, category], or None: every image counts for all.

@@ -20,6 +20,7 @@ class AnnotationSegmenter:
     """Label maps of batches that carry annotations.
 
     Attributes:
+        map_names: none: a map shows concepts of any category.
         concepts: (name, primary category) by number.
         maps: label maps an image.
         mask_shape: (height, width) of the maps that `label_maps` gives.
@@ -30,6 +31,7 @@ class AnnotationSegmenter:
     maps: int
     mask_shape: tuple[int, int]
     source: Source
+    map_names: tuple[str, ...] = ()
 
     def identity(self, cache_dir: Path | None) -> dict[str, object]:
         """What the label maps come from, as JSON."""

@@ -22,6 +22,7 @@ from jdissect.vocabulary import ColorLabels, Concepts, UPerNetLabels
 SIDE = 256  # of the image that UPerNet sees
 MEANS = (102.9801, 115.9465, 122.7717)  # blue, green, red
 QUARTERS = ("netdissect", "all", "none")
+QUARTER_MAPS = ("top and bottom", "left and right")
 
 Apply = Callable[..., dict[str, Array]]
 
@@ -58,7 +59,7 @@ class Parser:
         self.concepts: Concepts = self._numbers.concepts
         self.map_names = ("objects", "materials", "parts")
         if with_quarters:
-            self.map_names += ("top and bottom", "left and right")
+            self.map_names += QUARTER_MAPS
         if color_labels is not None:
             self.concepts = vocabulary.merged_concepts(self.concepts, color_labels)
             self.map_names += color_labels.categories

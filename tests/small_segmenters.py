@@ -3,7 +3,6 @@
 import types
 
 import numpy as np
-import pytest
 
 from jdissect import checkpoints, models
 
@@ -62,10 +61,8 @@ def _save(folder, architecture, labels, seed):
     checkpoints.save(folder, parameters, description)
 
 
-@pytest.fixture(scope="session")
-def small(tmp_path_factory):
-    """Folders: upernet, color, and `other`, a UPerNet of other weights."""
-    root = tmp_path_factory.mktemp("small")
+def save_all(root):
+    """Writes the folders upernet, color and `other`, a UPerNet of other weights."""
     _save(root / "upernet", UPERNET, LABELS, 2)
     _save(root / "other", UPERNET, LABELS, 1)
     _save(root / "color", PPM, COLORS, 3)

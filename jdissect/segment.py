@@ -1,0 +1,96 @@
+"""Draws what a segmenter sees, so that one can look before trusting a count:
+
+    python -m jdissect.segment --config=configs/mixup.py:imagenet --images=PHOTOS \
+        --config.segmenter.upernet=weights/upernet --output=seen
+
+writes a PNG an image: the photograph, its objects, materials, parts and colours side by
+side, and which concepts they are.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and draws; returns the exit code."""
+    # Imported here so that a bad flag is answered before JAX is loaded.
+    from jdissect import cli
+    from jdissect.errors import UserError
+
+    flags = cli.define(
+        argv,
+        {
+            "images": "Folder of photographs; default: the images of config.data.",
+            "output": "Folder to write pictures to.",
+        },
+        {"overwrite": "Write to a folder that is not empty."},
+    )
+    config = cli.parse(flags, argv)
+    if not flags.output:
+        raise UserError("--output=DIR is needed, a folder for the pictures")
+    if flags.images:
+        config.data.source, config.data.path = "folder", flags.images
+    segment(config, Path(flags.output), flags.overwrite)
+    return 0
+
+
+def segment(config, output: Path, overwrite: bool = False) -> None:
+    """Draws every image of `config.data` with the labels of `config.segmenter`.
+
+    Raises:
+      UserError: something given is wrong.
+    """
+    from jdissect import environment, runner
+    from jdissect.data import loader, open_source
+    from jdissect.errors import UserError
+    from jdissect.parallel import network_devices
+    from jdissect.progress import bars
+    from jdissect.report import overlay
+    from jdissect.segmenters import open_segmenter
+    from jdissect.segmenters.parsing import QUARTER_MAPS
+
+    runner.check(config)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give another --output")
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise UserError(f"{output} is not empty; give another --output or --overwrite")
+    devices, _ = network_devices(config.parallel)
+    cache_dir = environment.cache_dir(config.cache.dir)
+    environment.use_compilation_cache(cache_dir)
+    source = open_source(config.data)
+    hashes = source.content_hashes(cache_dir)
+    segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    skipped, written = [], 0
+    size = min(config.data.batch_size, config.segmenter.batch_size) * len(devices)
+    batches = loader.batches(
+        source, size, workers=config.data.workers, strict=config.data.strict
+    )
+    for batch in bars(len(source.names))(batches, "segment"):
+        skipped += batch.skipped
+        maps = segmenter.label_maps(batch)
+        for place in range(len(batch.index)):
+            if not batch.valid[place]:
+                continue
+            name = source.names[batch.index[place]]
+            shown = overlay.panels(
+                maps[place], segmenter.concepts, segmenter.map_names, QUARTER_MAPS
+            )
+            path = output / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            overlay.draw(batch.pixels[place], name, shown, segmenter.concepts).save(
+                path
+            )
+            written += 1
+    for index, reason in skipped:
+        print(f"skipped {source.names[index]}: {reason}", file=sys.stderr)
+    if not written:
+        raise UserError("none of the images could be read")
+    print(f"{written} pictures written to {output}")
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))
