@@ -1,8 +1,10 @@
 """Networks ready to run, from checkpoint folders (see `checkpoint_folder`)."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flax import nnx
@@ -65,22 +67,43 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
-    """A segmenter's network ready to run.
+    """A segmenter's network. Its weights are read when they are first asked for.
 
     Attributes:
-      apply: `apply(params, images, **options)` on *prepared* images returns what the
-        network does, {name: scores}; see `models.upernet` and `models.ppm`.
-      params: its parameters, a pytree of device arrays.
+      folder: the checkpoint.
       architecture: name and options, as in `model.json`.
       labels: what its channels mean, `vocabulary.UPerNetLabels` or `ColorLabels`.
       weights_sha256: identifies the weights, but not the labels.
+      dtype, fold: as `load_segmenter` was given them.
     """
 
-    apply: Callable
-    params: nnx.State
+    folder: Path
     architecture: dict[str, Any]
     labels: Any
     weights_sha256: str
+    dtype: str
+    fold: bool
+
+    def apply(self, params: nnx.State, images: Any, **options) -> dict[str, Any]:
+        """What the network says of *prepared* images: {name: scores}.
+
+        See `models.upernet` and `models.ppm`. Pure; `options` are static.
+        """
+        return self._network.apply(params, images, **options)
+
+    @property
+    def params(self) -> nnx.State:
+        """Its parameters, a pytree of device arrays.
+
+        Raises:
+          UserError: the weights are not those of this network, or damaged.
+        """
+        return self._network.params
+
+    @functools.cached_property
+    def _network(self) -> "_Network":
+        name = self.architecture["name"]
+        return _load_network(self.folder, "segmenter", name, self.dtype, self.fold)
 
 
 def describe_classifier(
@@ -172,7 +195,7 @@ def load_segmenter(
     dtype: str = "float32",
     fold: bool = True,
 ) -> Segmenter:
-    """Loads a segmenter's network, with batch normalization folded.
+    """A segmenter, its labels checked; with batch normalization folded.
 
     Args:
       folder: a checkpoint folder.
@@ -180,22 +203,25 @@ def load_segmenter(
       dtype, fold: as for `load_classifier`.
 
     Raises:
-      UserError: as `load_classifier`; or the labels are not of their form, or do not
+      UserError: as `load_classifier`, but for what concerns the parameters, which is
+        raised when they are asked for; or the labels are not of their form, or do not
         fit the network.
     """
-    network = _load_network(folder, "segmenter", name, dtype, fold)
+    description = read_description(folder, "segmenter")
     readers = {"upernet": vocabulary.read_upernet, "ppm": vocabulary.read_color}
+    architecture = _architecture(folder, description, name)
     try:
-        labels = readers[network.architecture["name"]](network.description["labels"])
-        vocabulary.check_channels(labels, network.architecture, "labels")
+        labels = readers[architecture["name"]](description["labels"])
+        vocabulary.check_channels(labels, architecture, "labels")
     except (KeyError, UserError) as error:
         raise damaged(folder, error) from error
     return Segmenter(
-        apply=network.apply,
-        params=network.params,
-        architecture=network.architecture,
+        folder=Path(folder),
+        architecture=architecture,
         labels=labels,
-        weights_sha256=network.description["weights_sha256"],
+        weights_sha256=description["weights_sha256"],
+        dtype=dtype,
+        fold=fold,
     )
 
 
@@ -215,16 +241,11 @@ def _load_network(
     folder: str | os.PathLike, kind: str, name: str | None, dtype: str, fold: bool
 ) -> _Network:
     description = read_description(folder, kind)
+    architecture = _architecture(folder, description, name)
     try:
-        architecture = dict(description["architecture"])
-        found = architecture["name"]
-        if (found in SEGMENTERS) != (kind == "segmenter"):
-            raise UserError(f"a {found} is no {kind}")
         model = models.build_abstract(**architecture)
-    except (KeyError, TypeError, ValueError, UserError) as error:
+    except (TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
-    if name is not None and name != found:
-        raise UserError(f"checkpoint {folder} holds a {found}, not a {name}")
     parameters, _ = load(folder, kind)
     shapes = models.shapes(model)
     models.check_parameters(parameters, shapes, f"checkpoint {folder}")
@@ -233,3 +254,19 @@ def _load_network(
     )
     endpoint_names = tuple(getattr(model, "endpoint_names", ()))
     return _Network(description, architecture, shapes, endpoint_names, apply, params)
+
+
+def _architecture(
+    folder: str | os.PathLike, description: Mapping[str, Any], name: str | None
+) -> dict[str, Any]:
+    """Raises UserError if it is not of the description's kind, or not `name`."""
+    try:
+        architecture = dict(description["architecture"])
+        found, kind = architecture["name"], description["kind"]
+        if (found in SEGMENTERS) != (kind == "segmenter"):
+            raise UserError(f"a {found} is no {kind}")
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise damaged(folder, error) from error
+    if name is not None and name != found:
+        raise UserError(f"checkpoint {folder} holds a {found}, not a {name}")
+    return architecture

@@ -34,10 +34,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-NETWORK_SOURCES = ("ops", "models", "segmenters")
 RUN_SOURCES = (
-    *("dissection", "features", "passes", "thresholds", "data/images"),
-    *NETWORK_SOURCES,
+    *("dissection", "features", "passes", "thresholds", "concepts", "vocabulary"),
+    *("data/images", "ops", "models", "segmenters"),
 )
 
 

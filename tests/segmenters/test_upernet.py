@@ -1,7 +1,9 @@
 """Networks as segmenters: what their maps say, and that they are made only once."""
 
+import ast
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import checkpoints
+from jdissect import checkpoints, store
 from jdissect.data.loader import Batch
 from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
@@ -17,7 +19,7 @@ from jdissect.ops.resample import pool
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import MEANS, gate_parts
-from jdissect.segmenters.upernet import UPerNetSegmenter, open_upernet
+from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
 
 COUNT = 5
 
@@ -285,6 +287,27 @@ def test_a_changed_pixel_or_source_file_is_a_miss(small, pixels, tmp_path, monke
     assert make(small, tmp_path)._key(batch_of(pixels), 0) != key
 
 
+def test_the_key_covers_every_file_that_the_maps_come_from():
+    """All that parsing and the networks import, and what these import."""
+    package = pathlib.Path(store.__file__).parent
+    seen, waiting = set(), ["segmenters/parsing", "models/upernet", "models/ppm"]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not (package / f"{name}.py").is_file():
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse((package / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("jdissect"):
+                base = node.module.replace(".", "/").removeprefix("jdissect")
+                base = base.removeprefix("/")
+                waiting += [base, *(f"{base}/{a.name}".lstrip("/") for a in node.names)]
+    covered = [n for n in seen if n in SOURCES or n.split("/")[0] in SOURCES]
+    assert seen - set(covered) == {"errors", "concepts"}
+    assert {"ops/winograd", "models/pyramid", "vocabulary"} <= set(covered)
+    for name in SOURCES:
+        assert (package / name).is_dir() or (package / f"{name}.py").is_file()
+
+
 def test_a_damaged_entry_is_segmented_again(small, pixels, maps, tmp_path):
     make(small, tmp_path).label_maps(batch_of(pixels))
     entries = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -299,7 +322,7 @@ def test_a_damaged_entry_is_segmented_again(small, pixels, maps, tmp_path):
 
 SCRIPT = """
 import sys, numpy as np, jax
-from jdissect import checkpoints
+from jdissect import checkpoints, store
 from jdissect.data.loader import Batch
 from jdissect.label_cache import LabelCache
 from jdissect.parallel import Devices
