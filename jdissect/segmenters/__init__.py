@@ -17,6 +17,7 @@ from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import open_annotations
+from jdissect.segmenters.colornames import open_colornames
 from jdissect.segmenters.upernet import open_upernet
 
 NAMES = ("annotations", "upernet", "colornames")
@@ -45,8 +46,6 @@ def open_segmenter(
     if name == "annotations":
         return open_annotations(source, config.mask_size)
     if name == "colornames":
-        from jdissect.segmenters.colornames import open_colornames
-
         return open_colornames(config.mask_size)
     if name == "upernet":
         folder = cache_dir and cache_dir / "labels"

@@ -1,0 +1,171 @@
+"""Connected components of label maps, and the quarters of objects made of them.
+
+A component is a set of pixels of one label, connected over any of the eight
+neighbours; label 0 is background. It is named by its *root*, the smallest flat index
+(row * width + column) of its pixels, so that roots ascend in raster order of the
+components' first pixels, and root // width is a component's top row.
+
+The labelling is by hooking and pointer jumping. At first every pixel is a tree of its
+own. In a round, every tree that touches another one of its component hooks its root to
+the smallest root it touches, if that is smaller than its own; then all pixels jump
+along the pointers until they point to their root.
+
+Bound. Two rounds at least halve the trees of a component while there are several. A
+tree that survives a round, v, touches only trees greater than itself, and all of those
+hook. If one of them hooks elsewhere, that is to a tree smaller than v, then v touches
+it after the round and hooks in the next. So a tree that survives both rounds was the
+target of every tree it touched, at least one, and each tree has one target: to every
+survivor belongs at least one tree that is gone. Hence at most 2 floor(log2(pixels))
+rounds, whatever the shape: 22 for 56x56. A round's forest is as deep as it has trees
+at most, which takes log2 of that jumps, and one to see that it is done.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+MODES = ("netdissect", "all")
+
+
+class Work(NamedTuple):
+    """What a labelling took, for all maps together: int32."""
+
+    rounds: Int[Array, ""]
+    jumps: Int[Array, ""]
+
+
+def components(
+    labels: Int[Array, "batch height width"],
+) -> Int[Array, "batch height width"]:
+    """The root of every pixel's component.
+
+    A map's result does not depend on the other maps.
+
+    Args:
+      labels: 0 is background; components are of equal label, 8-connected.
+
+    Returns:
+      int32; the flat index of the component's first pixel in raster order. Background
+      has height * width, which as a segment number is out of range.
+    """
+    return _label(labels)[0]
+
+
+def quarters(
+    objects: Int[Array, "batch height width"], num_objects: int, mode: str
+) -> Int[Array, "batch 2 height width"]:
+    """Two maps that split every component of an object at its bounding box's middle.
+
+    netdissect's rule: with bounding box rows top..bottom and columns left..right, rows
+    below (top + bottom + 1) // 2 are the top ("-t"), columns below
+    (left + right + 1) // 2 the left ("-l"). Its loop over the components stops one
+    short, so that an image's last component has no quarters.
+
+    Args:
+      objects: object numbers, 1..num_objects; 0 is background.
+      num_objects: O. Object o has the number o + O as top, o + 2 O as left, o + 3 O as
+        bottom and o + 4 O as right.
+      mode: 'netdissect' leaves out the last component in raster order of the first
+        pixel of every image; 'all' leaves out nothing.
+
+    Returns:
+      int32; first the map of tops and bottoms, then that of lefts and rights; 0 where
+      there is no object or it is left out.
+
+    Raises:
+      ValueError: another mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; it can be {', '.join(map(repr, MODES))}")
+    objects = objects.astype(jnp.int32)
+    batch, height, width = objects.shape
+    size = height * width
+    roots = components(objects)
+    shown = objects > 0
+    if mode == "netdissect":
+        first = jnp.where(shown, roots, -1)
+        shown &= first < first.max(axis=(1, 2), keepdims=True)
+
+    row = jnp.arange(height, dtype=jnp.int32)[:, None]
+    column = jnp.arange(width, dtype=jnp.int32)[None, :]
+    # Largest row, column and -column of each component, in one segment reduction.
+    ends = jnp.stack(jnp.broadcast_arrays(row, column, -column), axis=-1)
+    ends = jnp.broadcast_to(ends.reshape(size, 3), (batch, size, 3))
+
+    def boxes(roots, ends):
+        corners = jnp.full((size, 3), -size, jnp.int32)
+        corners = corners.at[roots].max(ends, mode="drop")
+        return corners.at[roots].get(mode="fill", fill_value=0)
+
+    corners = jax.vmap(boxes)(roots.reshape(batch, size), ends)
+    corners = corners.reshape(batch, height, width, 3)
+    bottom, right, minus_left = jnp.moveaxis(corners, -1, 0)
+    is_top = row < (roots // width + bottom + 1) // 2
+    is_left = column < (right - minus_left + 1) // 2
+    vertical = objects + jnp.where(is_top, 1, 3) * num_objects
+    horizontal = objects + jnp.where(is_left, 2, 4) * num_objects
+    both = jnp.stack([vertical, horizontal], axis=1)
+    return jnp.where(shown[:, None], both, 0)
+
+
+def _label(
+    labels: Int[Array, "batch height width"],
+) -> tuple[Int[Array, "batch height width"], Work]:
+    """Roots, as `components` gives them, and what they took."""
+    batch, height, width = labels.shape
+    size = height * width
+    # Pointers are flat indices into all maps: one gather, one scatter.
+    own = jnp.arange(batch * size, dtype=jnp.int32).reshape(labels.shape)
+    linked = _links(labels)
+
+    def smallest_touched(roots):
+        padded = jnp.pad(roots, ((0, 0), (1, 1), (1, 1)))
+        smallest = roots
+        for (y, x), link in zip(_NEIGHBOURS, linked, strict=True):
+            other = padded[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width]
+            smallest = jnp.where(link, jnp.minimum(smallest, other), smallest)
+        return smallest
+
+    def jump(pointers):
+        return pointers.reshape(-1)[pointers]
+
+    def settle(pointers, jumps):
+        def body(state):
+            _, ahead, jumps = state
+            return ahead, jump(ahead), jumps + 1
+
+        start = pointers, jump(pointers), jumps + 1
+        return jax.lax.while_loop(lambda s: (s[0] != s[1]).any(), body, start)[1:]
+
+    def body(state):
+        roots, smallest, rounds, jumps = state
+        hooked = roots.reshape(-1).at[roots].min(smallest)
+        roots, jumps = settle(hooked.reshape(roots.shape), jumps)
+        return roots, smallest_touched(roots), rounds + 1, jumps
+
+    # The first round needs no scatter: every pixel is a root.
+    roots, jumps = settle(smallest_touched(own), jnp.int32(0))
+    start = roots, smallest_touched(roots), jnp.int32(1), jumps
+    roots, _, rounds, jumps = jax.lax.while_loop(
+        lambda state: (state[0] != state[1]).any(), body, start
+    )
+    offset = size * jnp.arange(batch, dtype=jnp.int32)[:, None, None]
+    return jnp.where(labels == 0, size, roots - offset), Work(rounds, jumps)
+
+
+_NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
+
+
+def _links(
+    labels: Int[Array, "batch height width"],
+) -> list[Bool[Array, "batch height width"]]:
+    """For each of the eight neighbours whether it is of the pixel's component."""
+    _, height, width = labels.shape
+    padded = jnp.pad(labels, ((0, 0), (1, 1), (1, 1)))
+    return [
+        (padded[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width] == labels)
+        & (labels != 0)
+        for y, x in _NEIGHBOURS
+    ]
