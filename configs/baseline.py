@@ -1,9 +1,13 @@
 """ResNet-50 trained without mixing or cutting.
 
     python -m jdissect.main --config=configs/baseline.py:imagenet \
-        --config.model.weights=DIR
+        --config.model.weights=weights/baseline \
+        --config.segmenter.upernet=weights/upernet \
+        --config.segmenter.color=weights/color
 
-DIR is made by `python -m converters.resnet` from the published checkpoint.
+Published weights: https://www.dropbox.com/sh/phwbbrtadrclpnx (CutMix-PyTorch),
+model_best.pth.tar; `converters.resnet` makes weights/baseline of it,
+`converters.upernet` and `converters.color` make the segmenters (README).
 """
 
 import ml_collections
@@ -12,5 +16,5 @@ from configs.common import get_study
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """Variant: 'imagenet'."""
+    """Variants: 'imagenet', 'places'."""
     return get_study("baseline", variant)

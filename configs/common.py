@@ -47,26 +47,33 @@ def get_common() -> ml_collections.ConfigDict:
     return config
 
 
+# Probe images at the paper's scale, of TFDS: data set and split.
+STUDY_DATA = {
+    "imagenet": ("imagenet2012", "validation"),
+    "places": ("places365_small", "validation"),
+}
+
+
 def get_study(name: str, variant: str) -> ml_collections.ConfigDict:
     """One of the paper's five ResNet-50s.
 
     Args:
       name: of the recipe.
-      variant: 'imagenet' probes images of TFDS imagenet2012; '' is the default.
+      variant: a key of STUDY_DATA; '' is the default.
     """
     from jdissect.errors import UserError
 
+    there = ", ".join(STUDY_DATA)
     if variant == "":
         raise UserError(
             f"configs/{name}.py has no default variant yet; "
             f"use --config=configs/{name}.py:imagenet"
         )
-    if variant != "imagenet":
+    if variant not in STUDY_DATA:
         raise UserError(
-            f"configs/{name}.py has no variant '{variant}'; it has: imagenet"
+            f"configs/{name}.py has no variant '{variant}'; it has: {there}"
         )
     config = get_common()
     config.data.source = "tfds"
-    config.data.name = "imagenet2012"
-    config.data.split = "validation"
+    config.data.name, config.data.split = STUDY_DATA[variant]
     return config

@@ -1,9 +1,13 @@
 """ResNet-50 trained with SaliencyMix.
 
     python -m jdissect.main --config=configs/saliencymix.py:imagenet \
-        --config.model.weights=DIR
+        --config.model.weights=weights/saliencymix \
+        --config.segmenter.upernet=weights/upernet \
+        --config.segmenter.color=weights/color
 
-DIR is made by `python -m converters.resnet` from the published checkpoint.
+Published weights: the Google Drive folder in SaliencyMix's README,
+model_best.pth.tar; `converters.resnet` makes weights/saliencymix of it,
+`converters.upernet` and `converters.color` make the segmenters (README).
 """
 
 import ml_collections
@@ -12,5 +16,5 @@ from configs.common import get_study
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """Variant: 'imagenet'."""
+    """Variants: 'imagenet', 'places'."""
     return get_study("saliencymix", variant)

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jdissect import cli, files, main, store
 
@@ -215,7 +216,12 @@ def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
         (["--config.data.path=/nowhere"], "/nowhere"),
         (["--config.data.source=fold"], "it can be scenes, folder, broden, tfds"),
         (["--config.segmenter.name=x"], "it can be annotations, upernet, colornames"),
-        (["--config.segmenter.name=upernet"], "not available yet"),
+        (["--config.segmenter.name=upernet"], "config.segmenter.upernet is not set"),
+        (
+            ["--config.segmenter.name=upernet", "--config.segmenter.upernet=LITE0"],
+            "holds a classifier, not a segmenter",
+        ),
+        (["--config.cache.max_gb=-1"], "config.cache.max_gb is -1"),
         (
             ["--config.model.name=resnet50"],
             "holds a efficientnet_lite0, not a resnet50",
@@ -226,16 +232,100 @@ def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
         (["stray"], "unexpected argument 'stray'"),
         (["--config=configs/none.py"], "configs/none.py"),
         (["--config=configs/mixup.py"], "configs/mixup.py has no default variant yet"),
-        (["--config=configs/mixup.py:x"], "no variant 'x'; it has: imagenet"),
+        (["--config=configs/mixup.py:x"], "no variant 'x'; it has: imagenet, places"),
     ],
 )
-def test_bad_input(capsys, command, tmp_path, change, message):
+def test_bad_input(capsys, command, lite0, tmp_path, change, message):
     workdir = tmp_path / "run"
+    change = [argument.replace("LITE0", str(lite0)) for argument in change]
     code, _, error = run(capsys, *command, f"--workdir={workdir}", *change)
     assert code == 2
     assert message in error
     assert error.count("\n") <= 2 and "Traceback" not in error
     assert not workdir.exists()
+
+
+def test_a_segmenter_is_no_classifier(capsys, command, small, tmp_path):
+    weights = f"--config.model.weights={small.upernet}"
+    code, _, error = run(capsys, *command, weights, f"--workdir={tmp_path / 'run'}")
+    assert code == 2 and "holds a segmenter, not a classifier" in error
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photographs and one that is too small."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, side in (("a", 64), ("b", 90), ("c", 33), ("tiny", 31)):
+        pixels = rng.integers(0, 256, (side, 100, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["upernet", "colornames"])
+@pytest.mark.parametrize("features", ["memory", "none"])
+def test_any_photographs(name, features, lite0, small, photos, tmp_path, capsys):
+    """Other segmenters than people; a photograph that is too small is skipped."""
+    workdir = tmp_path / "run"
+    arguments = [
+        CONFIG,
+        f"--config.model.weights={lite0}",
+        "--config.data.source=folder",
+        f"--config.data.path={photos}",
+        f"--config.segmenter.name={name}",
+        f"--config.segmenter.upernet={small.upernet}",
+        f"--config.segmenter.color={small.color}",
+        f"--config.cache.features={features}",
+        f"--config.cache.dir={tmp_path / 'cache'}",
+        "--config.data.batch_size=2",
+        f"--workdir={workdir}",
+    ]
+    code, out, error = run(capsys, *arguments)
+    assert code == 0, error
+    assert "skipped 1 of 4 images" in out and "31 pixels, 32x32 are needed" in out
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["images"] == 3 and summary["skipped"] == ["tiny.png"]
+    found = np.load(workdir / "head" / "dissection.npz")
+    pairs = list(zip(found["concepts"], found["categories"], strict=True))
+    assert ("red", "color") in pairs
+    assert (("car", "object") in pairs) == (name == "upernet")
+    assert found["intersection"].any()
+    # Every pixel of every image that counts is in the union of a unit that never
+    # fires with all colours together.
+    if name == "colornames":
+        still = found["fires"] == 0
+        if still.any():
+            assert (found["union"][still].sum(axis=1) == 3 * 56 * 56).all()
+
+
+@pytest.mark.parametrize("broken", ["file", "unwritable"])
+def test_a_run_goes_on_without_a_cache(
+    broken, lite0, small, photos, tmp_path, capsys, monkeypatch
+):
+    cache = tmp_path / "cache"
+    if broken == "file":
+        cache.write_text("no folder")
+    else:
+        full = OSError(errno.ENOSPC, "No space left on device")
+
+        def fail(*arguments):
+            raise full
+
+        monkeypatch.setattr("jdissect.label_cache.LabelCache._write", fail)
+    code, out, error = run(
+        capsys,
+        CONFIG,
+        f"--config.model.weights={lite0}",
+        "--config.data.source=folder",
+        f"--config.data.path={photos}",
+        "--config.segmenter.name=upernet",
+        f"--config.segmenter.upernet={small.upernet}",
+        f"--config.cache.dir={cache}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 0 and "written to" in out
+    assert error.count("\n") == 1 and error.startswith("warning: label maps are not")
 
 
 def test_no_config_and_help():

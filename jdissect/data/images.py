@@ -16,6 +16,7 @@ from jdissect.data.source import UnreadableImage
 
 RESIZED = 256  # folders and TFDS: the side after the resize (netdissect)
 CROPPED = 224  # and after the centre crop
+SMALLEST = 32  # side of a photograph; enlarged, less shows nothing
 
 
 def open_rgb(file: str | BinaryIO, name: str) -> Image.Image:
@@ -62,13 +63,15 @@ def decode_cropped(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "224 22
         RGB, 0 .. 255.
 
     Raises:
-        UnreadableImage: as `open_rgb`.
+        UnreadableImage: as `open_rgb`; or a side is shorter than SMALLEST.
     """
     image = open_rgb(file, name)
-    try:
-        image = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
-    except ValueError as error:  # a side of no pixels
-        raise UnreadableImage(name, _reason(error)) from None
+    if min(image.size) < SMALLEST:
+        raise UnreadableImage(
+            name,
+            f"{image.width}x{image.height} pixels, {SMALLEST}x{SMALLEST} are needed",
+        )
+    image = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
     near, far = (RESIZED - CROPPED) // 2, (RESIZED + CROPPED) // 2
     return np.asarray(image.crop((near, near, far, far)))
 
