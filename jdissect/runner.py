@@ -19,7 +19,7 @@ from jdissect.parallel import MODES, network_devices
 from jdissect.progress import bars
 from jdissect.report.table import layer_report
 from jdissect.results import load
-from jdissect.segmenters import open_segmenter
+from jdissect.segmenters import open_segmenter, smallest_image
 from jdissect.store import Run, identity
 
 DTYPES = ("float32", "bfloat16")
@@ -90,7 +90,7 @@ def dissect(
     devices, counters = network_devices(config.parallel)
     cache_dir = environment.cache_dir(config.cache.dir)
     environment.use_compilation_cache(cache_dir)
-    source = open_source(config.data)
+    source = open_source(config.data, smallest_image(config.segmenter.name))
     if not config.model.weights:
         raise UserError(
             "config.model.weights is not set; convert a checkpoint (python -m "

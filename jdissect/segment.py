@@ -47,7 +47,7 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     from jdissect.parallel import network_devices
     from jdissect.progress import bars
     from jdissect.report import overlay
-    from jdissect.segmenters import open_segmenter
+    from jdissect.segmenters import open_segmenter, smallest_image
     from jdissect.segmenters.parsing import QUARTER_MAPS
 
     runner.check(config)
@@ -58,7 +58,7 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     devices, _ = network_devices(config.parallel)
     cache_dir = environment.cache_dir(config.cache.dir)
     environment.use_compilation_cache(cache_dir)
-    source = open_source(config.data)
+    source = open_source(config.data, smallest_image(config.segmenter.name))
     hashes = source.content_hashes(cache_dir)
     segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
     output.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Sources of probe images: `open_source` for a config, `loader.batches` to read."""
 
+import dataclasses
 from typing import Any
 
 from jdissect.data.broden import BrodenSource, open_broden
@@ -37,12 +38,14 @@ _OPENERS = {
 }
 
 
-def open_source(data_config: Any) -> Source:
+def open_source(data_config: Any, smallest: int = 1) -> Source:
     """Opens the images of `config.data`.
 
     Args:
         data_config: has `source` ('folder', 'broden', 'tfds'), `path`, `split`,
             `num_images` (the first ones; 0: all) and, for tfds, `name`.
+        smallest: side in pixels below which an image counts as unreadable, where the
+            source enlarges images; those of broden are as they are.
 
     Raises:
         UserError: an unknown source, or one that cannot be opened.
@@ -57,4 +60,7 @@ def open_source(data_config: Any) -> Source:
             f"config.data.num_images is {data_config.num_images}; give how many images "
             "to take, or 0 for all."
         )
-    return _OPENERS[name](data_config)
+    source = _OPENERS[name](data_config)
+    if hasattr(source, "smallest"):
+        source = dataclasses.replace(source, smallest=smallest)
+    return source

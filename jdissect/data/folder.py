@@ -29,6 +29,7 @@ class FolderSource:
         root: the folder.
         names: relative paths with '/'.
         paths: the files themselves, in the order of `names`.
+        smallest: side in pixels below which an image counts as unreadable.
     """
 
     root: Path
@@ -36,10 +37,12 @@ class FolderSource:
     paths: tuple[str, ...] = dataclasses.field(repr=False)
     image_shape: tuple[int, int] = (CROPPED, CROPPED)
     annotations: Annotations | None = None
+    smallest: int = 1
 
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
-        pixels = decode_cropped(self.paths[index], self.names[index])
+        path, name = self.paths[index], self.names[index]
+        pixels = decode_cropped(path, name, self.smallest)
         return Example(pixels, labels=None, annotated=None)
 
     def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from jdissect.data.source import UnreadableImage
 
 RESIZED = 256  # folders and TFDS: the side after the resize (netdissect)
 CROPPED = 224  # and after the centre crop
-SMALLEST = 32  # side of a photograph; enlarged, less shows nothing
 
 
 def open_rgb(file: str | BinaryIO, name: str) -> Image.Image:
@@ -53,7 +52,9 @@ def decode_stored(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]
     return np.asarray(open_rgb(file, name))
 
 
-def decode_cropped(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "224 224 3"]:
+def decode_cropped(
+    file: str | BinaryIO, name: str, smallest: int = 1
+) -> UInt8[np.ndarray, "224 224 3"]:
     """Pixels of netdissect's geometry: resize to 256x256, centre crop 224.
 
     The resize ignores the aspect ratio and is PIL's bilinear one, which antialiases
@@ -63,14 +64,12 @@ def decode_cropped(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "224 22
         RGB, 0 .. 255.
 
     Raises:
-        UnreadableImage: as `open_rgb`; or a side is shorter than SMALLEST.
+        UnreadableImage: as `open_rgb`; or a side has less than `smallest` pixels.
     """
     image = open_rgb(file, name)
-    if min(image.size) < SMALLEST:
-        raise UnreadableImage(
-            name,
-            f"{image.width}x{image.height} pixels, {SMALLEST}x{SMALLEST} are needed",
-        )
+    if min(image.size) < smallest:
+        size = f"{image.width}x{image.height} pixels"
+        raise UnreadableImage(name, f"{size}, {smallest}x{smallest} are needed")
     image = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
     near, far = (RESIZED - CROPPED) // 2, (RESIZED + CROPPED) // 2
     return np.asarray(image.crop((near, near, far, far)))

@@ -30,6 +30,7 @@ class TfdsSource:
         feature: the key of the image in an example.
         examples: random access to the split, images encoded.
         files: the files that hold the data set.
+        smallest: side in pixels below which an image counts as unreadable.
     """
 
     names: tuple[str, ...] = dataclasses.field(repr=False)
@@ -38,11 +39,12 @@ class TfdsSource:
     files: tuple[Path, ...] = dataclasses.field(repr=False)
     image_shape: tuple[int, int] = (CROPPED, CROPPED)
     annotations: Annotations | None = None
+    smallest: int = 1
 
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
         encoded = io.BytesIO(self._encoded(index))
-        pixels = decode_cropped(encoded, self.names[index])
+        pixels = decode_cropped(encoded, self.names[index], self.smallest)
         return Example(pixels, labels=None, annotated=None)
 
     def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:

@@ -15,12 +15,18 @@ from typing import Any
 from jdissect.data.source import Source
 from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
+from jdissect.models.upernet import STRIDE
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import open_annotations
 from jdissect.segmenters.colornames import open_colornames
 from jdissect.segmenters.upernet import open_upernet
 
 NAMES = ("annotations", "upernet", "colornames")
+
+
+def smallest_image(name: str) -> int:
+    """Side in pixels of the smallest image that a segmenter can make sense of."""
+    return STRIDE if name == "upernet" else 1
 
 
 def open_segmenter(
