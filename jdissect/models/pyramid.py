@@ -1,15 +1,15 @@
 """A 3x3 convolution over maps of several sizes, without resizing them first.
 
-UPerNet's fusion, and the last convolution of both pyramid poolings, read the
-concatenation of a map and of smaller ones resized to it. Resizing and shifting act on
+UPerNet's fusion and the colour network's last 3x3 convolution read the concatenation of
+a map and of smaller ones resized to it. Resizing and shifting act on
 rows and columns, the kernel's taps on channels, so they commute:
 
     conv(concatenate([x, U y U^T])) = conv(x) + sum_ij S_i U (y K_ij) U^T S_j^T
 
 over the nine taps (i, j), with U the bilinear matrix and S_i a shift that brings in
-zeros. The channels
-are mixed where there are few pixels; what is left at full size is two products with
-constant matrices. UPerNet's fusion needs 28 % of its multiplications this way.
+zeros. The channels are mixed where there are few pixels; what is left at full size is
+two products with constant matrices. UPerNet's fusion takes 27 GFLOP an image of 256x256
+in place of 77 this way, the colour network's convolution 5 in place of 24.
 """
 
 import functools

@@ -101,10 +101,10 @@ class UPerNet(nnx.Module):
         # four times as many products.
         self.fpn_out = nnx.List([conv3(fpn_dim, fast) for fast in (True, True, False)])
         self.fusion = conv3(fpn_dim * (len(lower) + 1))
-        head = functools.partial(Head, fpn_dim, fpn_dim, winograd=True, **options)
-        self.object_head = head(objects)
-        self.part_head = head(parts)
-        self.material_head = head(materials)
+        head = functools.partial(Head, fpn_dim, fpn_dim, **options)
+        self.object_head = head(objects, winograd=True)
+        self.part_head = head(parts, winograd=True)
+        self.material_head = head(materials, winograd=True)
         self.scene_head = head(scenes)
 
     def __call__(

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int16, UInt8
 
 from jdissect import vocabulary
+from jdissect.errors import UserError
 from jdissect.ops import components
 from jdissect.ops.resample import pool
 from jdissect.vocabulary import ColorLabels, Concepts, UPerNetLabels
@@ -40,6 +41,9 @@ class Parser:
     Attributes:
       concepts: (name, category) by number.
       map_names: what each map shows.
+
+    Raises:
+      UserError: more concepts than int16 can number.
     """
 
     def __init__(
@@ -63,6 +67,10 @@ class Parser:
         if color_labels is not None:
             self.concepts = vocabulary.merged_concepts(self.concepts, color_labels)
             self.map_names += color_labels.categories
+        if len(self.concepts) > np.iinfo(np.int16).max:
+            raise UserError(
+                f"{len(self.concepts)} concepts are too many for label maps"
+            )
         self._part_tables = _part_tables(labels, self._numbers.part_numbers)
 
     def __call__(
@@ -74,15 +82,11 @@ class Parser:
           params: of UPerNet and of the colour network.
           pixels: 0..255.
         """
-
-        # Products of a batch may round by where in it an image stands; CPUs gain
-        # nothing from batches anyway.
-        def one_by_one(params, pixels):
-            return lax.map(lambda one: self._parse(params, one[None])[0], pixels)
-
-        return lax.platform_dependent(
-            params, pixels, cpu=one_by_one, default=self._parse
-        )
+        if jax.default_backend() != "cpu":
+            return self._parse(params, pixels)
+        # There, products of a batch may round by where in it an image stands, and
+        # batches gain nothing.
+        return lax.map(lambda one: self._parse(params, one[None])[0], pixels)
 
     def _parse(self, params, pixels):
         pixels = pixels.astype(jnp.float32)

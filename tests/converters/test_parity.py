@@ -96,8 +96,8 @@ def test_every_file_format_gives_the_same_weights(
         (18, 64, 10, (64, 64), False),
         (34, 16, 3, (65, 98), True),
         (50, 24, 5, (63, 64), True),
-        (101, 8, 2, (64, 33), True),
-        (152, 8, 2, (64, 64), True),
+        pytest.param(101, 8, 2, (64, 33), True, marks=pytest.mark.slow),
+        pytest.param(152, 8, 2, (64, 64), True, marks=pytest.mark.slow),
     ],
 )
 def test_resnets_are_their_twins(
