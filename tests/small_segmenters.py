@@ -46,7 +46,8 @@ UPERNET = {
 PPM = {"name": "ppm", "depth": 18, "width": 4, "ppm_dim": 8, "classes": 5}
 
 
-def _save(folder, architecture, labels, seed):
+def draw(architecture, seed):
+    """Parameters under which every part of a network matters."""
     rng = np.random.default_rng(seed)
     parameters = {}
     for name, shape in models.shapes(models.build_abstract(**architecture)).items():
@@ -57,8 +58,12 @@ def _save(folder, architecture, labels, seed):
         else:  # without a bias all pixels come out alike
             values = rng.normal(0, 0.5, shape)
         parameters[name] = values.astype(np.float32)
+    return parameters
+
+
+def _save(folder, architecture, labels, seed):
     description = checkpoints.describe_segmenter(architecture, labels)
-    checkpoints.save(folder, parameters, description)
+    checkpoints.save(folder, draw(architecture, seed), description)
 
 
 def save_all(root):

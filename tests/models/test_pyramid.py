@@ -6,12 +6,10 @@ import pytest
 from flax import nnx
 
 from jdissect import models
-from jdissect.models.layers import ConvNorm
+from jdissect.models.layers import ConvNorm, fold_batch_norm
 from jdissect.models.pyramid import prepare, pyramid_conv
 from jdissect.models.resnet import pad
-
-UPERNET = {"name": "upernet", "objects": 9, "parts": 7, "materials": 5, "scenes": 4}
-PPM = {"name": "ppm", "classes": 6}
+from tests.small_segmenters import PPM, UPERNET, draw
 
 
 def relative(found, expected):
@@ -51,22 +49,26 @@ def test_it_is_the_plain_form(sizes, folded):
 @pytest.mark.parametrize("architecture", [UPERNET, PPM], ids=lambda a: a["name"])
 def test_networks_compute_the_same_in_all_forms(architecture):
     """By definition, cheaper, and prepared for a CPU."""
-    small = {"width": 8, "depth": 18}
-    small |= {"ppm_dim": 16} if architecture == PPM else {"fpn_dim": 16}
-    model = models.build(**architecture, **small, folded=True, rngs=nnx.Rngs(0))
+    parameters = draw(architecture, 0)
     images = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype(np.float32)
-    run = nnx.jit(_run, static_argnames="plain")
-    plain, cheap = run(model, images, plain=True), run(model, images, plain=False)
-    model.prepare()
-    prepared = run(model, images, plain=False)
+    model = models.build_abstract(**architecture, folded=True)
+    apply, params = models.as_function(model)
+    folded = fold_batch_norm(parameters, model.epsilon)
+    params = models.with_parameters(params, folded)
+    plain, cheap = (run(apply, params, images, plain=form) for form in (True, False))
+    prepared = run(*models.for_inference(architecture, parameters), images)
     for name in plain:
         assert plain[name].shape[:3] == (1, 56, 56)
         assert relative(cheap[name], plain[name]) < 1e-5
         assert relative(prepared[name], plain[name]) < 1e-5
 
 
-def _run(model, images, plain):
-    return model(images, plain=plain)
+def run(apply, params, images, **options):
+    compiled = jax.jit(
+        lambda params, images: apply(params, images, **options),
+        compiler_options={"xla_backend_optimization_level": 0},  # compiles sooner
+    )
+    return compiled(params, images)
 
 
 @pytest.mark.slow

@@ -117,12 +117,15 @@ def scores(small, pixels):
     color = checkpoints.load_segmenter(small.color, "ppm", fold=False)
     images = pixels.astype(np.float32)
     prepared = pool(images, 256)[..., ::-1] - np.array(MEANS, np.float32)
-    found = jax.device_get(jax.jit(upernet.apply)(upernet.params, prepared))
+    quick = {"xla_backend_optimization_level": 0}  # to compile
+    run = jax.jit(upernet.apply, compiler_options=quick)
+    found = jax.device_get(run(upernet.params, prepared))
     colors = []
+    run = jax.jit(color.apply, compiler_options=quick)
     for side in (64, 96):
         seen = pool(images, side)[..., ::-1] / 255
         seen = (seen - np.float32([0.4, 0.45, 0.5])) / np.float32([0.2, 0.25, 0.3])
-        colors.append(np.asarray(jax.jit(color.apply)(color.params, seen)["color"]))
+        colors.append(np.asarray(run(color.params, seen)["color"]))
     return found | {"color": colors}
 
 
@@ -171,15 +174,15 @@ def test_quarters_are_of_the_objects_that_are_there(segmenter, maps, small, pixe
         assert np.isin((quarter - objects)[there], [4 * side for side in sides]).all()
         assert (objects[there] > 0).all()
         assert ((objects > 0) & ~there).any(), "the last component has none"
-    every = make(small, quarters="all").label_maps(batch_of(pixels))
+    every = make(small, quarters="all", color=None).label_maps(batch_of(pixels))
     assert ((every[:, 3] > 0) == (objects > 0)).all()
     assert (every[:, 3] == vertical)[vertical > 0].all()
-    none = make(small, quarters="none")
+    none = make(small, quarters="none", color=None)
     without = none.label_maps(batch_of(pixels))
-    assert none.map_names == ("objects", "materials", "parts", "color", "shade")
+    assert none.map_names == ("objects", "materials", "parts")
     assert not any(name.endswith(("-t", "-l")) for name, _ in none.concepts)
-    named = np.array([*none.concepts, ("", "")])
-    for ours, theirs in ((1, 1), (2, 2), (3, 5), (4, 6)):
+    named = np.array(none.concepts)
+    for ours, theirs in ((1, 1), (2, 2)):
         both = named[without[:, ours]], np.array(segmenter.concepts)[maps[:, theirs]]
         np.testing.assert_array_equal(*both)
 
