@@ -27,7 +27,10 @@ def _open_tfds(config: Any) -> Source:
 
 
 def _open_scenes(config: Any) -> Source:
-    raise UserError("source 'scenes' is not available yet; use folder, broden or tfds.")
+    from jdissect.data.scenes import open_scenes  # others need not load the drawing
+
+    split = config.split or "probe"
+    return open_scenes(split, config.num_images, prepared=config.path or None)
 
 
 _OPENERS = {
@@ -42,7 +45,8 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
     """Opens the images of `config.data`.
 
     Args:
-        data_config: has `source` ('folder', 'broden', 'tfds'), `path`, `split`,
+        data_config: has `source` ('scenes', 'folder', 'broden', 'tfds'), `path` (for
+            scenes: of prepared pictures, or ''), `split` (scenes: '' is 'probe'),
             `num_images` (the first ones; 0: all) and, for tfds, `name`.
         smallest: side in pixels below which an image counts as unreadable, where the
             source enlarges images; those of broden are as they are.

@@ -66,8 +66,8 @@ def test_errors(tmp_path, config):
         UserError, match="'nope'; it can be scenes, folder, broden, tfds"
     ):
         open_source(config("nope"))
-    with pytest.raises(UserError, match="not available yet"):
-        open_source(config("scenes"))
+    with pytest.raises(UserError, match="has no split .test"):
+        open_source(config("scenes", split="test"))
 
 
 def test_reading_is_repeatable(photos, config):

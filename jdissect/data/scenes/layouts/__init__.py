@@ -1,0 +1,1 @@
+"""What belongs together: a function a class, which gives a stage with its things."""

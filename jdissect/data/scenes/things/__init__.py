@@ -1,0 +1,1 @@
+"""What there is to see, a function an object: `thing(stage, x, y, ...)`."""
