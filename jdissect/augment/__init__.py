@@ -1,0 +1,25 @@
+"""What training does to a batch: standard augmentation, then a recipe of mixing.
+
+Pure functions of explicit keys, to be called inside a jitted step: the same key gives
+the same batch.
+"""
+
+from jdissect.augment.mix import RECIPES, Mixture, mix
+from jdissect.augment.standard import (
+    color_jitter,
+    horizontal_flip,
+    pca_lighting,
+    random_resized_crop,
+    standard,
+)
+
+__all__ = [
+    "RECIPES",
+    "Mixture",
+    "color_jitter",
+    "horizontal_flip",
+    "mix",
+    "pca_lighting",
+    "random_resized_crop",
+    "standard",
+]
