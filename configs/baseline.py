@@ -5,6 +5,13 @@
         --config.segmenter.upernet=weights/upernet \
         --config.segmenter.color=weights/color
 
+To train it and to measure its error:
+
+    python -m jdissect.train --config=configs/baseline.py:imagenet \
+        --workdir=runs/baseline
+    python -m jdissect.evaluate --config=configs/baseline.py:imagenet \
+        --config.model.weights=runs/baseline/model
+
 Published weights: https://www.dropbox.com/sh/phwbbrtadrclpnx (CutMix-PyTorch),
 model_best.pth.tar; `converters.resnet` makes weights/baseline of it,
 `converters.upernet` and `converters.color` make the segmenters (README).
@@ -17,4 +24,6 @@ from configs.common import get_study
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Variants: 'imagenet', 'places'."""
-    return get_study("baseline", variant)
+    config = get_study("baseline", variant)
+    config.augment.recipe = "none"
+    return config

@@ -24,6 +24,37 @@ def get_common() -> ml_collections.ConfigDict:
     config.data.workers = 0  # processes that decode; 0 = threads of this one
     config.data.strict = False  # stop at an unreadable image instead of skipping it
 
+    config.train = ml_collections.ConfigDict()
+    config.train.width = 64  # units of a ResNet's stem
+    config.train.stem_pool = True  # False: a ResNet without max pool, for 112 pixels
+    config.train.split = "train"  # tfds, scenes: split; folder: folder in data.path
+    config.train.validation_split = "validation"  # likewise; '' for no evaluation
+    config.train.num_images = 0  # of the training split; 0 = all
+    config.train.validation_images = 0  # of the validation split; 0 = all
+    config.train.image_size = 224  # side of the network's images, pixels
+    config.train.canvas = 0  # larger photographs are reduced to it; 0 = 16/7 image_size
+    config.train.epochs = 300
+    config.train.batch_size = 256  # images a step, of all devices together
+    config.train.bn_group = 64  # images that are normalized together
+    config.train.learning_rate = 0.1  # of the first epoch
+    config.train.milestones = (0.25, 0.5, 0.75)  # times 0.1 from these; shares, epochs
+    config.train.momentum = 0.9  # Nesterov's
+    config.train.weight_decay = 1e-4  # of every parameter
+    config.train.seed = 0  # start, order of images, augmentation
+    config.train.log_every = 50  # steps between lines of metrics.jsonl
+    config.train.checkpoint_every = 0  # steps; 0 = once a minute; and every epoch's end
+
+    config.augment = ml_collections.ConfigDict()
+    config.augment.recipe = "none"  # 'none', 'cutout', 'mixup', 'cutmix', 'saliencymix'
+    config.augment.alpha = 1.0  # lambda ~ Beta(alpha, alpha)
+    config.augment.group = 0  # images that exchange among themselves; 0 = the batch
+    # One lambda and box for a batch; unset: for mixup and cutmix, not for saliencymix
+    config.augment.one_box_per_batch = ml_collections.config_dict.placeholder(bool)
+    config.augment.crop = True  # random resized crop; False: the whole image, resized
+    config.augment.flip = True  # left to right, every other image
+    config.augment.jitter = 0.4  # largest share of brightness, contrast, saturation
+    config.augment.lighting = 0.1  # deviation along the colours' main axes
+
     config.segmenter = ml_collections.ConfigDict()
     config.segmenter.name = "upernet"  # 'upernet', 'annotations', 'colornames'
     config.segmenter.upernet = ""  # converted checkpoint's folder

@@ -5,6 +5,13 @@
         --config.segmenter.upernet=weights/upernet \
         --config.segmenter.color=weights/color
 
+To train it and to measure its error:
+
+    python -m jdissect.train --config=configs/cutmix.py:imagenet \
+        --workdir=runs/cutmix
+    python -m jdissect.evaluate --config=configs/cutmix.py:imagenet \
+        --config.model.weights=runs/cutmix/model
+
 Published weights: https://www.dropbox.com/sh/w8dvfgdc3eirivf (CutMix-PyTorch),
 model_best.pth.tar; `converters.resnet` makes weights/cutmix of it,
 `converters.upernet` and `converters.color` make the segmenters (README).
@@ -17,4 +24,6 @@ from configs.common import get_study
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Variants: 'imagenet', 'places'."""
-    return get_study("cutmix", variant)
+    config = get_study("cutmix", variant)
+    config.augment.recipe = "cutmix"
+    return config

@@ -5,6 +5,13 @@
         --config.segmenter.upernet=weights/upernet \
         --config.segmenter.color=weights/color
 
+To train it and to measure its error:
+
+    python -m jdissect.train --config=configs/cutout.py:imagenet \
+        --workdir=runs/cutout
+    python -m jdissect.evaluate --config=configs/cutout.py:imagenet \
+        --config.model.weights=runs/cutout/model
+
 Published weights: https://www.dropbox.com/sh/ln8zk2z7zt2h1en (CutMix-PyTorch),
 model_best.pth.tar; `converters.resnet` makes weights/cutout of it,
 `converters.upernet` and `converters.color` make the segmenters (README).
@@ -17,4 +24,6 @@ from configs.common import get_study
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Variants: 'imagenet', 'places'."""
-    return get_study("cutout", variant)
+    config = get_study("cutout", variant)
+    config.augment.recipe = "cutout"
+    return config

@@ -5,6 +5,13 @@
         --config.segmenter.upernet=weights/upernet \
         --config.segmenter.color=weights/color
 
+To train it and to measure its error:
+
+    python -m jdissect.train --config=configs/mixup.py:imagenet \
+        --workdir=runs/mixup
+    python -m jdissect.evaluate --config=configs/mixup.py:imagenet \
+        --config.model.weights=runs/mixup/model
+
 Published weights: https://www.dropbox.com/sh/g64c8bda61n12if (CutMix-PyTorch),
 model_best.pth.tar; `converters.resnet` makes weights/mixup of it,
 `converters.upernet` and `converters.color` make the segmenters (README).
@@ -17,4 +24,6 @@ from configs.common import get_study
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Variants: 'imagenet', 'places'."""
-    return get_study("mixup", variant)
+    config = get_study("mixup", variant)
+    config.augment.recipe = "mixup"
+    return config

@@ -5,6 +5,13 @@
         --config.segmenter.upernet=weights/upernet \
         --config.segmenter.color=weights/color
 
+To train it and to measure its error:
+
+    python -m jdissect.train --config=configs/saliencymix.py:imagenet \
+        --workdir=runs/saliencymix
+    python -m jdissect.evaluate --config=configs/saliencymix.py:imagenet \
+        --config.model.weights=runs/saliencymix/model
+
 Published weights: the Google Drive folder in SaliencyMix's README,
 model_best.pth.tar; `converters.resnet` makes weights/saliencymix of it,
 `converters.upernet` and `converters.color` make the segmenters (README).
@@ -17,4 +24,6 @@ from configs.common import get_study
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Variants: 'imagenet', 'places'."""
-    return get_study("saliencymix", variant)
+    config = get_study("saliencymix", variant)
+    config.augment.recipe = "saliencymix"
+    return config

@@ -31,6 +31,8 @@ class TfdsSource:
         examples: random access to the split, images encoded.
         files: the files that hold the data set.
         smallest: side in pixels below which an image counts as unreadable.
+        label: the key of the class in an example; '' if there is none.
+        classes: names of the classes by number.
     """
 
     names: tuple[str, ...] = dataclasses.field(repr=False)
@@ -40,6 +42,8 @@ class TfdsSource:
     image_shape: tuple[int, int] = (CROPPED, CROPPED)
     annotations: Annotations | None = None
     smallest: int = 1
+    label: str = ""
+    classes: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
@@ -54,9 +58,17 @@ class TfdsSource:
             self._encoded, len(self.names), self.files, cache_dir, scope
         )
 
+    def labelled(self, index: int) -> tuple[bytes, int]:
+        """An image, encoded, and the number of its class; for sources with a label."""
+        example = self._example(index)
+        return example[self.feature], int(example[self.label])
+
     def _encoded(self, index: int) -> bytes:
+        return self._example(index)[self.feature]
+
+    def _example(self, index: int) -> Any:
         try:
-            return self.examples[index][self.feature]
+            return self.examples[index]
         except Exception as error:  # of the record readers, which have no one type
             raise UserError(
                 f"record {self.names[index]} cannot be read; the prepared data set is "
@@ -122,6 +134,7 @@ def open_tfds(
         feature=feature,
         examples=examples,
         files=_files(Path(builder.data_path)),
+        **_label_feature(info.features),
     )
 
 
@@ -162,6 +175,19 @@ def _image_feature(name: str, features: Any) -> str:
         )
         raise UserError(f"config.data.name: data set {name} has {found}.")
     return images[0]
+
+
+def _label_feature(features: Any) -> dict[str, Any]:
+    """Key and class names of the feature 'label', or of the only class label."""
+    labels = {
+        key: feature
+        for key, feature in dict(features).items()
+        if isinstance(feature, tfds.features.ClassLabel)
+    }
+    if "label" not in labels and len(labels) != 1:
+        return {}
+    key = "label" if "label" in labels else next(iter(labels))
+    return {"label": key, "classes": tuple(labels[key].names)}
 
 
 def _files(folder: Path) -> tuple[Path, ...]:

@@ -150,12 +150,15 @@ class ResNet(nnx.Module):
 
     `stem` is read after the stem's max pool (stride 4, `width` units); `layer1` to
     `layer4` after the last ReLU of each stage (strides 4, 8, 16, 32; with bottlenecks
-    4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times).
+    4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times). Without max pool all
+    strides are half of these.
 
     Args:
       depth: a key of DEPTHS.
       classes: number of logits.
       width: units of the stem; 64 in the published networks.
+      stem_pool: whether the stem ends in the max pool, as published; without it,
+        pictures of 112 pixels end in maps of 7x7.
       folded: whether batch normalization is folded into the convolutions.
       dtype: of the computation, 'float32' or 'bfloat16'.
       rngs: draws the parameters.
@@ -170,6 +173,7 @@ class ResNet(nnx.Module):
         *,
         classes: int = 1000,
         width: int = 64,
+        stem_pool: bool = True,
         folded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -180,7 +184,7 @@ class ResNet(nnx.Module):
             "dtype": dtype,
             "rngs": rngs,
         }
-        self.dtype = dtype
+        self.dtype, self.stem_pool = dtype, stem_pool
         self.stem = ConvNorm(3, width, 7, stride=2, padding=pad(7), **options)
         made, features = stages(depth, width, width, **options)
         for index, stage in enumerate(made, 1):
@@ -215,9 +219,10 @@ class ResNet(nnx.Module):
         return run_stages(steps, images, self._head, endpoints)
 
     def _stem(self, images):
-        return nnx.max_pool(
-            nnx.relu(self.stem(images)), (3, 3), strides=(2, 2), padding=pad(3)
-        )
+        maps = nnx.relu(self.stem(images))
+        if not self.stem_pool:
+            return maps
+        return nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=pad(3))
 
     def _head(self, maps):
         return self.fc(spatial_mean(maps))

@@ -28,7 +28,7 @@ def normalize(images):
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("once", "group", "side"))
-def _mix(recipe, key, images, *, once=None, group=0, side=None):
+def _mix(recipe, key, images, *, once, group, side):
     """What `mix` gives, and the random numbers that it uses."""
     found = mix(
         recipe,
@@ -48,8 +48,9 @@ def _mix(recipe, key, images, *, once=None, group=0, side=None):
     return found, draws
 
 
-def run(recipe, seed, images, **options):
-    found = _mix(recipe, jax.random.key(seed), images, **options)
+def run(recipe, seed, images, *, once=None, group=0, side=None):
+    key, options = jax.random.key(seed), {"once": once, "group": group, "side": side}
+    found = _mix(recipe, key, images, **options)
     return jax.tree.map(np.asarray, found)
 
 

@@ -1,0 +1,23 @@
+"""Top-1 and top-5 error: python -m jdissect.evaluate --config=configs/mixup.py"""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and evaluates; returns the exit code."""
+    # Imported here so that a bad flag is answered before JAX is loaded.
+    from jdissect import cli
+
+    flags = cli.define(argv, {"output": "JSON file to write the errors to."}, {})
+    config = cli.parse(flags, argv)
+    from jdissect.training import runner
+
+    runner.evaluate(config, flags.output)
+    return 0
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))

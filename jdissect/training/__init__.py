@@ -1,0 +1,7 @@
+"""Training classifiers by the recipes of the study (ORIGINALS section 4).
+
+    images -> canvas -> [crop, flip, jitter, lighting, mixing] -> step -> checkpoints
+     host                whole batch, on the devices              every device its share
+
+`runner.train` goes from a config to a run directory; `evaluation` measures any network.
+"""

@@ -1,0 +1,148 @@
+"""The state of an unfinished training on disk, in Orbax's format.
+
+    FOLDER/00012000/state            every array of the state, flat, by name
+    FOLDER/00012000/checkpoint.json  step, hash of the arrays, and what the loop adds
+
+A checkpoint is written aside and renamed, so that one that was cut off is not there;
+one that was damaged later is passed over for the one before.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdissect import orbax_trees
+from jdissect.checkpoint_folder import weights_sha256
+from jdissect.errors import UserError
+
+KEEP = 2  # the last so many
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+      folder: where they are; made with the first.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder).absolute()
+
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are there, ascending."""
+        if not self.folder.is_dir():
+            return []
+        names = [path.name for path in self.folder.iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"{step:08d}"
+
+    def save(self, step: int, state: Any, notes: Mapping[str, Any]) -> None:
+        """Writes a checkpoint and removes all but the last `KEEP`.
+
+        Args:
+          step: of the state; a checkpoint that exists is left as it is.
+          state: a pytree of arrays.
+          notes: JSON, to be had back with the state.
+        """
+        if self.path(step).exists():
+            return
+        arrays = flat(state)
+        content = {"step": step, "sha256": weights_sha256(arrays), **notes}
+        aside = self.folder / f".{step:08d}.{os.getpid()}.tmp"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_cut_off()
+        aside.mkdir()
+        try:
+            orbax_trees.write(aside / "state", arrays)
+            text = json.dumps(content, indent=2)
+            (aside / "checkpoint.json").write_text(text + "\n")
+            aside.rename(self.path(step))
+        except ValueError as error:  # TensorStore's; a full disk, for one
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(f"cannot write {self.path(step)}: {reason}") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        for old in self.steps()[:-KEEP]:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The last checkpoint that is whole: (state, notes), or None.
+
+        Args:
+          like: a state of the same structure and shapes.
+
+        Raises:
+          UserError: there are checkpoints, but none is whole or of this structure.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            path = self.path(step)
+            try:
+                notes = json.loads((path / "checkpoint.json").read_text())
+                arrays = dict(orbax_trees.read(path / "state"))
+                if weights_sha256(arrays) != notes["sha256"]:
+                    raise ValueError("its arrays are not those that were written")
+                return unflattened(like, arrays), notes
+            except Exception as error:  # Orbax and TensorStore raise a dozen kinds
+                reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+                print(f"passing over checkpoint {path}: {reason}", file=sys.stderr)
+                # What comes after the one that is taken will be written anew.
+                self._discard(path)
+        if steps:
+            raise UserError(
+                f"none of the checkpoints in {self.folder} can be read; --overwrite "
+                "begins anew"
+            )
+        return None
+
+    def _discard(self, path: Path) -> None:
+        damaged = path.with_name(f".{path.name}.damaged")
+        shutil.rmtree(damaged, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.rename(damaged)
+
+    def _remove_cut_off(self) -> None:
+        for path in self.folder.glob(".*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def flat(state: Any) -> dict[str, np.ndarray]:
+    """Every array of a pytree, on the host, by its path."""
+    return {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}
+
+
+def unflattened(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The reverse of `flat`.
+
+    Raises:
+      ValueError: names, shapes or types are not those of `like`.
+    """
+    expected = {name: (leaf.shape, leaf.dtype) for name, leaf in _named_leaves(like)}
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    if expected != found:
+        odd = [
+            name
+            for name in sorted(expected.keys() | found.keys())
+            if expected.get(name) != found.get(name)
+        ]
+        raise ValueError(f"it holds another state, such as {odd[0]}")
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [arrays[name] for name in expected]
+    )
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    ]

@@ -1,0 +1,258 @@
+"""The loop of a training: epochs of steps, checkpoints, evaluations, metrics.
+
+The position in the data is the number of steps done, as every epoch has the same
+number; with the state and the seed it is all that decides what follows. A checkpoint
+therefore holds the state and that number, and the length of `metrics.jsonl` at that
+moment: a training that was interrupted goes on from it as if it had not been.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jdissect.errors import UserError
+from jdissect.training.batches import TrainingBatch
+from jdissect.training.checkpoints import Checkpoints
+from jdissect.training.evaluation import Counts
+from jdissect.training.run_directory import Metrics, RunDirectory
+
+_IN_FLIGHT = 2  # steps whose loss is not awaited: the devices never wait for the host
+_SECONDS = 60.0  # between checkpoints, if no number of steps is given
+
+
+class Terminated(BaseException):
+    """SIGTERM has come, and the state is on disk."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be done, as functions.
+
+    Attributes:
+      epochs, steps_per_epoch, batch_size: how much.
+      log_every: steps.
+      checkpoint_every: steps; 0: once a minute.
+      batches: `(epoch, start) -> iterator` of the epoch's batches from `start` on.
+      step: `(state, number of the step, batch) -> (state, loss)`; of loss, one a
+        device, the first counts.
+      evaluate: of the state; None where there is nothing to evaluate on.
+      rate: learning rate of a step, from 0.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    log_every: int
+    checkpoint_every: int
+    batches: Callable[[int, int], Iterator[TrainingBatch]]
+    step: Callable[[Any, int, TrainingBatch], tuple[Any, jax.Array]]
+    evaluate: Callable[[Any, str], Counts] | None
+    rate: Callable[[int], Any]
+
+
+class Loop:
+    """Runs a plan in a run directory, from the last checkpoint if there is one.
+
+    Args:
+      plan: what to do.
+      state: of one device, at the start.
+      place: puts a state on all devices, each its copy.
+      directory: of the run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        state: Any,
+        place: Callable[[Any], Any],
+        directory: RunDirectory,
+    ):
+        self._plan = plan
+        self._checkpoints: Checkpoints = directory.checkpoints
+        restored = self._checkpoints.restore(state)
+        self.done, length = 0, 0
+        if restored is not None:
+            state, notes = restored
+            self.done, length = notes["step"], notes["metrics_bytes"]
+            print(f"going on after step {self.done} of {self._total}")
+        self.state = place(state)
+        self._metrics = Metrics(directory.metrics, length)
+        self._pending: collections.deque = collections.deque()
+        self._saved_at = self._logged_at = time.monotonic()
+        self._logged = self.done
+        self._loss = float("nan")
+        self._replaced: set[str] = set()
+        self._stop = False  # SIGTERM has come
+        self._saved = False  # the state of this moment is on disk
+
+    @property
+    def _total(self) -> int:
+        return self._plan.epochs * self._plan.steps_per_epoch
+
+    def run(self) -> Counts | None:
+        """Trains to the end; returns the last evaluation.
+
+        Raises:
+          Terminated: SIGTERM has come.
+          UserError: a loss or a weight is not finite; or what reading images raises.
+        """
+        counts, resumed = None, True
+        with self._on_sigterm(), contextlib.closing(self._metrics):
+            while True:
+                epoch, start = divmod(self.done, self._plan.steps_per_epoch)
+                if self.done and not start:
+                    if not resumed:
+                        self._save()
+                    counts = self._evaluate(epoch)
+                if self.done == self._total:
+                    return counts
+                self._train(epoch, start)
+                resumed = False
+
+    def one_state(self) -> Any:
+        """The state of the first device, on the host; all are equal."""
+        return jax.tree.map(
+            lambda array: np.asarray(array.addressable_shards[0].data)[0], self.state
+        )
+
+    def _train(self, epoch: int, start: int) -> None:
+        """The rest of an epoch."""
+        plan, count = self._plan, self._plan.steps_per_epoch
+        self._saved = False
+        self._logged_at, self._logged = time.monotonic(), self.done
+        batches = plan.batches(epoch, start)
+        with (
+            contextlib.closing(batches),
+            tqdm.tqdm(
+                desc=f"epoch {epoch + 1}/{plan.epochs}",
+                total=count * plan.batch_size,
+                initial=start * plan.batch_size,
+                unit="img",
+                disable=None,
+                leave=False,
+            ) as bar,
+        ):
+            for batch in batches:
+                self._tell_replaced(batch)
+                self.state, loss = plan.step(self.state, self.done, batch)
+                self.done += 1
+                self._pending.append((self.done, loss))
+                self._settle(_IN_FLIGHT)
+                bar.update(plan.batch_size)
+                bar.set_postfix(loss=f"{self._loss:.3f}", refresh=False)
+                if self._stop:
+                    self._save()
+                    raise Terminated
+                if self.done % count and self._is_due():
+                    self._save()
+        self._settle(0)
+
+    def _settle(self, allowed: int) -> None:
+        """Awaits losses until `allowed` are pending; logs them."""
+        while len(self._pending) > allowed:
+            step, loss = self._pending.popleft()
+            self._loss = float(np.asarray(loss.addressable_shards[0].data)[0])
+            if not np.isfinite(self._loss):
+                self._diverged(step, f"the loss is {self._loss}")
+            if step % self._plan.log_every == 0:
+                self._log(step)
+
+    def _log(self, step: int) -> None:
+        now = time.monotonic()
+        images = (step - self._logged) * self._plan.batch_size
+        self._metrics.append(
+            {
+                "step": step,
+                "epoch": (step - 1) // self._plan.steps_per_epoch + 1,
+                "loss": self._loss,
+                "lr": float(str(np.float32(self._plan.rate(step - 1)))),  # 0.1, short
+                "images_per_second": round(
+                    images / max(now - self._logged_at, 1e-9), 2
+                ),
+            }
+        )
+        self._logged, self._logged_at = step, now
+
+    def _evaluate(self, epoch: int) -> Counts | None:
+        """At an epoch's end, whose state is on disk."""
+        line = f"epoch {epoch}/{self._plan.epochs}  step {self.done}"
+        if not np.isnan(self._loss):
+            line += f"  loss {self._loss:.4f}"
+        counts = None
+        if self._plan.evaluate is not None:
+            self._saved = True
+            if self._stop:
+                raise Terminated
+            counts = self._plan.evaluate(self.state, "evaluation")
+            errors = {f"top{k}_error": counts.error(k) for k in counts.wrong}
+            self._metrics.append({"step": self.done, "epoch": epoch, **errors})
+            line += "".join(
+                f"  top-{k} error {counts.error(k):.2f} %" for k in counts.wrong
+            )
+        print(line, flush=True)
+        return counts
+
+    def _is_due(self) -> bool:
+        if self._plan.checkpoint_every:
+            return self.done % self._plan.checkpoint_every == 0
+        return time.monotonic() - self._saved_at >= _SECONDS
+
+    def _save(self) -> None:
+        self._settle(0)
+        state = self.one_state()
+        if not all(np.isfinite(array).all() for array in jax.tree.leaves(state)):
+            self._diverged(self.done, "a weight is not finite")
+        self._checkpoints.save(
+            self.done, state, {"metrics_bytes": self._metrics.length}
+        )
+        self._saved_at = time.monotonic()
+
+    def _diverged(self, step: int, what: str) -> None:
+        steps = self._checkpoints.steps()
+        last = (
+            f"the checkpoint of step {steps[-1]} is the last good one"
+            if steps
+            else "there is no checkpoint yet"
+        )
+        raise UserError(
+            f"{what} at step {step}; {last}. A lower config.train.learning_rate may do"
+        )
+
+    def _tell_replaced(self, batch: TrainingBatch) -> None:
+        """Once an image."""
+        for name, reason in batch.replaced:
+            if name not in self._replaced:
+                self._replaced.add(name)
+                print(
+                    f"image {name} cannot be read and is replaced: {reason}",
+                    file=sys.stderr,
+                )
+
+    @contextlib.contextmanager
+    def _on_sigterm(self) -> Iterator[None]:
+        """Makes SIGTERM save and end the training, after the step under way."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number, frame):
+            del number, frame
+            self._stop = True
+            if self._saved:
+                raise Terminated
+
+        previous = signal.signal(signal.SIGTERM, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)

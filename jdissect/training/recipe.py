@@ -1,0 +1,79 @@
+"""The published recipe: loss, optimizer and learning rate (ORIGINALS section 4)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from jdissect.errors import UserError
+
+DECAY = 0.1  # of the learning rate at each milestone
+
+
+def mixed_cross_entropy(
+    logits: Float[Array, "batch class"],
+    first: Int[Array, "batch"],
+    second: Int[Array, "batch"],
+    weight: Float[Array, "batch"],
+) -> Float[Array, "batch"]:
+    """weight CE(first) + (1 - weight) CE(second) of each image."""
+    logs = jax.nn.log_softmax(logits.astype(jnp.float32))
+
+    def entropy(labels):
+        return -jnp.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
+
+    return weight * entropy(first) + (1 - weight) * entropy(second)
+
+
+def boundaries(
+    milestones: Sequence[float], epochs: int, steps_per_epoch: int
+) -> tuple[int, ...]:
+    """The steps at which the learning rate falls.
+
+    Args:
+      milestones: numbers below 1 are shares of `epochs`, others are epochs.
+      epochs: of the training.
+      steps_per_epoch: steps an epoch.
+
+    Raises:
+      UserError: they do not ascend, or are not positive.
+    """
+    try:
+        numbers = [float(value) for value in milestones]
+    except (TypeError, ValueError):
+        numbers = [-1.0]
+    if any(number <= 0 for number in numbers) or sorted(numbers) != numbers:
+        raise UserError(
+            f"config.train.milestones is {tuple(milestones)}; it must be ascending "
+            "epochs such as 75,150,225, or shares of them such as 0.25,0.5,0.75"
+        )
+    epoch = [number * epochs if number < 1 else number for number in numbers]
+    return tuple(round(number * steps_per_epoch) for number in epoch)
+
+
+def learning_rate(initial: float, steps: Sequence[int]) -> optax.Schedule:
+    """`initial`, times `DECAY` from each of `steps` on; of step numbers from 0."""
+    rates = [initial * DECAY**index for index in range(len(steps) + 1)]
+
+    def rate(step):
+        passed = jnp.sum(step >= jnp.asarray(steps, jnp.int32))
+        return jnp.asarray(rates, jnp.float32)[passed]
+
+    return rate
+
+
+def optimizer(
+    rate: optax.Schedule, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """SGD with Nesterov momentum as PyTorch has it.
+
+    g <- gradient + weight_decay * p;  v <- momentum * v + g;
+    p <- p - rate * (g + momentum * v). Every parameter decays, those of batch
+    normalization and biases too.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(rate, momentum=momentum, nesterov=True),
+    )

@@ -1,0 +1,294 @@
+"""From a configuration to a trained network, and to a network's errors."""
+
+import datetime
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from jdissect import checkpoints, environment, models
+from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
+from jdissect.errors import UserError
+from jdissect.files import write_whole
+from jdissect.parallel import Devices
+from jdissect.store import digest
+from jdissect.training import recipe, settings, step
+from jdissect.training.batches import canvas_shape, training_batches
+from jdissect.training.evaluation import Counts, Evaluator
+from jdissect.training.initialization import initial_parameters
+from jdissect.training.loop import Loop, Plan, Terminated
+from jdissect.training.run_directory import RunDirectory
+
+
+def train(
+    config: ml_collections.ConfigDict, workdir: str, overwrite: bool = False
+) -> int:
+    """Trains the config's network into `workdir`; returns the exit code.
+
+    A training that was interrupted goes on; a finished one is reported again.
+
+    Returns:
+      0; 128 + SIGTERM where that signal ended it, with the state saved.
+
+    Raises:
+      UserError: something given is wrong, or the loss is not finite.
+    """
+    settings.check(config)
+    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+    devices = Devices(config.parallel)
+    settings.check_batch(config, len(devices))
+    images, validation = _open(config)
+    steps_per_epoch = len(images.names) // config.train.batch_size
+    drops = recipe.boundaries(
+        config.train.milestones, config.train.epochs, steps_per_epoch
+    )
+    identity = settings.identity(config)
+    for name, source in (("images", images), ("validation images", validation)):
+        names = None if source is None else [*source.classes, *source.names]
+        identity[name] = digest(names)
+    directory = RunDirectory(workdir, identity)
+    result = directory.result(overwrite)
+    if result is not None:
+        print(f"{workdir} is finished (--overwrite trains anew)")
+        _report(result, directory)
+        return 0
+    architecture = settings.architecture(config, len(images.classes))
+    rate = recipe.learning_rate(config.train.learning_rate, drops)
+    optimizer = recipe.optimizer(rate, config.train.momentum, config.train.weight_decay)
+    state = step.initial_state(
+        architecture, optimizer, initial_parameters(architecture, config.train.seed)
+    )
+    plan = Plan(
+        epochs=config.train.epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=config.train.batch_size,
+        log_every=config.train.log_every,
+        checkpoint_every=config.train.checkpoint_every,
+        batches=_batches(config, images),
+        step=_step(config, architecture, optimizer, devices),
+        evaluate=_evaluate(config, architecture, devices, validation),
+        rate=rate,
+    )
+    directory.begin(config.to_dict(), overwrite)
+    loop = Loop(plan, state, devices.states, directory)
+    try:
+        counts = loop.run()
+    except Terminated:
+        print(f"stopped after step {loop.done}; the same command goes on from there")
+        return 128 + signal.SIGTERM
+    errors = {} if counts is None else counts.to_json()
+    result = {
+        "steps": loop.done,
+        "classes": len(images.classes),
+        "top1_error": errors.get("top1_error"),
+        "top5_error": errors.get("top5_error"),
+        "validation_images": errors.get("images", 0),
+    }
+    _save_model(config, architecture, images, loop, directory, result)
+    directory.finish(result)
+    _report(result, directory)
+    return 0
+
+
+def evaluate(config: ml_collections.ConfigDict, output: str = "") -> dict[str, Any]:
+    """Prints the errors of the config's network on its data.
+
+    Args:
+      config: `model.weights` and `data` say what.
+      output: JSON file to write them to, too; '' for none.
+
+    Returns:
+      what that file holds.
+
+    Raises:
+      UserError: something given is wrong.
+    """
+    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+    if not config.model.weights:
+        raise UserError(
+            "config.model.weights is not set; give the folder of a converted or a "
+            "trained network"
+        )
+    settings.check_evaluation(config)
+    devices = Devices(config.parallel)
+    model = checkpoints.load_classifier(
+        config.model.weights, config.model.name, dtype=config.dtype
+    )
+    description = checkpoints.read_description(config.model.weights)
+    images = _for_network(
+        config, model.classes, description.get("source", {}).get("classes")
+    )
+    evaluator = Evaluator(
+        model.apply,
+        model.preprocessing,
+        devices,
+        batch_size=config.data.batch_size,
+        image_size=config.train.image_size,
+        dtype=config.dtype,
+        workers=config.data.workers,
+        strict=config.data.strict,
+    )
+    counts = evaluator.run(devices.replicate(model.params), images, "evaluation")
+    found = {
+        "model": config.model.name,
+        "weights_sha256": model.weights_sha256,
+        "source": config.data.source,
+        "split": config.data.split,
+        **counts.to_json(),
+    }
+    print(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
+    print(counts.table())
+    if counts.skipped:
+        name, reason = counts.skipped[0]
+        print(
+            f"skipped {len(counts.skipped)} images that could not be read, such as "
+            f"{name}: {reason}"
+        )
+    if output:
+        write_whole(output, (json.dumps(found, indent=2) + "\n").encode())
+    return found
+
+
+def _open(config) -> tuple[Labelled, Labelled | None]:
+    """Images to train and, if asked for, to evaluate on."""
+    train = config.train
+    images = open_labelled(config.data, train.split, train.num_images)
+    if len(images.classes) < 2:
+        raise UserError(
+            f"there is only one class to train on, {images.classes[0]}; a classifier "
+            "needs two"
+        )
+    if len(images.names) < train.batch_size:
+        raise UserError(
+            f"there are {len(images.names)} training images, fewer than "
+            f"config.train.batch_size, {train.batch_size}"
+        )
+    if not train.validation_split:
+        return images, None
+    return images, open_labelled(
+        config.data, train.validation_split, train.validation_images, images.classes
+    )
+
+
+def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
+    """The config's images with the numbers that a network gives to classes.
+
+    Args:
+      config: says which images.
+      classes: of the network.
+      known: their names, if the network was trained here.
+    """
+    data = config.data
+    images = open_labelled(data, data.split, data.num_images, known)
+    wnids = imagenet_wnids()
+    if known is None and len(images.classes) < classes == len(wnids):
+        named = [name for name in images.classes if re.fullmatch(r"n\d{8}", name)]
+        if len(named) == len(images.classes):
+            return open_labelled(data, data.split, data.num_images, wnids)
+    if len(images.classes) != classes:
+        raise UserError(
+            f"the images are of {len(images.classes)} classes, their labels 0 .. "
+            f"{len(images.classes) - 1}; the network knows {classes}"
+        )
+    return images
+
+
+def _batches(config, images):
+    shape = canvas_shape(images, config.train.image_size, config.train.canvas)
+
+    def batches(epoch, start):
+        return training_batches(
+            images,
+            config.train.batch_size,
+            shape,
+            seed=config.train.seed,
+            epoch=epoch,
+            start=start,
+            workers=config.data.workers,
+            strict=config.data.strict,
+        )
+
+    return batches
+
+
+def _step(config, architecture, optimizer, devices):
+    augmented = step.augmentation(
+        config.augment,
+        config.train.image_size,
+        settings.preprocessing(config),
+        config.train.seed,
+        devices,
+    )
+    moved = step.train_step(
+        architecture,
+        optimizer,
+        devices,
+        batch_size=config.train.batch_size,
+        bn_group=config.train.bn_group,
+        dtype=config.dtype,
+    )
+
+    def whole(state, number, batch):
+        return moved(state, augmented(number, batch.pixels, batch.sizes, batch.labels))
+
+    return whole
+
+
+def _evaluate(config, architecture, devices, validation):
+    """`(state of all devices, description) -> Counts`, by the running statistics."""
+    if validation is None:
+        return None
+    apply, like = models.as_function(
+        models.build_abstract(**architecture, dtype=config.dtype)
+    )
+    evaluator = Evaluator(
+        apply,
+        settings.preprocessing(config),
+        devices,
+        batch_size=config.data.batch_size,
+        image_size=config.train.image_size,
+        dtype=config.dtype,
+        workers=config.data.workers,
+        strict=config.data.strict,
+    )
+
+    def evaluate_state(state, description) -> Counts:
+        one = jax.tree.map(lambda array: np.asarray(array)[0], state)
+        params = models.with_parameters(like, step.parameters(one))
+        return evaluator.run(devices.replicate(params), validation, description)
+
+    return evaluate_state
+
+
+def _save_model(config, architecture, images, loop, directory, result) -> None:
+    source = {
+        "config": json.loads(json.dumps(config.to_dict())),
+        "seed": config.train.seed,
+        "steps": result["steps"],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "top1_error": result["top1_error"],
+        "classes": list(images.classes),
+    }
+    side = config.train.image_size if images.stored is None else images.stored[0]
+    description = checkpoints.describe_classifier(
+        architecture, settings.preprocessing(config), input_size=side, source=source
+    )
+    checkpoints.save(
+        directory.model, step.parameters(loop.one_state()), description, overwrite=True
+    )
+
+
+def _report(result: dict[str, Any], directory: RunDirectory) -> None:
+    line = f"{result['steps']} steps, {result['classes']} classes"
+    if result["top1_error"] is not None:
+        line += (
+            f"; top-1 error {result['top1_error']:.2f} %, top-5 error "
+            f"{result['top5_error']:.2f} % on {result['validation_images']} images"
+        )
+    print(line)
+    print(f"network in {Path(directory.model)}")

@@ -1,0 +1,128 @@
+"""What a configuration says about training, checked."""
+
+from typing import Any
+
+import ml_collections
+
+from jdissect import augment, models
+from jdissect.checkpoints import SEGMENTERS
+from jdissect.errors import UserError
+from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
+from jdissect.parallel import MODES
+from jdissect.training.batch_norm import fits, fitting
+
+DTYPES = ("float32", "bfloat16")
+# What changes when files are written, and not what is trained.
+_OF_THE_RUN = ("train.log_every", "train.checkpoint_every")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses values that no training could have.
+
+    Raises:
+      UserError: naming key and value.
+    """
+    train, mixing = config.train, config.augment
+    known = [name for name in models.ARCHITECTURES if name not in SEGMENTERS]
+    _must(config.model.name in known, config, "model.name", f"one of {_or(known)}")
+    recipes = augment.RECIPES
+    _must(mixing.recipe in recipes, config, "augment.recipe", f"one of {_or(recipes)}")
+    _must(mixing.alpha > 0, config, "augment.alpha", "above 0")
+    _must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
+    _must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
+    for key in ("epochs", "batch_size", "bn_group", "width", "log_every"):
+        _must(train[key] >= 1, config, f"train.{key}", "at least 1")
+    for key in ("num_images", "validation_images", "checkpoint_every", "seed"):
+        _must(train[key] >= 0, config, f"train.{key}", "0 or more")
+    _must(
+        train.canvas == 0 or train.canvas >= train.image_size,
+        config,
+        "train.canvas",
+        "0, or at least config.train.image_size",
+    )
+    _must(train.learning_rate > 0, config, "train.learning_rate", "above 0")
+    _must(0 <= train.momentum < 1, config, "train.momentum", "in [0, 1)")
+    _must(train.weight_decay >= 0, config, "train.weight_decay", "0 or more")
+    check_evaluation(config)
+    _must(
+        not config.model.weights,
+        config,
+        "model.weights",
+        "empty: training starts from random weights",
+    )
+
+
+def check_evaluation(config: ml_collections.ConfigDict) -> None:
+    """As `check`, of what an evaluation needs."""
+    least = "at least 32 pixels"
+    _must(config.train.image_size >= 32, config, "train.image_size", least)
+    _must(config.dtype in DTYPES, config, "dtype", _or(DTYPES))
+    _must(config.parallel in MODES, config, "parallel", _or(MODES))
+    _must(config.data.batch_size >= 1, config, "data.batch_size", "at least 1")
+    _must(config.data.workers >= 0, config, "data.workers", "0 or more")
+
+
+def check_batch(config: ml_collections.ConfigDict, devices: int) -> None:
+    """Refuses a batch that devices or groups cannot share evenly.
+
+    Raises:
+      UserError: it says which sizes would do.
+    """
+    batch, group = config.train.batch_size, config.train.bn_group
+    if batch % devices:
+        below, above = batch // devices * devices, -(-batch // devices) * devices
+        would = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"config.train.batch_size is {batch}, which {devices} devices cannot share "
+            f"evenly; {would} would do"
+        )
+    if not fits(group, batch, devices):
+        would = ", ".join(map(str, fitting(batch, devices)))
+        raise UserError(
+            f"config.train.bn_group is {group}, which does not divide a batch of "
+            f"{batch} on {devices} device{'s' * (devices > 1)} evenly; these would do: "
+            f"{would}"
+        )
+    exchange = config.augment.group
+    if exchange < 0 or batch % (exchange or batch):
+        raise UserError(
+            f"config.augment.group is {exchange}; it must divide "
+            f"config.train.batch_size, {batch}, or be 0"
+        )
+
+
+def architecture(config: ml_collections.ConfigDict, classes: int) -> dict[str, Any]:
+    """{'name': ..., **options of `models.build`} of the network to train.
+
+    Options at their default that converted networks do not name are left out.
+    """
+    name = config.model.name
+    if not name.startswith("resnet"):
+        return {"name": name, "classes": classes}
+    options = {} if config.train.stem_pool else {"stem_pool": False}
+    return {"name": name, "width": config.train.width, "classes": classes, **options}
+
+
+def preprocessing(config: ml_collections.ConfigDict) -> Preprocessing:
+    """The normalization that a network of this architecture is trained with."""
+    return LITE if config.model.name.startswith("efficientnet_lite") else IMAGENET
+
+
+def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Every key that decides what is trained."""
+    found = {"model.name": config.model.name, "dtype": config.dtype}
+    found |= {f"data.{key}": config.data[key] for key in ("source", "name")}
+    for part in ("train", "augment"):
+        found |= {f"{part}.{key}": value for key, value in config[part].items()}
+    return {key: value for key, value in found.items() if key not in _OF_THE_RUN}
+
+
+def _must(condition: bool, config: Any, key: str, what: str) -> None:
+    if not condition:
+        part, _, name = key.rpartition(".")
+        value = (config[part] if part else config)[name]
+        raise UserError(f"config.{key} is {value!r}; it must be {what}")
+
+
+def _or(names) -> str:
+    return ", ".join(names)

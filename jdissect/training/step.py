@@ -1,0 +1,167 @@
+"""One training step on all devices, and the state that it moves.
+
+The state is a copy a device (`parallel.Devices.states`); every device computes the
+gradient of its share of the batch, and the sum over devices moves every copy alike.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jdissect import augment, models
+from jdissect.models import preprocess
+from jdissect.parallel import AXIS, Devices
+from jdissect.training import batch_norm, recipe
+
+State = dict[str, Any]  # 'params', 'statistics': nnx.State; 'optimizer': Optax's
+
+
+def initial_state(
+    architecture: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    values: Mapping[str, np.ndarray],
+) -> State:
+    """The state of one device.
+
+    Args:
+      architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
+      optimizer: see `recipe.optimizer`.
+      values: every parameter and statistic by name.
+    """
+    model = models.build_abstract(**architecture)
+    _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, statistics = (
+        models.with_parameters(part, values) for part in (params, statistics)
+    )
+    return {
+        "params": params,
+        "statistics": statistics,
+        "optimizer": jax.jit(optimizer.init)(params),
+    }
+
+
+def parameters(state: State) -> dict[str, np.ndarray]:
+    """Parameters and statistics by name, as `checkpoints.save` wants them."""
+    flat = [
+        *nnx.to_flat_state(state["params"]),
+        *nnx.to_flat_state(state["statistics"]),
+    ]
+    return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in flat}
+
+
+def train_step(
+    architecture: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    devices: Devices,
+    *,
+    batch_size: int,
+    bn_group: int,
+    dtype: str = "float32",
+) -> Callable[[State, Mapping[str, jax.Array]], tuple[State, jax.Array]]:
+    """The step `(state, batch) -> (state, loss)`.
+
+    Args:
+      architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
+      optimizer: see `recipe.optimizer`.
+      devices: which share the batch.
+      batch_size: images of the global batch.
+      bn_group: images that are normalized together; see `batch_norm`.
+      dtype: of the computation; parameters and loss are float32.
+
+    Returns:
+      A function of the state as `Devices.states` stacks it, which is given up, and a
+      batch with the fields of `augment.Mixture`; the loss is [devices], equal numbers.
+    """
+    model = models.build_abstract(**architecture, dtype=dtype)
+    batch_norm.for_training(model, bn_group, len(devices))
+    graph, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    def local(state, batch, constants):
+        del constants
+
+        def loss_of(params):
+            network = nnx.merge(graph, params, state["statistics"], copy=True)
+            logits, _ = network(batch["images"], ())
+            each = recipe.mixed_cross_entropy(
+                logits, batch["first"], batch["second"], batch["weight"]
+            )
+            return each.sum() / batch_size, nnx.state(network, nnx.BatchStat)
+
+        found, gradient = jax.value_and_grad(loss_of, has_aux=True)(state["params"])
+        loss, statistics = found
+        loss, gradient = lax.psum((loss, gradient), AXIS)
+        changes, moved = optimizer.update(gradient, state["optimizer"], state["params"])
+        new = {
+            "params": optax.apply_updates(state["params"], changes),
+            "statistics": batch_norm.average(statistics),
+            "optimizer": moved,
+        }
+        return new, loss
+
+    mapped = devices.spmd(local)
+    return lambda state, batch: mapped(state, batch, None)
+
+
+def augmentation(
+    settings: Any,
+    image_size: int,
+    preprocessing: preprocess.Preprocessing,
+    seed: int,
+    devices: Devices,
+) -> Callable[..., dict[str, jax.Array]]:
+    """`(step, pixels, sizes, labels) -> batch` for `train_step`.
+
+    The whole batch is one array here, shared out among the devices by XLA, and random
+    bits are a function of (seed, step) and an image's place in the batch: so the result
+    does not depend on how many devices there are, but for rounding.
+
+    Args:
+      settings: `config.augment`.
+      image_size: side of the network's images.
+      preprocessing: what the network needs.
+      seed: of the run.
+      devices: which share the batch.
+    """
+
+    def normalize(images):
+        return preprocess.normalize(images * 255, preprocessing)
+
+    def augmented(step, pixels, sizes, labels):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        key_standard, key_mix = jax.random.split(key)
+        images = augment.standard(
+            key_standard,
+            pixels,
+            sizes,
+            side=image_size,
+            crop=settings.crop,
+            flip=settings.flip,
+            jitter=settings.jitter,
+            lighting=settings.lighting,
+        )
+        mixture = augment.mix(
+            settings.recipe,
+            key_mix,
+            images,
+            labels,
+            alpha=settings.alpha,
+            group=settings.group,
+            one_box_per_batch=settings.one_box_per_batch,
+            normalize=normalize,
+        )
+        return mixture._asdict()
+
+    split = NamedSharding(devices.mesh, PartitionSpec(AXIS))
+    compiled = jax.jit(augmented, out_shardings=split)
+
+    def on_devices(step, pixels, sizes, labels):
+        return compiled(jnp.int32(step), *devices.scatter((pixels, sizes, labels)))
+
+    return on_devices
