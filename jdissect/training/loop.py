@@ -3,7 +3,9 @@
 The position in the data is the number of steps done, as every epoch has the same
 number; with the state and the seed it is all that decides what follows. A checkpoint
 therefore holds the state and that number, and the length of `metrics.jsonl` at that
-moment: a training that was interrupted goes on from it as if it had not been.
+moment: a training that was interrupted goes on from it as if it had not been, to the
+same bits on the same devices. (On a GPU that also takes
+XLA_FLAGS=--xla_gpu_deterministic_ops=true: its gradients are sums in any order.)
 """
 
 import collections
@@ -25,6 +27,7 @@ from jdissect.training.batches import TrainingBatch
 from jdissect.training.checkpoints import Checkpoints
 from jdissect.training.evaluation import Counts
 from jdissect.training.run_directory import Metrics, RunDirectory
+from jdissect.training.step import first_copy
 
 _IN_FLIGHT = 2  # steps whose loss is not awaited: the devices never wait for the host
 _SECONDS = 60.0  # between checkpoints, if no number of steps is given
@@ -119,12 +122,6 @@ class Loop:
                 self._train(epoch, start)
                 resumed = False
 
-    def one_state(self) -> Any:
-        """The state of the first device, on the host; all are equal."""
-        return jax.tree.map(
-            lambda array: np.asarray(array.addressable_shards[0].data)[0], self.state
-        )
-
     def _train(self, epoch: int, start: int) -> None:
         """The rest of an epoch."""
         plan, count = self._plan, self._plan.steps_per_epoch
@@ -161,7 +158,7 @@ class Loop:
         """Awaits losses until `allowed` are pending; logs them."""
         while len(self._pending) > allowed:
             step, loss = self._pending.popleft()
-            self._loss = float(np.asarray(loss.addressable_shards[0].data)[0])
+            self._loss = float(first_copy(loss))
             if not np.isfinite(self._loss):
                 self._diverged(step, f"the loss is {self._loss}")
             if step % self._plan.log_every == 0:
@@ -209,7 +206,7 @@ class Loop:
 
     def _save(self) -> None:
         self._settle(0)
-        state = self.one_state()
+        state = first_copy(self.state)
         if not all(np.isfinite(array).all() for array in jax.tree.leaves(state)):
             self._diverged(self.done, "a weight is not finite")
         self._checkpoints.save(

@@ -7,9 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_collections
-import numpy as np
 
 from jdissect import checkpoints, environment, models
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
@@ -258,8 +256,8 @@ def _evaluate(config, architecture, devices, validation):
     )
 
     def evaluate_state(state, description) -> Counts:
-        one = jax.tree.map(lambda array: np.asarray(array)[0], state)
-        params = models.with_parameters(like, step.parameters(one))
+        values = step.parameters(step.first_copy(state))
+        params = models.with_parameters(like, values)
         return evaluator.run(devices.replicate(params), validation, description)
 
     return evaluate_state
@@ -279,7 +277,10 @@ def _save_model(config, architecture, images, loop, directory, result) -> None:
         architecture, settings.preprocessing(config), input_size=side, source=source
     )
     checkpoints.save(
-        directory.model, step.parameters(loop.one_state()), description, overwrite=True
+        directory.model,
+        step.parameters(step.first_copy(loop.state)),
+        description,
+        overwrite=True,
     )
 
 

@@ -47,6 +47,15 @@ def initial_state(
     }
 
 
+def first_copy(state: Any) -> Any:
+    """The state of the first device, on the host; all devices' are equal."""
+
+    def first(array):
+        return np.asarray(array.addressable_shards[0].data).reshape(array.shape[1:])
+
+    return jax.tree.map(first, state)
+
+
 def parameters(state: State) -> dict[str, np.ndarray]:
     """Parameters and statistics by name, as `checkpoints.save` wants them."""
     flat = [
