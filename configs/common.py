@@ -26,7 +26,7 @@ def get_common() -> ml_collections.ConfigDict:
 
     config.train = ml_collections.ConfigDict()
     config.train.width = 64  # units of a ResNet's stem
-    config.train.stem_pool = True  # False: a ResNet without max pool, for 112 pixels
+    config.train.last_stride = 2  # of a ResNet's layer4; 1 for pictures of 112 pixels
     config.train.split = "train"  # tfds, scenes: split; folder: folder in data.path
     config.train.validation_split = "validation"  # likewise; '' for no evaluation
     config.train.num_images = 0  # of the training split; 0 = all
@@ -51,6 +51,7 @@ def get_common() -> ml_collections.ConfigDict:
     # One lambda and box for a batch; unset: for mixup and cutmix, not for saliencymix
     config.augment.one_box_per_batch = ml_collections.config_dict.placeholder(bool)
     config.augment.crop = True  # random resized crop; False: the whole image, resized
+    config.augment.crop_area = 0.08  # smallest share of the image that a crop takes
     config.augment.flip = True  # left to right, every other image
     config.augment.jitter = 0.4  # largest share of brightness, contrast, saturation
     config.augment.lighting = 0.1  # deviation along the colours' main axes
@@ -58,7 +59,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.segmenter = ml_collections.ConfigDict()
     config.segmenter.name = "upernet"  # 'upernet', 'annotations', 'colornames'
     config.segmenter.upernet = ""  # converted checkpoint's folder
-    config.segmenter.color = ""  # converted checkpoint's folder; '' for no colours
+    config.segmenter.color = ""  # checkpoint's folder, 'colornames', '' for none
     config.segmenter.quarters = "netdissect"  # 'netdissect', 'all', 'none'
     config.segmenter.batch_size = 8  # images a segmenter call
 
@@ -78,10 +79,11 @@ def get_common() -> ml_collections.ConfigDict:
     return config
 
 
-# Probe images at the paper's scale, of TFDS: data set and split.
+# Probe images of the study's variants: source, data set and split.
 STUDY_DATA = {
-    "imagenet": ("imagenet2012", "validation"),
-    "places": ("places365_small", "validation"),
+    "scenes": ("scenes", "", "probe"),
+    "imagenet": ("tfds", "imagenet2012", "validation"),
+    "places": ("tfds", "places365_small", "validation"),
 }
 
 
@@ -90,21 +92,38 @@ def get_study(name: str, variant: str) -> ml_collections.ConfigDict:
 
     Args:
       name: of the recipe.
-      variant: a key of STUDY_DATA; '' is the default.
+      variant: a key of STUDY_DATA; '' is 'scenes', the small world with networks that
+        come with the package.
     """
     from jdissect.errors import UserError
 
-    there = ", ".join(STUDY_DATA)
-    if variant == "":
-        raise UserError(
-            f"configs/{name}.py has no default variant yet; "
-            f"use --config=configs/{name}.py:imagenet"
-        )
+    variant = variant or "scenes"
     if variant not in STUDY_DATA:
+        there = ", ".join(STUDY_DATA)
         raise UserError(
             f"configs/{name}.py has no variant '{variant}'; it has: {there}"
         )
     config = get_common()
-    config.data.source = "tfds"
-    config.data.name, config.data.split = STUDY_DATA[variant]
+    config.data.source, config.data.name, config.data.split = STUDY_DATA[variant]
+    if variant == "scenes":
+        _use_scenes(config, name)
     return config
+
+
+def _use_scenes(config: ml_collections.ConfigDict, name: str) -> None:
+    """Shipped networks, and how they were trained: in minutes on two cores."""
+    config.model.weights = f"shipped:{name}"
+    config.segmenter.upernet = "shipped:upernet"
+    config.segmenter.color = "colornames"
+    config.data.batch_size = 50
+    config.train.width = 12
+    config.train.last_stride = 1
+    # The side at which the crops of pictures of 112 show things as large as they are
+    # there, on average.
+    config.train.image_size = 80
+    config.train.epochs = 8
+    config.train.batch_size = 64
+    config.train.bn_group = 32
+    config.train.learning_rate = 0.05
+    config.train.milestones = (0.5, 0.75, 0.9)
+    config.augment.crop_area = 0.25

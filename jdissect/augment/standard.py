@@ -33,6 +33,7 @@ def standard(
     *,
     side: int,
     crop: bool = True,
+    crop_area: float = 0.08,
     flip: bool = True,
     jitter: float = 0.4,
     lighting: float = 0.1,
@@ -46,6 +47,7 @@ def standard(
       side: of the result.
       crop: whether to take a random crop; if not, the whole image is resized, which
         leaves one of side x side as it is.
+      crop_area: smallest share of an image's area that a crop takes.
       flip: whether to mirror every other image, on average.
       jitter: the largest amount of brightness, contrast and saturation; 0 is none.
       lighting: standard deviation of the lighting's coefficients; 0 is none.
@@ -56,7 +58,8 @@ def standard(
     """
     key_crop, key_flip, key_jitter, key_light = jax.random.split(key, 4)
     if crop:
-        images = random_resized_crop(key_crop, pixels, sizes, side)
+        area = (crop_area, 1.0)
+        images = random_resized_crop(key_crop, pixels, sizes, side, area)
     else:
         images = _resize(pixels, jnp.pad(sizes, ((0, 0), (2, 0))), side)
     if flip:

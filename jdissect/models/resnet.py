@@ -107,7 +107,13 @@ def _shortcut(in_features, out_features, stride, options) -> ConvNorm | None:
 
 
 def stages(
-    depth: int, in_features: int, width: int, *, dilated: bool = False, **options
+    depth: int,
+    in_features: int,
+    width: int,
+    *,
+    dilated: bool = False,
+    last_stride: int = 2,
+    **options,
 ) -> tuple[list[nnx.List], int]:
     """The four stages of a ResNet.
 
@@ -117,12 +123,14 @@ def stages(
       width: planes of the first stage.
       dilated: by 8 (ORIGINALS 1.2): the last two stages keep the size; their 3x3
         convolutions have dilation 2 and 4, half of that where the stride was.
+      last_stride: of the fourth stage.
 
     Returns:
       the blocks of each stage, for `chain`, and the last one's number of channels.
     """
     bottleneck, counts = DEPTHS[depth]
     block = Bottleneck if bottleneck else BasicBlock
+    strides = (1, 2, 2, last_stride)
     made = []
     for index, count in enumerate(counts):
         planes = width * 2**index
@@ -130,7 +138,7 @@ def stages(
         stage = []
         for number in range(count):
             strided = index > 0 and number == 0
-            stride = 2 if strided and dilation == 1 else 1
+            stride = strides[index] if strided and dilation == 1 else 1
             dilations = (max(1, dilation // 2) if strided else dilation, dilation)
             stage.append(block(in_features, planes, stride, dilations, **options))
             in_features = planes * block.expansion
@@ -150,15 +158,14 @@ class ResNet(nnx.Module):
 
     `stem` is read after the stem's max pool (stride 4, `width` units); `layer1` to
     `layer4` after the last ReLU of each stage (strides 4, 8, 16, 32; with bottlenecks
-    4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times). Without max pool all
-    strides are half of these.
+    4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times).
 
     Args:
       depth: a key of DEPTHS.
       classes: number of logits.
       width: units of the stem; 64 in the published networks.
-      stem_pool: whether the stem ends in the max pool, as published; without it,
-        pictures of 112 pixels end in maps of 7x7.
+      last_stride: of `layer4`; 2 in the published networks. With 1, pictures of 112
+        pixels end in maps of 7x7.
       folded: whether batch normalization is folded into the convolutions.
       dtype: of the computation, 'float32' or 'bfloat16'.
       rngs: draws the parameters.
@@ -173,7 +180,7 @@ class ResNet(nnx.Module):
         *,
         classes: int = 1000,
         width: int = 64,
-        stem_pool: bool = True,
+        last_stride: int = 2,
         folded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -184,9 +191,9 @@ class ResNet(nnx.Module):
             "dtype": dtype,
             "rngs": rngs,
         }
-        self.dtype, self.stem_pool = dtype, stem_pool
+        self.dtype = dtype
         self.stem = ConvNorm(3, width, 7, stride=2, padding=pad(7), **options)
-        made, features = stages(depth, width, width, **options)
+        made, features = stages(depth, width, width, last_stride=last_stride, **options)
         for index, stage in enumerate(made, 1):
             setattr(self, f"layer{index}", stage)
         self.fc = classifier_head(features, classes, rngs=rngs)
@@ -220,8 +227,6 @@ class ResNet(nnx.Module):
 
     def _stem(self, images):
         maps = nnx.relu(self.stem(images))
-        if not self.stem_pool:
-            return maps
         return nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=pad(3))
 
     def _head(self, maps):

@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from jdissect import augment, models
+from jdissect import augment, models, shipped
 from jdissect.checkpoints import SEGMENTERS
 from jdissect.errors import UserError
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
@@ -28,6 +28,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     recipes = augment.RECIPES
     _must(mixing.recipe in recipes, config, "augment.recipe", f"one of {_or(recipes)}")
     _must(mixing.alpha > 0, config, "augment.alpha", "above 0")
+    _must(0 < mixing.crop_area <= 1, config, "augment.crop_area", "in (0, 1]")
     _must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
     _must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
     for key in ("epochs", "batch_size", "bn_group", "width", "log_every"):
@@ -40,12 +41,13 @@ def check(config: ml_collections.ConfigDict) -> None:
         "train.canvas",
         "0, or at least config.train.image_size",
     )
+    _must(train.last_stride in (1, 2), config, "train.last_stride", "1 or 2")
     _must(train.learning_rate > 0, config, "train.learning_rate", "above 0")
     _must(0 <= train.momentum < 1, config, "train.momentum", "in [0, 1)")
     _must(train.weight_decay >= 0, config, "train.weight_decay", "0 or more")
     check_evaluation(config)
     _must(
-        not config.model.weights,
+        not config.model.weights or config.model.weights.startswith(shipped.PREFIX),
         config,
         "model.weights",
         "empty: training starts from random weights",
@@ -99,8 +101,10 @@ def architecture(config: ml_collections.ConfigDict, classes: int) -> dict[str, A
     name = config.model.name
     if not name.startswith("resnet"):
         return {"name": name, "classes": classes}
-    options = {} if config.train.stem_pool else {"stem_pool": False}
-    return {"name": name, "width": config.train.width, "classes": classes, **options}
+    found = {"name": name, "width": config.train.width, "classes": classes}
+    if config.train.last_stride != 2:
+        found["last_stride"] = config.train.last_stride
+    return found
 
 
 def preprocessing(config: ml_collections.ConfigDict) -> Preprocessing:

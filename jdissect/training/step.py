@@ -151,6 +151,7 @@ def augmentation(
             sizes,
             side=image_size,
             crop=settings.crop,
+            crop_area=settings.crop_area,
             flip=settings.flip,
             jitter=settings.jitter,
             lighting=settings.lighting,
