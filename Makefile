@@ -1,23 +1,40 @@
-# `make test` on a fresh checkout makes .venv, installs, lints and tests.
+# On a fresh checkout each target makes .venv and installs what it needs:
+#   make dissect       dissects the network trained with Mixup
+#   make study         dissects all five and compares them
+#   make test          lint and the tests that take minutes; test-all: all of them
+#   make train-scenes  trains the shipped networks again, for hours; goes on if cut off
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SCENES := build/scenes
+TRAINED := build/trained
+RECIPES := baseline cutout mixup cutmix saliencymix
 
-.PHONY: install test test-all lint format clean
+.PHONY: install dissect study test test-all lint format train-scenes clean
 
 install: $(VENV)/.installed
 
 # Reinstalls only when the dependencies change.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-lint: install
+dissect: install
+	$(BIN)/python -m jdissect.main --config=configs/mixup.py
+
+study: install
+	$(BIN)/python -m jdissect.study
+
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: install
+format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -26,6 +43,22 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest
+
+# Two devices, whatever the machine has: the layout that the shipped weights come from.
+train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2
+train-scenes: install
+	for split in train validation; do \
+	  $(BIN)/python -m jdissect.data.scenes --prepare $(SCENES) --split $$split || exit; \
+	done
+	for name in $(RECIPES); do \
+	  $(BIN)/python -m jdissect.train --config=configs/$$name.py \
+	    --config.data.path=$(SCENES) --workdir=$(TRAINED)/$$name || exit; \
+	done
+	$(BIN)/python -m jdissect.train_segmenter --config=configs/segmenter.py \
+	  --config.data.path=$(SCENES) --workdir=$(TRAINED)/upernet
+	for name in $(RECIPES) upernet; do \
+	  $(BIN)/python -m converters.shipped --run=$(TRAINED)/$$name --name=$$name || exit; \
+	done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

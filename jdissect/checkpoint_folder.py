@@ -4,6 +4,9 @@
     FOLDER/model.json    format_version, kind, architecture, source, weights_sha256;
                          of a classifier preprocessing, of a segmenter labels
 
+In the place of params/ a folder may have `weights.safetensors`, one small file, whose
+arrays are float32 or float16. Wherever a folder is read, 'shipped:NAME' is one, too.
+
 A folder appears whole or not at all: it is written aside and renamed. What is loaded
 is compared with the hash that was written, so that damage cannot pass for weights.
 """
@@ -17,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
-from jdissect import orbax_trees
+from jdissect import orbax_trees, shipped
 from jdissect.errors import UserError
+from jdissect.files import write_whole
 
 FORMAT_VERSION = 1
+TENSORS = "weights.safetensors"
 
 
 def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
@@ -58,6 +64,7 @@ def save(
     description: Mapping[str, Any],
     *,
     overwrite: bool = False,
+    tensors: bool = False,
 ) -> str:
     """Writes a checkpoint folder whole.
 
@@ -66,6 +73,8 @@ def save(
       parameters: name, with dots between levels, -> array (`models.parameters`).
       description: goes to `model.json`, beside format_version and weights_sha256.
       overwrite: whether an existing checkpoint is replaced.
+      tensors: whether to write `weights.safetensors`. Then arrays may be float16, and
+        the hash is of what `load` makes of them.
 
     Returns:
       The hash of the weights.
@@ -76,7 +85,7 @@ def save(
     check_output(folder, overwrite)
     folder = Path(folder).absolute()
     parameters = {k: np.asarray(v) for k, v in parameters.items()}
-    digest = weights_sha256(parameters)
+    digest = weights_sha256(_single(parameters) if tensors else parameters)
     content = {"format_version": FORMAT_VERSION, **description}
     content["weights_sha256"] = digest
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -84,7 +93,11 @@ def save(
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        orbax_trees.write(aside / "params", _nest(parameters))
+        if tensors:
+            packed = {k: np.ascontiguousarray(v) for k, v in parameters.items()}
+            write_whole(aside / TENSORS, safetensors.numpy.save(packed))
+        else:
+            orbax_trees.write(aside / "params", _nest(parameters))
         text = json.dumps(content, indent=2, sort_keys=True)
         (aside / "model.json").write_text(text + "\n")
         _replace(aside, folder)
@@ -121,7 +134,7 @@ def read_description(
       UserError: there is no such checkpoint, it is damaged, of a later format, or
         not of the `kind` that is needed.
     """
-    folder = Path(folder)
+    folder = Path(shipped.resolve(str(folder)))
     path = folder / "model.json"
     if not path.is_file():
         state = (
@@ -169,10 +182,13 @@ def load(
     Raises:
       UserError: as `read_description`; or the weights are not those written.
     """
-    folder = Path(folder).absolute()
+    folder = Path(shipped.resolve(str(folder))).absolute()
     description = read_description(folder, kind)
     try:
-        parameters = _flatten(orbax_trees.read(folder / "params"))
+        if (folder / TENSORS).is_file():
+            parameters = _single(safetensors.numpy.load_file(folder / TENSORS))
+        else:
+            parameters = _flatten(orbax_trees.read(folder / "params"))
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds
         raise UserError(
             f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
@@ -184,6 +200,14 @@ def load(
             "convert it anew"
         )
     return parameters, description
+
+
+def _single(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of float16 as float32, which holds them exactly."""
+    return {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in parameters.items()
+    }
 
 
 def _nest(flat: Mapping[str, np.ndarray]) -> dict:

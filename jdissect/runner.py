@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jdissect import checkpoints, environment
+from jdissect import checkpoints, environment, shipped
 from jdissect.data import loader, open_source
 from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
@@ -165,6 +165,13 @@ def dissect(
     for result in found.values():
         print(layer_report(result))
     print(f"written to {workdir}")
+
+
+def top1_error(weights: str) -> float | None:
+    """In percent, of a network that was trained here, as measured then; else None."""
+    if weights.startswith(shipped.PREFIX):
+        return shipped.entry(weights)["scores"]["top1_error"]
+    return checkpoints.read_description(weights)["source"].get("top1_error")
 
 
 def _network(model, layers, dtype):

@@ -18,7 +18,7 @@ def counts_table(result: Result) -> str:
             [f"{threshold:g}", "unique concepts"] + [concepts[n] for n in names]
         )
         rows.append(["", "detector units"] + [units[n] for n in names])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
@@ -38,7 +38,7 @@ def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
                 f"{result.thresholds[unit]:.4g}",
             ]
         )
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def layer_report(result: Result) -> str:
@@ -52,7 +52,7 @@ def layer_report(result: Result) -> str:
     )
 
 
-def _aligned(rows: list[list]) -> str:
+def aligned(rows: list[list]) -> str:
     """Columns two spaces apart, numbers to the right."""
     text = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]

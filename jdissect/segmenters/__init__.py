@@ -19,6 +19,7 @@ from jdissect.models.upernet import STRIDE
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import open_annotations
 from jdissect.segmenters.colornames import open_colornames
+from jdissect.segmenters.combined import CombinedSegmenter
 from jdissect.segmenters.upernet import open_upernet
 
 NAMES = ("annotations", "upernet", "colornames")
@@ -56,5 +57,11 @@ def open_segmenter(
     if name == "upernet":
         folder = cache_dir and cache_dir / "labels"
         cache = LabelCache(folder, int(config.cache.max_gb * 1e9))
-        return open_upernet(config, source.image_shape, hashes, devices, cache)
+        if config.segmenter.color != "colornames":
+            return open_upernet(config, source.image_shape, hashes, devices, cache)
+        config = config.copy_and_resolve_references()
+        config.segmenter.color = ""
+        upernet = open_upernet(config, source.image_shape, hashes, devices, cache)
+        size = config.mask_size or upernet.mask_shape[0]
+        return CombinedSegmenter(upernet, open_colornames(size))
     raise UserError(f"config.segmenter.name is {name!r}; it can be {', '.join(NAMES)}")

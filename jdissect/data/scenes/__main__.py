@@ -1,4 +1,4 @@
-"""Exports scenes in Broden's layout: python -m jdissect.data.scenes --export DIR"""
+"""Scenes on disk: python -m jdissect.data.scenes --export DIR, or --prepare DIR"""
 
 import argparse
 import sys
@@ -9,16 +9,22 @@ from pathlib import Path
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and exports; returns the exit code."""
     from jdissect.data.scenes.export import export
+    from jdissect.data.scenes.prepared import prepare
     from jdissect.data.scenes.source import open_scenes
     from jdissect.data.scenes.splits import SPLITS
     from jdissect.errors import UserError
 
     parser = argparse.ArgumentParser(
         prog="python -m jdissect.data.scenes",
-        description="Writes pictures and masks of the world 'scenes' as a Broden "
-        "folder.",
+        description="Writes pictures and masks of the world 'scenes'.",
     )
-    parser.add_argument("--export", metavar="DIR", required=True, help="where to")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--export", metavar="DIR", help="as a Broden folder")
+    what.add_argument(
+        "--prepare",
+        metavar="DIR",
+        help="as arrays, for training (config.data.path); goes on where it was cut off",
+    )
     parser.add_argument(
         "--split", default="probe", help=f"one of {', '.join(SPLITS)} (%(default)s)"
     )
@@ -31,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     try:
+        if options.prepare:
+            prepare(options.prepare, options.split, options.count, options.seed)
+            print(f"split {options.split} is in {options.prepare}")
+            return 0
         source = open_scenes(options.split, options.count, options.seed)
         export(source, Path(options.export), options.overwrite)
     except UserError as error:
