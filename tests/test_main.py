@@ -231,8 +231,10 @@ def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
         (["--nonsense"], "nonsense"),
         (["stray"], "unexpected argument 'stray'"),
         (["--config=configs/none.py"], "configs/none.py"),
-        (["--config=configs/mixup.py"], "configs/mixup.py has no default variant yet"),
-        (["--config=configs/mixup.py:x"], "no variant 'x'; it has: imagenet, places"),
+        (
+            ["--config=configs/mixup.py:x"],
+            "no variant 'x'; it has: scenes, imagenet, places",
+        ),
     ],
 )
 def test_bad_input(capsys, command, lite0, tmp_path, change, message):

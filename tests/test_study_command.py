@@ -1,0 +1,77 @@
+"""The five networks beside each other: python -m jdissect.study"""
+
+import pytest
+
+from jdissect import checkpoints, cli, study
+from jdissect.models.preprocess import IMAGENET
+from tests.small_segmenters import draw
+
+ARCHITECTURE = {"name": "resnet18", "width": 4, "classes": 16}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Five networks, one of which is known to be wrong in 12.5 %."""
+    folder = tmp_path_factory.mktemp("weights")
+    for seed, name in enumerate(study.NAMES):
+        source = {"top1_error": 12.5} if name == "mixup" else {}
+        description = checkpoints.describe_classifier(
+            ARCHITECTURE, IMAGENET, source=source
+        )
+        checkpoints.save(folder / name, draw(ARCHITECTURE, seed), description)
+    return folder
+
+
+def run(capsys, *arguments):
+    code = cli.entry(study.main, ["study", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_five_networks_in_one_table(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = [
+        f"--weights={weights}",
+        f"--workdir={tmp_path / 'study'}",
+        "--config.model.name=resnet18",
+        "--config.data.num_images=6",
+        "--config.data.batch_size=6",
+        "--config.segmenter.name=annotations",
+    ]
+    code, output, error = run(capsys, *command)
+    assert code == 0, error
+    for name in study.NAMES:
+        assert (tmp_path / "study" / name / "layer4" / "dissection.npz").is_file()
+    lines = [line.split() for line in output.splitlines()]
+    start = next(i for i, line in enumerate(lines) if "network" in line)
+    header = "IoU > network object part material color total top-1 error"
+    assert lines[start] == header.split()
+    rows = lines[start + 1 :]
+    assert len(rows) == 3 * 5
+    assert [row[0] for row in rows[::5]] == ["0.03", "0.04", "0.05"]
+    for row in rows:
+        name = next(i for i, cell in enumerate(row) if cell in study.NAMES)
+        *counts, total = map(int, row[name + 1 : name + 6])
+        assert total == sum(counts)
+    assert [row[-2:] for row in rows if "mixup" in row] == [["12.50", "%"]] * 3
+    # Again: read, not run.
+    again = run(capsys, *command)[1]
+    assert again.splitlines()[6:] == output.splitlines()[6:]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["stray"], "unexpected argument 'stray'"),
+        (["--nonsense"], "nonsense"),
+        (["--config.quantle=1"], "unknown key config.quantle"),
+        (["--variant=moon"], "configs/baseline.py has no variant 'moon'"),
+        (["--weights=/nowhere"], "/nowhere/baseline"),
+    ],
+)
+def test_bad_input(arguments, message, tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'study'}"
+    code, output, error = run(capsys, workdir, *arguments)
+    assert (code, output) == (2, "")
+    assert message in error and len(error.splitlines()) <= 2
+    assert not (tmp_path / "study").exists()
