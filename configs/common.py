@@ -115,6 +115,8 @@ def _use_scenes(config: ml_collections.ConfigDict, name: str) -> None:
     config.model.weights = f"shipped:{name}"
     config.segmenter.upernet = "shipped:upernet"
     config.segmenter.color = "colornames"
+    # Concepts are then those of the pictures' own masks, which have no quarters.
+    config.segmenter.quarters = "none"
     config.data.batch_size = 50
     config.train.width = 12
     config.train.last_stride = 1

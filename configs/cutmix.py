@@ -1,5 +1,11 @@
 """ResNet-50 trained with CutMix.
 
+The network that comes with the package, on the pictures it was trained for (`scenes`):
+
+    python -m jdissect.main --config=configs/cutmix.py
+
+At the paper's scale, with weights of your own:
+
     python -m jdissect.main --config=configs/cutmix.py:imagenet \
         --config.model.weights=weights/cutmix \
         --config.segmenter.upernet=weights/upernet \
@@ -23,7 +29,7 @@ from configs.common import get_study
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """Variants: 'imagenet', 'places'."""
+    """Variants: '' or 'scenes'; 'imagenet', 'places'."""
     config = get_study("cutmix", variant)
     config.augment.recipe = "cutmix"
     return config
