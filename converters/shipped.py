@@ -22,7 +22,7 @@ import numpy as np
 
 from jdissect import checkpoint_folder, cli, shipped
 from jdissect.files import write_whole
-from jdissect.training import runner
+from jdissect.training import runner, segmenter_runner
 
 Scores = dict[str, Any]
 
@@ -92,6 +92,9 @@ def measure(weights: str, config: Mapping[str, Any]) -> Scores:
       config: of its training.
     """
     config = ml_collections.ConfigDict(config)
+    if checkpoint_folder.read_description(weights)["kind"] == "segmenter":
+        found = segmenter_runner.measure(weights, config)
+        return {key: round(value, 2) for key, value in found.items()}
     config.model.weights = weights
     config.data.split = config.train.validation_split
     config.data.num_images = config.train.validation_images
