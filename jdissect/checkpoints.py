@@ -20,6 +20,7 @@ from jdissect.checkpoint_folder import (
 )
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
+from jdissect.models.upernet import SIDE, STRIDE
 
 __all__ = [
     "Classifier",
@@ -37,6 +38,7 @@ __all__ = [
 
 # The segmenters' architectures; all others are classifiers'.
 SEGMENTERS = ("upernet", "ppm")
+_LARGEST_SIDE = 4096  # of a segmenter's images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Segmenter:
       labels: what its channels mean, `vocabulary.UPerNetLabels` or `ColorLabels`.
       weights_sha256: identifies the weights, but not the labels.
       dtype, fold: as `load_segmenter` was given them.
+      side: of the square images that a UPerNet sees, pixels.
     """
 
     folder: Path
@@ -83,6 +86,7 @@ class Segmenter:
     weights_sha256: str
     dtype: str
     fold: bool
+    side: int = SIDE
 
     def apply(self, params: nnx.State, images: Any, **options) -> dict[str, Any]:
         """What the network says of *prepared* images: {name: scores}.
@@ -134,6 +138,7 @@ def describe_segmenter(
     architecture: Mapping[str, Any],
     labels: Mapping[str, Any],
     *,
+    side: int = SIDE,
     source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The description of a segmenter that `save` takes.
@@ -141,12 +146,14 @@ def describe_segmenter(
     Args:
       architecture: {'name': 'upernet' or 'ppm', **options of `build`}.
       labels: the content of a `labels.json` (see `vocabulary`).
+      side: of the square images that a UPerNet sees; left out if it is the usual.
       source: where the weights come from, e.g. {'files': {name: hash}}.
     """
     return {
         "kind": "segmenter",
         "architecture": dict(architecture),
         "labels": dict(labels),
+        **({} if side == SIDE else {"side": side}),
         "source": dict(source or {}),
     }
 
@@ -205,7 +212,7 @@ def load_segmenter(
     Raises:
       UserError: as `load_classifier`, but for what concerns the parameters, which is
         raised when they are asked for; or the labels are not of their form, or do not
-        fit the network.
+        fit the network; or the side is none.
     """
     description = read_description(folder, "segmenter")
     readers = {"upernet": vocabulary.read_upernet, "ppm": vocabulary.read_color}
@@ -213,6 +220,11 @@ def load_segmenter(
     try:
         labels = readers[architecture["name"]](description["labels"])
         vocabulary.check_channels(labels, architecture, "labels")
+        side = description.get("side", SIDE)
+        if type(side) is not int or not STRIDE <= side <= _LARGEST_SIDE:
+            raise UserError(
+                f"side is {ascii(side)[:40]}, not {STRIDE} .. {_LARGEST_SIDE}"
+            )
     except (KeyError, UserError) as error:
         raise damaged(folder, error) from error
     return Segmenter(
@@ -222,6 +234,7 @@ def load_segmenter(
         weights_sha256=description["weights_sha256"],
         dtype=dtype,
         fold=fold,
+        side=side,
     )
 
 

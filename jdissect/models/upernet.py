@@ -22,6 +22,7 @@ from jdissect.ops.resample import pool, precise_roi, resize
 SCALES = (1, 2, 3, 6)  # of the pyramid pooling, bins a side
 OUTPUTS = ("object", "part", "material", "scene")
 STRIDE = 32  # of the encoder
+SIDE = 256  # of the square images that the published network sees
 
 
 class Head(nnx.Module):

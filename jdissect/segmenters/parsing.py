@@ -16,11 +16,11 @@ from jaxtyping import Array, Float, Int, Int16, UInt8
 
 from jdissect import vocabulary
 from jdissect.errors import UserError
+from jdissect.models.upernet import SIDE
 from jdissect.ops import components
 from jdissect.ops.resample import pool
 from jdissect.vocabulary import ColorLabels, Concepts, UPerNetLabels
 
-SIDE = 256  # of the image that UPerNet sees
 MEANS = (102.9801, 115.9465, 122.7717)  # blue, green, red
 QUARTERS = ("netdissect", "all", "none")
 QUARTER_MAPS = ("top and bottom", "left and right")
@@ -37,6 +37,7 @@ class Parser:
       color, color_labels: the same of the colour network; None for no colours.
       quarters: of QUARTERS.
       grid: side of the label maps.
+      side: of the image that UPerNet sees.
 
     Attributes:
       concepts: (name, category) by number.
@@ -54,10 +55,11 @@ class Parser:
         color_labels: ColorLabels | None = None,
         quarters: str = "netdissect",
         grid: int = 56,
+        side: int = SIDE,
     ):
         self._upernet, self._labels = upernet, labels
         self._color, self._color_labels = color, color_labels
-        self._quarters, self._size = quarters, (grid, grid)
+        self._quarters, self._size, self._side = quarters, (grid, grid), side
         with_quarters = quarters != "none"
         self._numbers = vocabulary.upernet_concepts(labels, with_quarters)
         self.concepts: Concepts = self._numbers.concepts
@@ -90,7 +92,7 @@ class Parser:
 
     def _parse(self, params, pixels):
         pixels = pixels.astype(jnp.float32)
-        images = pool(pixels, SIDE)[..., ::-1] - jnp.asarray(MEANS, jnp.float32)
+        images = prepare_images(pixels, self._side)
         scores = self._upernet(params[0], images, size=self._size)
         objects = _argmax(scores["object"])
         materials = _argmax(scores["material"])
@@ -132,6 +134,15 @@ class Parser:
             jnp.asarray(first + np.array(numbers)[channels[category]])[_argmax(total)]
             for category, total in totals.items()
         ]
+
+
+def prepare_images(
+    pixels: Float[Array, "batch height width 3"], side: int
+) -> Float[Array, "batch side side 3"]:
+    """What UPerNet sees of RGB images of 0..255: BGR minus the means."""
+    if pixels.shape[1:3] != (side, side):
+        pixels = pool(pixels, side)
+    return pixels[..., ::-1] - jnp.asarray(MEANS, jnp.float32)
 
 
 def color_probabilities(

@@ -18,7 +18,7 @@ from jdissect import checkpoints, store
 from jdissect.data.loader import Batch
 from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
-from jdissect.models.upernet import STRIDE
+from jdissect.models.upernet import SIDE, STRIDE
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import QUARTERS, Parser
@@ -75,6 +75,7 @@ class UPerNetSegmenter:
             color.labels if color else None,
             quarters,
             GRID,
+            upernet.side,
         )
         self.concepts = self._parser.concepts
         self.map_names = self._parser.map_names
@@ -98,13 +99,14 @@ class UPerNetSegmenter:
         )
 
     def identity(self, cache_dir: Path | None) -> dict[str, Any]:
-        """Weights and labels of both networks, as JSON."""
+        """Weights, labels and, if unusual, sides of both networks, as JSON."""
         del cache_dir
         return {
             name: network
             and {
                 "weights": network.weights_sha256,
                 "labels": store.digest(network.labels.to_json()),
+                **({} if network.side == SIDE else {"side": network.side}),
             }
             for name, network in zip(("upernet", "color"), self._networks, strict=True)
         }

@@ -47,8 +47,16 @@ class Counts:
             found[f"top{k}_interval"] = [100 * low, 100 * high]
         return found
 
+    def metrics(self) -> dict[str, float]:
+        """What `metrics.jsonl` keeps."""
+        return {f"top{k}_error": self.error(k) for k in self.wrong}
+
+    def summary(self) -> str:
+        """The errors in a line."""
+        return "  ".join(f"top-{k} error {self.error(k):.2f} %" for k in self.wrong)
+
     def table(self) -> str:
-        """The same for a person."""
+        """The errors and intervals for a person."""
         lines = ["       error  95 % interval    wrong"]
         for k, wrong in self.wrong.items():
             low, high = wilson_interval(wrong, self.images)

@@ -1,7 +1,7 @@
 """The random start of a training, drawn on the host.
 
 Convolutions from N(0, 2 / (k * k * out)), batch normalization at 1 and 0, the last
-layer uniform in +-1 / sqrt(in), weight and bias (ORIGINALS section 4). That is
+layers uniform in +-1 / sqrt(in), weight and bias (ORIGINALS section 4). That is
 what the models' own initializers draw; NumPy's draws take no compilation and are the
 same on every backend.
 """
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from jdissect import models
+
+HEADS = ("fc", "score")  # what the linear layers are called
 
 
 def initial_parameters(
@@ -28,8 +30,9 @@ def initial_parameters(
 
     def draw(name, shape):
         bits = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if name in ("fc.kernel", "fc.bias"):
-            bound = shapes["fc.kernel"][0] ** -0.5
+        layer, _, _ = name.rpartition(".")
+        if layer.endswith(HEADS):
+            bound = shapes[f"{layer}.kernel"][0] ** -0.5
             return bits.uniform(-bound, bound, shape)
         if len(shape) == 4:
             height, width, _, units = shape

@@ -16,16 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 import tqdm
 
 from jdissect.errors import UserError
-from jdissect.training.batches import TrainingBatch
 from jdissect.training.checkpoints import Checkpoints
-from jdissect.training.evaluation import Counts
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
 
@@ -35,6 +33,28 @@ _SECONDS = 60.0  # between checkpoints, if no number of steps is given
 
 class Terminated(BaseException):
     """SIGTERM has come, and the state is on disk."""
+
+
+class Batch(Protocol):
+    """What a step takes: `batches.TrainingBatch`, for one.
+
+    Attributes:
+      replaced: name and reason of images that cannot be read.
+    """
+
+    replaced: tuple[tuple[str, str], ...]
+
+
+class Evaluation(Protocol):
+    """What an evaluation finds: `evaluation.Counts`, for one."""
+
+    def metrics(self) -> dict[str, float]:
+        """What `metrics.jsonl` keeps of it."""
+        ...
+
+    def summary(self) -> str:
+        """The same in a line."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +77,9 @@ class Plan:
     batch_size: int
     log_every: int
     checkpoint_every: int
-    batches: Callable[[int, int], Iterator[TrainingBatch]]
-    step: Callable[[Any, int, TrainingBatch], tuple[Any, jax.Array]]
-    evaluate: Callable[[Any, str], Counts] | None
+    batches: Callable[[int, int], Iterator[Batch]]
+    step: Callable[[Any, int, Batch], tuple[Any, jax.Array]]
+    evaluate: Callable[[Any, str], Evaluation] | None
     rate: Callable[[int], Any]
 
 
@@ -102,23 +122,23 @@ class Loop:
     def _total(self) -> int:
         return self._plan.epochs * self._plan.steps_per_epoch
 
-    def run(self) -> Counts | None:
+    def run(self) -> Evaluation | None:
         """Trains to the end; returns the last evaluation.
 
         Raises:
           Terminated: SIGTERM has come.
           UserError: a loss or a weight is not finite; or what reading images raises.
         """
-        counts, resumed = None, True
+        found, resumed = None, True
         with self._on_sigterm(), contextlib.closing(self._metrics):
             while True:
                 epoch, start = divmod(self.done, self._plan.steps_per_epoch)
                 if self.done and not start:
                     if not resumed:
                         self._save()
-                    counts = self._evaluate(epoch)
+                    found = self._evaluate(epoch)
                 if self.done == self._total:
-                    return counts
+                    return found
                 self._train(epoch, start)
                 resumed = False
 
@@ -180,24 +200,22 @@ class Loop:
         )
         self._logged, self._logged_at = step, now
 
-    def _evaluate(self, epoch: int) -> Counts | None:
+    def _evaluate(self, epoch: int) -> Evaluation | None:
         """At an epoch's end, whose state is on disk."""
         line = f"epoch {epoch}/{self._plan.epochs}  step {self.done}"
         if not np.isnan(self._loss):
             line += f"  loss {self._loss:.4f}"
-        counts = None
+        found = None
         if self._plan.evaluate is not None:
             self._saved = True
             if self._stop:
                 raise Terminated
-            counts = self._plan.evaluate(self.state, "evaluation")
-            errors = {f"top{k}_error": counts.error(k) for k in counts.wrong}
-            self._metrics.append({"step": self.done, "epoch": epoch, **errors})
-            line += "".join(
-                f"  top-{k} error {counts.error(k):.2f} %" for k in counts.wrong
-            )
+            found = self._plan.evaluate(self.state, "evaluation")
+            record = {"step": self.done, "epoch": epoch, **found.metrics()}
+            self._metrics.append(record)
+            line += f"  {found.summary()}"
         print(line, flush=True)
-        return counts
+        return found
 
     def _is_due(self) -> bool:
         if self._plan.checkpoint_every:
@@ -225,7 +243,7 @@ class Loop:
             f"{what} at step {step}; {last}. A lower config.train.learning_rate may do"
         )
 
-    def _tell_replaced(self, batch: TrainingBatch) -> None:
+    def _tell_replaced(self, batch: Batch) -> None:
         """Once an image."""
         for name, reason in batch.replaced:
             if name not in self._replaced:

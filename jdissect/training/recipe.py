@@ -64,6 +64,16 @@ def learning_rate(initial: float, steps: Sequence[int]) -> optax.Schedule:
     return rate
 
 
+def polynomial(initial: float, steps: int, power: float = 0.9) -> optax.Schedule:
+    """initial (1 - step / steps) ** power, as semantic-segmentation-pytorch has it."""
+
+    def rate(step):
+        left = 1 - jnp.asarray(step, jnp.float32) / steps
+        return initial * jnp.maximum(left, 0) ** power
+
+    return rate
+
+
 def optimizer(
     rate: optax.Schedule, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:

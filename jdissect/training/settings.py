@@ -1,13 +1,17 @@
 """What a configuration says about training, checked."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
 from jdissect import augment, models, shipped
 from jdissect.checkpoints import SEGMENTERS
+from jdissect.data.scenes import SIDE
 from jdissect.errors import UserError
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
+from jdissect.models.resnet import DEPTHS
+from jdissect.models.upernet import STRIDE
 from jdissect.parallel import MODES
 from jdissect.training.batch_norm import fits, fitting
 
@@ -29,12 +33,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     _must(mixing.recipe in recipes, config, "augment.recipe", f"one of {_or(recipes)}")
     _must(mixing.alpha > 0, config, "augment.alpha", "above 0")
     _must(0 < mixing.crop_area <= 1, config, "augment.crop_area", "in (0, 1]")
-    _must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
-    _must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
-    for key in ("epochs", "batch_size", "bn_group", "width", "log_every"):
-        _must(train[key] >= 1, config, f"train.{key}", "at least 1")
-    for key in ("num_images", "validation_images", "checkpoint_every", "seed"):
-        _must(train[key] >= 0, config, f"train.{key}", "0 or more")
     _must(
         train.canvas == 0 or train.canvas >= train.image_size,
         config,
@@ -42,6 +40,52 @@ def check(config: ml_collections.ConfigDict) -> None:
         "0, or at least config.train.image_size",
     )
     _must(train.last_stride in (1, 2), config, "train.last_stride", "1 or 2")
+    check_training(config)
+
+
+def check_segmenter(config: ml_collections.ConfigDict) -> None:
+    """As `check`, of the training of a UPerNet.
+
+    Raises:
+      UserError: naming key and value.
+    """
+    if "loss" not in config:
+        raise UserError(
+            "this is no config of a segmenter's training; "
+            "--config=configs/segmenter.py is"
+        )
+    _must(config.model.name == "upernet", config, "model.name", "upernet")
+    if config.data.source != "scenes":
+        raise UserError(
+            f"config.data.source is {config.data.source!r}; a segmenter needs masks of "
+            "objects, parts and materials to train on, which scenes has"
+        )
+    train = config.train
+    depths = tuple(map(str, DEPTHS))
+    _must(train.depth in DEPTHS, config, "train.depth", f"one of {_or(depths)}")
+    _must(train.fpn_dim >= 1, config, "train.fpn_dim", "at least 1")
+    _must(train.window >= STRIDE, config, "train.window", f"at least {STRIDE} pixels")
+    _must(1 <= train.grid <= train.window, config, "train.grid", "1 .. the window")
+    for head in config.loss:
+        _must(config.loss[head] >= 0, config, f"loss.{head}", "0 or more")
+    check_training(config)
+    side = segmenter_side(config)
+    if side < STRIDE:
+        raise UserError(
+            f"config.train.window is {train.window}; the network would see it at "
+            f"{side}x{side} pixels, and needs {STRIDE}x{STRIDE}"
+        )
+
+
+def check_training(config: ml_collections.ConfigDict) -> None:
+    """As `check`, of what any training needs."""
+    train, mixing = config.train, config.augment
+    _must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
+    _must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
+    for key in ("epochs", "batch_size", "bn_group", "width", "log_every"):
+        _must(train[key] >= 1, config, f"train.{key}", "at least 1")
+    for key in ("num_images", "validation_images", "checkpoint_every", "seed"):
+        _must(train[key] >= 0, config, f"train.{key}", "0 or more")
     _must(train.learning_rate > 0, config, "train.learning_rate", "above 0")
     _must(0 <= train.momentum < 1, config, "train.momentum", "in [0, 1)")
     _must(train.weight_decay >= 0, config, "train.weight_decay", "0 or more")
@@ -105,6 +149,22 @@ def architecture(config: ml_collections.ConfigDict, classes: int) -> dict[str, A
     if config.train.last_stride != 2:
         found["last_stride"] = config.train.last_stride
     return found
+
+
+def segmenter_architecture(
+    config: ml_collections.ConfigDict, channels: Mapping[str, int]
+) -> dict[str, Any]:
+    """The same of the UPerNet to train; `channels` are the outputs of its heads."""
+    options = {key: config.train[key] for key in ("depth", "width", "fpn_dim")}
+    return {"name": config.model.name, **options, **channels}
+
+
+def segmenter_side(config: ml_collections.ConfigDict) -> int:
+    """The side at which a UPerNet sees a crop in training.
+
+    There things are as large as in a whole picture of `image_size`.
+    """
+    return round(config.train.image_size * config.train.window / SIDE)
 
 
 def preprocessing(config: ml_collections.ConfigDict) -> Preprocessing:

@@ -21,6 +21,8 @@ from jdissect.parallel import AXIS, Devices
 from jdissect.training import batch_norm, recipe
 
 State = dict[str, Any]  # 'params', 'statistics': nnx.State; 'optimizer': Optax's
+# `(network, batch) -> the loss of each image`, inside a step; their mean is the loss.
+Objective = Callable[[nnx.Module, Mapping[str, jax.Array]], jax.Array]
 
 
 def initial_state(
@@ -65,6 +67,14 @@ def parameters(state: State) -> dict[str, np.ndarray]:
     return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in flat}
 
 
+def classification(network: nnx.Module, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """The objective of a classifier; the batch has the fields of `augment.Mixture`."""
+    logits, _ = network(batch["images"], ())
+    return recipe.mixed_cross_entropy(
+        logits, batch["first"], batch["second"], batch["weight"]
+    )
+
+
 def train_step(
     architecture: Mapping[str, Any],
     optimizer: optax.GradientTransformation,
@@ -73,6 +83,7 @@ def train_step(
     batch_size: int,
     bn_group: int,
     dtype: str = "float32",
+    objective: Objective = classification,
 ) -> Callable[[State, Mapping[str, jax.Array]], tuple[State, jax.Array]]:
     """The step `(state, batch) -> (state, loss)`.
 
@@ -83,10 +94,11 @@ def train_step(
       batch_size: images of the global batch.
       bn_group: images that are normalized together; see `batch_norm`.
       dtype: of the computation; parameters and loss are float32.
+      objective: what is to become small.
 
     Returns:
-      A function of the state as `Devices.states` stacks it, which is given up, and a
-      batch with the fields of `augment.Mixture`; the loss is [devices], equal numbers.
+      A function of the state as `Devices.states` stacks it, which is given up, and of
+      the objective's batch; the loss is [devices], equal numbers.
     """
     model = models.build_abstract(**architecture, dtype=dtype)
     batch_norm.for_training(model, bn_group, len(devices))
@@ -97,10 +109,7 @@ def train_step(
 
         def loss_of(params):
             network = nnx.merge(graph, params, state["statistics"], copy=True)
-            logits, _ = network(batch["images"], ())
-            each = recipe.mixed_cross_entropy(
-                logits, batch["first"], batch["second"], batch["weight"]
-            )
+            each = objective(network, batch)
             return each.sum() / batch_size, nnx.state(network, nnx.BatchStat)
 
         found, gradient = jax.value_and_grad(loss_of, has_aux=True)(state["params"])

@@ -1,0 +1,233 @@
+"""Training a UPerNet on exact masks: batches, augmentation and losses.
+
+Unified Perceptual Parsing (Xiao et al., ECCV 2018, section 3): cross entropy of
+objects and of materials over labelled pixels, of parts among those of a pixel's own
+object, and of the scene of an image.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Int16, Int32, UInt8
+
+from jdissect.augment.standard import color_jitter, pca_lighting
+from jdissect.data import loader
+from jdissect.data.scenes import ScenesSource
+from jdissect.data.scenes.channels import NO_OWNER, channels
+from jdissect.data.source import Annotations, Example
+from jdissect.parallel import AXIS, Devices
+from jdissect.segmenters.annotations import resample_nearest
+from jdissect.segmenters.parsing import prepare_images
+
+Image = UInt8[np.ndarray, "height width 3"]
+Maps = Int32[np.ndarray, "map height width"]
+
+HEADS = ("object", "part", "material", "scene")  # the first three have masks
+
+
+class MaskBatch(NamedTuple):
+    """Pictures to train on, cropped, with the channels of their pixels."""
+
+    pixels: UInt8[np.ndarray, "batch window window 3"]
+    masks: Int16[np.ndarray, "batch 3 grid grid"]  # channels by HEADS
+    scenes: Int32[np.ndarray, "batch"]
+    replaced: tuple[tuple[str, str], ...] = ()  # what is drawn can be read
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """What is done to a picture and its label maps alike.
+
+    Attributes:
+      window: side of the random crop, pixels of the picture.
+      grid: side of the masks: nearest neighbours of the crop's.
+      flip: whether to mirror every other picture, on average.
+    """
+
+    window: int
+    grid: int
+    flip: bool
+
+
+def mask_batches(
+    source: ScenesSource,
+    batch_size: int,
+    geometry: Geometry,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    workers: int = 0,
+) -> Iterator[MaskBatch]:
+    """An epoch's batches from number `start` on, all of full size.
+
+    The order and what is left out are as in `batches.training_batches`. Crop and flip
+    of a picture are functions of (seed, epoch) and its place in the order.
+
+    Raises:
+      UserError: what `source.read` raises.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(source.names))
+    order = order[: len(order) // batch_size * batch_size]
+    view = _Ordered(source, order, geometry, (seed, epoch))
+    for batch in loader.batches(view, batch_size, workers=workers, start=start):
+        masks = batch.labels.astype(np.int16)
+        yield MaskBatch(batch.pixels, masks, source.labels[order[batch.index]])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ordered:
+    """Pictures in an order, cropped, as a source; labels are `MaskBatch.masks`."""
+
+    source: ScenesSource
+    order: np.ndarray
+    geometry: Geometry
+    seeds: tuple[int, int]
+
+    @property
+    def names(self) -> np.ndarray:
+        return self.order
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        return (self.geometry.window,) * 2
+
+    @property
+    def annotations(self) -> Annotations:
+        return Annotations((), maps=3, grid=(self.geometry.grid,) * 2)
+
+    def read(self, index: int) -> Example:
+        example = self.source.read(int(self.order[index]))
+        random = np.random.default_rng([*self.seeds, index])
+        pixels, maps = crop_and_flip(
+            random, example.pixels, example.labels, self.geometry
+        )
+        maps = resample_nearest(maps, (self.geometry.grid,) * 2)
+        return Example(pixels, to_channels(maps), np.zeros(0, bool))
+
+
+def crop_and_flip(
+    random: np.random.Generator,
+    pixels: Image,
+    maps: Maps,
+    geometry: Geometry,
+) -> tuple[Image, Maps]:
+    """The same random window of a picture and its label maps, perhaps mirrored."""
+    window = geometry.window
+    top, left = random.integers(0, np.array(maps.shape[1:]) - window + 1)
+    pixels = pixels[top : top + window, left : left + window]
+    maps = maps[:, top : top + window, left : left + window]
+    if geometry.flip and random.integers(2):
+        return pixels[:, ::-1], maps[:, :, ::-1]
+    return pixels, maps
+
+
+def to_channels(
+    maps: Int32[np.ndarray, "4 height width"],
+) -> Int16[np.ndarray, "3 height width"]:
+    """A world's label maps as channels: of objects, parts and materials."""
+    table = channels()
+    objects = table.object[maps[0]]
+    parts = table.part[objects, maps[1]]
+    return np.stack([objects, parts, table.material[maps[2]]])
+
+
+def preparation(
+    settings: Any, devices: Devices, *, side: int, seed: int
+) -> Callable[[int, MaskBatch], dict[str, jax.Array]]:
+    """`(step, batch) -> batch` for `step.train_step` with `objective`.
+
+    Random bits are a function of (seed, step) and an image's place in the batch.
+
+    Args:
+      settings: `config.augment`; of it jitter and lighting.
+      devices: which share the batch.
+      side: of the network's images, which are made as in `segmenters.parsing`.
+      seed: of the run.
+    """
+
+    def prepared(step, pixels, masks, scenes):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        key_jitter, key_light = jax.random.split(key)
+        images = pixels.astype(jnp.float32)
+        if settings.jitter:
+            images = color_jitter(key_jitter, images, settings.jitter)
+        if settings.lighting:
+            light = 255 * settings.lighting
+            images = pca_lighting(key_light, images, light)
+        images = prepare_images(images, side)
+        masks = dict(zip(HEADS[:3], jnp.moveaxis(masks, 1, 0), strict=True))
+        return {"images": images, "scene": scenes, **masks}
+
+    split = NamedSharding(devices.mesh, PartitionSpec(AXIS))
+    compiled = jax.jit(prepared, out_shardings=split)
+
+    def on_devices(step, batch):
+        return compiled(jnp.int32(step), *devices.scatter(tuple(batch[:3])))
+
+    return on_devices
+
+
+def losses(
+    scores: Mapping[str, Float[Array, "batch *grid channel"]],
+    labels: Mapping[str, Int[Array, "batch *grid"]],
+) -> dict[str, tuple[Float[Array, "batch"], Int[Array, "batch"]]]:
+    """Of each head the summed cross entropy and the labelled pixels of each image.
+
+    Args:
+      scores: by HEADS, before softmax.
+      labels: channels by HEADS. Not labelled are 0 of objects and materials and
+        NO_OWNER of parts; all scenes are.
+    """
+    of_part = labels["part"]
+    owners = jnp.asarray(channels().part_owner)
+    same = owners[of_part][..., None] == owners
+    found = {
+        name: _cross_entropy(scores[name], labels[name], labels[name] > 0)
+        for name in ("object", "material")
+    }
+    in_group = jnp.where(same, scores["part"], -jnp.inf)
+    found["part"] = _cross_entropy(in_group, of_part, of_part != NO_OWNER)
+    every = jnp.ones_like(labels["scene"], bool)
+    found["scene"] = _cross_entropy(scores["scene"], labels["scene"], every)
+    return found
+
+
+def _cross_entropy(scores, labels, labelled):
+    # A comparison in the place of a gather, whose gradient CPUs add up one by one.
+    right = labels[..., None] == jnp.arange(scores.shape[-1])
+    chosen = jnp.where(right, scores, 0).sum(axis=-1)
+    each = jnp.where(labelled, jax.nn.logsumexp(scores, axis=-1) - chosen, 0)
+    axes = tuple(range(1, labels.ndim))
+    return each.sum(axis=axes), labelled.sum(axis=axes)
+
+
+def objective(
+    weights: Mapping[str, float], grid: int, batch_size: int
+) -> Callable[[nnx.Module, Mapping[str, jax.Array]], Float[Array, "batch"]]:
+    """The objective of `step.train_step`: the weighted sum of the heads' losses.
+
+    A head's loss is the mean over the labelled pixels of the whole batch.
+
+    Args:
+      weights: by HEADS.
+      grid: side of the maps of scores.
+      batch_size: images of the batch on all devices.
+    """
+
+    def each(network, batch):
+        scores = network(batch["images"], HEADS, size=(grid, grid))
+        total = 0.0
+        for name, (entropy, count) in losses(scores, batch).items():
+            pixels = jnp.maximum(lax.psum(count.sum(), AXIS), 1)
+            total += weights[name] * batch_size / pixels * entropy
+        return total
+
+    return each

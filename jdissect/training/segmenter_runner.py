@@ -1,0 +1,226 @@
+"""From a configuration to a UPerNet that was trained on the masks of scenes."""
+
+import datetime
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from jdissect import checkpoints, environment, models
+from jdissect.data.scenes import ScenesSource, open_scenes
+from jdissect.data.scenes.channels import upernet_labels
+from jdissect.errors import UserError
+from jdissect.parallel import Devices
+from jdissect.store import digest
+from jdissect.training import recipe, segmentation, settings, step
+from jdissect.training.initialization import initial_parameters
+from jdissect.training.loop import Loop, Plan, Terminated
+from jdissect.training.run_directory import RunDirectory
+from jdissect.training.segmenter_evaluation import MaskCounts, MaskEvaluator
+
+
+def train(
+    config: ml_collections.ConfigDict, workdir: str, overwrite: bool = False
+) -> int:
+    """Trains the config's UPerNet into `workdir`; returns the exit code.
+
+    A training that was interrupted goes on; a finished one is reported again.
+
+    Returns:
+      0; 128 + SIGTERM where that signal ended it, with the state saved.
+
+    Raises:
+      UserError: something given is wrong, or the loss is not finite.
+    """
+    settings.check_segmenter(config)
+    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+    devices = Devices(config.parallel)
+    settings.check_batch(config, len(devices))
+    source, validation = _open(config)
+    identity = settings.identity(config)
+    identity |= {f"loss.{head}": weight for head, weight in config.loss.items()}
+    for name, some in (("images", source), ("validation images", validation)):
+        identity[name] = digest(None if some is None else list(some.names))
+    identity["labels"] = digest(upernet_labels().to_json())
+    directory = RunDirectory(workdir, identity)
+    result = directory.result(overwrite)
+    if result is not None:
+        print(f"{workdir} is finished (--overwrite trains anew)")
+        _report(result, directory)
+        return 0
+    architecture = settings.segmenter_architecture(config, upernet_labels().channels)
+    steps_per_epoch = len(source.names) // config.train.batch_size
+    rate = recipe.polynomial(
+        config.train.learning_rate, config.train.epochs * steps_per_epoch
+    )
+    optimizer = recipe.optimizer(rate, config.train.momentum, config.train.weight_decay)
+    state = step.initial_state(
+        architecture, optimizer, initial_parameters(architecture, config.train.seed)
+    )
+    plan = Plan(
+        epochs=config.train.epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=config.train.batch_size,
+        log_every=config.train.log_every,
+        checkpoint_every=config.train.checkpoint_every,
+        batches=_batches(config, source),
+        step=_step(config, architecture, optimizer, devices),
+        evaluate=_evaluate(config, architecture, devices, validation),
+        rate=rate,
+    )
+    directory.begin(config.to_dict(), overwrite)
+    loop = Loop(plan, state, devices.states, directory)
+    try:
+        counts = loop.run()
+    except Terminated:
+        print(f"stopped after step {loop.done}; the same command goes on from there")
+        return 128 + signal.SIGTERM
+    result = {
+        "steps": loop.done,
+        "scores": None if counts is None else counts.to_json(),
+        "table": "" if counts is None else counts.table(),
+    }
+    _save_model(config, architecture, loop, directory, result)
+    directory.finish(result)
+    _report(result, directory)
+    return 0
+
+
+def measure(weights: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Scores of a checkpoint on the validation split of its training.
+
+    Args:
+      weights: a folder, or 'shipped:NAME'.
+      config: of the training.
+
+    Returns:
+      `MaskCounts.to_json`.
+
+    Raises:
+      UserError: it is no UPerNet with the labels of scenes, or cannot be read.
+    """
+    network = checkpoints.load_segmenter(weights, "upernet", dtype=config.dtype)
+    if network.labels != upernet_labels():
+        raise UserError(f"checkpoint {weights} has other labels than scenes")
+    evaluator = MaskEvaluator(
+        network.apply,
+        Devices(config.parallel),
+        side=network.side,
+        batch_size=config.data.batch_size,
+        workers=config.data.workers,
+    )
+    split, count = config.train.validation_split, config.train.validation_images
+    source = open_scenes(split, count, prepared=config.data.path or None)
+    return evaluator.run(network.params, source, "evaluation").to_json()
+
+
+def _open(config) -> tuple[ScenesSource, ScenesSource | None]:
+    """Pictures to train and, if asked for, to evaluate on."""
+    train, prepared = config.train, config.data.path or None
+    source = open_scenes(train.split, train.num_images, prepared=prepared)
+    if len(source.names) < train.batch_size:
+        raise UserError(
+            f"there are {len(source.names)} training images, fewer than "
+            f"config.train.batch_size, {train.batch_size}"
+        )
+    if train.window > source.image_shape[0]:
+        raise UserError(
+            f"config.train.window is {train.window}; pictures have "
+            f"{source.image_shape[0]} pixels a side"
+        )
+    if not train.validation_split:
+        return source, None
+    return source, open_scenes(
+        train.validation_split, train.validation_images, prepared=prepared
+    )
+
+
+def _batches(config, source):
+    train = config.train
+    geometry = segmentation.Geometry(train.window, train.grid, config.augment.flip)
+
+    def batches(epoch, start):
+        return segmentation.mask_batches(
+            source,
+            train.batch_size,
+            geometry,
+            seed=train.seed,
+            epoch=epoch,
+            start=start,
+            workers=config.data.workers,
+        )
+
+    return batches
+
+
+def _step(config, architecture, optimizer, devices):
+    train = config.train
+    side = settings.segmenter_side(config)
+    prepared = segmentation.preparation(
+        config.augment, devices, side=side, seed=train.seed
+    )
+    moved = step.train_step(
+        architecture,
+        optimizer,
+        devices,
+        batch_size=train.batch_size,
+        bn_group=train.bn_group,
+        dtype=config.dtype,
+        objective=segmentation.objective(config.loss, train.grid, train.batch_size),
+    )
+    return lambda state, number, batch: moved(state, prepared(number, batch))
+
+
+def _evaluate(config, architecture, devices, validation):
+    """`(state of all devices, description) -> MaskCounts`, as the Parser sees it."""
+    if validation is None:
+        return None
+    made = {}
+
+    def evaluate_state(state, description) -> MaskCounts:
+        values = step.parameters(step.first_copy(state))
+        apply, params = models.for_inference(architecture, values, dtype=config.dtype)
+        if not made:
+            made["evaluator"] = MaskEvaluator(
+                apply,
+                devices,
+                side=config.train.image_size,
+                batch_size=config.data.batch_size,
+                workers=config.data.workers,
+            )
+        return made["evaluator"].run(params, validation, description)
+
+    return evaluate_state
+
+
+def _save_model(config, architecture, loop, directory, result) -> None:
+    source = {
+        "config": json.loads(json.dumps(config.to_dict())),
+        "seed": config.train.seed,
+        "steps": result["steps"],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "scores": result["scores"],
+    }
+    description = checkpoints.describe_segmenter(
+        architecture,
+        upernet_labels().to_json(),
+        side=config.train.image_size,
+        source=source,
+    )
+    checkpoints.save(
+        directory.model,
+        step.parameters(step.first_copy(loop.state)),
+        description,
+        overwrite=True,
+    )
+
+
+def _report(result: dict[str, Any], directory: RunDirectory) -> None:
+    if result["scores"] is None:
+        print(f"{result['steps']} steps")
+    else:
+        print(f"{result['steps']} steps; {result['scores']['images']} pictures:\n")
+        print(f"{result['table']}\n")
+    print(f"network in {Path(directory.model)}")
