@@ -57,20 +57,19 @@ class Devices:
           constants are whole. The state's buffers are given up.
         """
         if self.mode == "pmap":
-            mapped = jax.pmap(
-                step,
-                axis_name=AXIS,
-                in_axes=(0, 0, None),
-                devices=self.devices,
-                donate_argnums=(0,),
+            pmapped = jax.pmap(
+                step, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices
             )
 
             def share(array):
                 return array.reshape(len(self), -1, *array.shape[1:])
 
-            return lambda state, batch, constants: mapped(
-                state, jax.tree.map(share, batch), constants
-            )
+            # `jit` once more: `pmap` takes no compiler options, and other options are
+            # other bits.
+            def mapped(state, batch, constants):
+                return pmapped(state, jax.tree.map(share, batch), constants)
+
+            return self._compiled(mapped)
 
         def local(state, batch, constants):
             state = jax.tree.map(lambda array: array[0], state)
@@ -85,11 +84,11 @@ class Devices:
             out_specs=split,
             check_vma=False,
         )
-        return jax.jit(
-            mapped,
-            donate_argnums=(0,),
-            compiler_options=_OPTIONS.get(self.devices[0].platform),
-        )
+        return self._compiled(mapped)
+
+    def _compiled(self, mapped):
+        options = _OPTIONS.get(self.devices[0].platform)
+        return jax.jit(mapped, donate_argnums=(0,), compiler_options=options)
 
     def replicate(self, tree: Any) -> Any:
         """A copy of every array on every device."""

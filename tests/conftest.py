@@ -113,6 +113,33 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def class_folders(tmp_path_factory) -> pathlib.Path:
+    """Small pictures to train on, in 'train' and 'validation'."""
+    from tests import small_trainings
+
+    return small_trainings.draw(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def trained(class_folders, tmp_path_factory):
+    """A small training from the command line: (folder, standard output)."""
+    from tests import small_trainings
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    command = small_trainings.command(class_folders)
+    return folder, small_trainings.finish(command, folder)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Makes `small_trainings.Tiny` an architecture."""
+    from jdissect import models
+    from tests import small_trainings
+
+    monkeypatch.setitem(models.ARCHITECTURES, "tiny", small_trainings.Tiny)
+
+
+@pytest.fixture(scope="session")
 def street(shared) -> pathlib.Path:
     """Street photographs with human masks, a Broden folder."""
     return shared / "data" / "broden_street"

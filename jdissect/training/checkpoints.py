@@ -84,7 +84,7 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints, but none is whole or of this structure.
         """
-        steps = self.steps()
+        steps, damaged = self.steps(), []
         for step in reversed(steps):
             path = self.path(step)
             try:
@@ -92,12 +92,16 @@ class Checkpoints:
                 arrays = dict(orbax_trees.read(path / "state"))
                 if weights_sha256(arrays) != notes["sha256"]:
                     raise ValueError("its arrays are not those that were written")
-                return unflattened(like, arrays), notes
+                state = unflattened(like, arrays)
             except Exception as error:  # Orbax and TensorStore raise a dozen kinds
                 reason = (str(error) or type(error).__name__).splitlines()[0][:200]
                 print(f"passing over checkpoint {path}: {reason}", file=sys.stderr)
-                # What comes after the one that is taken will be written anew.
+                damaged.append(path)
+                continue
+            # What comes after the one that is taken will be written anew.
+            for path in damaged:
                 self._discard(path)
+            return state, notes
         if steps:
             raise UserError(
                 f"none of the checkpoints in {self.folder} can be read; --overwrite "

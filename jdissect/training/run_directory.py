@@ -60,8 +60,21 @@ class RunDirectory:
         return stored["result"] if stored["status"] == "finished" else None
 
     def begin(self, config: Mapping[str, Any], overwrite: bool) -> None:
-        """Makes the directory ready; an unfinished training stays, or is replaced."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Makes the directory ready; an unfinished training stays, or is replaced.
+
+        Raises:
+          UserError: it cannot be made or written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._begin(config, overwrite)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} cannot be written: {error.strerror}; give another "
+                "--workdir"
+            ) from error
+
+    def _begin(self, config, overwrite):
         if overwrite:
             # The state first: whenever this is cut off, no other run's is taken up.
             shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
@@ -122,7 +135,9 @@ class Metrics:
 
     def __init__(self, path: Path, length: int = 0):
         self._file = path.open("ab")
-        self._file.truncate(length)
+        self._file.truncate(min(length, self._file.tell()))
+        # Truncating leaves the position behind the end, and `length` is the position.
+        self._file.seek(0, os.SEEK_END)
 
     def append(self, record: Mapping[str, Any]) -> None:
         self._file.write((json.dumps(record) + "\n").encode())

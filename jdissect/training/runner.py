@@ -155,7 +155,7 @@ def evaluate(config: ml_collections.ConfigDict, output: str = "") -> dict[str, A
 def _open(config) -> tuple[Labelled, Labelled | None]:
     """Images to train and, if asked for, to evaluate on."""
     train = config.train
-    images = open_labelled(config.data, train.split, train.num_images)
+    images = _open_split(config, "split", train.num_images)
     if len(images.classes) < 2:
         raise UserError(
             f"there is only one class to train on, {images.classes[0]}; a classifier "
@@ -168,9 +168,17 @@ def _open(config) -> tuple[Labelled, Labelled | None]:
         )
     if not train.validation_split:
         return images, None
-    return images, open_labelled(
-        config.data, train.validation_split, train.validation_images, images.classes
-    )
+    count = train.validation_images
+    return images, _open_split(config, "validation_split", count, images.classes)
+
+
+def _open_split(config, key, *options) -> Labelled:
+    """`open_labelled` of config.train[key], which its errors then name."""
+    try:
+        return open_labelled(config.data, config.train[key], *options)
+    except UserError as error:
+        text = str(error).replace("config.data.split", f"config.train.{key}")
+        raise UserError(text) from error
 
 
 def _for_network(config, classes: int, known: list[str] | None) -> Labelled:

@@ -54,8 +54,9 @@ def test_half_written_and_damaged_ones_are_passed_over(tmp_path, capsys):
     assert not list(tmp_path.glob(".*.tmp"))
     for step in (1, 2):
         (tmp_path / f"{step:08d}" / "checkpoint.json").write_text("{")
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        checkpoints.restore(state(0))
+    for _ in range(2):  # they stay what they are: nothing begins anew unasked
+        with pytest.raises(UserError, match="none of the checkpoints"):
+            checkpoints.restore(state(0))
 
 
 def test_a_state_of_other_shapes_is_refused(tmp_path):
@@ -77,3 +78,19 @@ def test_metrics_are_truncated(tmp_path):
     again.close()
     text = (tmp_path / "metrics.jsonl").read_text()
     assert text == '{"step": 1}\n{"step": 3}\n'
+
+
+def test_the_length_of_truncated_metrics(tmp_path):
+    """A checkpoint notes it, perhaps before anything is written."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("one\ntwo\n")
+    metrics = Metrics(path, 4)
+    assert metrics.length == 4
+    metrics.append({})
+    assert metrics.length == 7
+    metrics.close()
+    # Somebody took away lines that the checkpoint knows of.
+    again = Metrics(path, 100)
+    assert again.length == 7
+    again.close()
+    assert path.read_text() == "one\n{}\n"

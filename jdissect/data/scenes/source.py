@@ -20,6 +20,7 @@ from jdissect.data.scenes.world import (
     SIDE,
 )
 from jdissect.data.source import Annotations, Example
+from jdissect.errors import UserError
 
 _ANNOTATIONS = Annotations(concepts=CONCEPTS, maps=len(MAPS), grid=(SIDE, SIDE))
 _CATEGORY_OF_NUMBER = np.array(
@@ -134,12 +135,19 @@ def open_scenes(
             there, the rest is drawn.
 
     Raises:
-        UserError: no such split, a negative number, or pictures that were prepared
-            by another version of the generator.
+        UserError: no such split, a negative number, no such folder, or pictures that
+            were prepared by another version of the generator.
     """
     count = resolve(split, num_images, seed)
-    found = None if prepared is None else open_prepared(Path(prepared), split, seed)
-    return ScenesSource(split, count, seed, found)
+    if prepared is None:
+        return ScenesSource(split, count, seed)
+    root = Path(prepared).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"config.data.path: there is no folder {root}; prepare pictures there, or "
+            "leave the path empty to have them drawn."
+        )
+    return ScenesSource(split, count, seed, open_prepared(root, split, seed))
 
 
 def _annotated(
