@@ -94,7 +94,7 @@ def measure(weights: str, config: Mapping[str, Any]) -> Scores:
     config = ml_collections.ConfigDict(config)
     if checkpoint_folder.read_description(weights)["kind"] == "segmenter":
         found = segmenter_runner.measure(weights, config)
-        return {key: round(value, 2) for key, value in found.items()}
+        return {key: round(value, 1) for key, value in found.items()}
     config.model.weights = weights
     config.data.split = config.train.validation_split
     config.data.num_images = config.train.validation_images
