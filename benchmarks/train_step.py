@@ -47,6 +47,7 @@ def settings(name: str) -> types.SimpleNamespace:
         group=0,
         one_box_per_batch=None,
         crop=standard,
+        crop_area=0.08,
         flip=standard,
         jitter=0.4 * standard,
         lighting=0.1 * standard,
