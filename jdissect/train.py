@@ -1,11 +1,17 @@
 """Trains a classifier: python -m jdissect.train --config=configs/mixup.py"""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
 
-def main(argv: Sequence[str]) -> int:
-    """Parses the command line and trains; returns the exit code."""
+def main(argv: Sequence[str], runner: str = "runner") -> int:
+    """Parses the command line and trains; returns the exit code.
+
+    Args:
+      argv: the command line.
+      runner: module of `jdissect.training` whose `train` does it.
+    """
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import cli
 
@@ -15,10 +21,9 @@ def main(argv: Sequence[str]) -> int:
         {"overwrite": "Replace a training that is in --workdir."},
     )
     config = cli.parse(flags, argv)
-    from jdissect.training import runner
-
     workdir = flags.workdir or f"runs/{cli.run_name(flags)}-train"
-    return runner.train(config, workdir, flags.overwrite)
+    module = importlib.import_module(f"jdissect.training.{runner}")
+    return module.train(config, workdir, flags.overwrite)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,12 @@
 import sys
 from collections.abc import Sequence
 
+from jdissect import train
+
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli
-
-    flags = cli.define(
-        argv,
-        {"workdir": "Run directory; default runs/NAME[-VARIANT]-train of the config."},
-        {"overwrite": "Replace a training that is in --workdir."},
-    )
-    config = cli.parse(flags, argv)
-    from jdissect.training import segmenter_runner
-
-    workdir = flags.workdir or f"runs/{cli.run_name(flags)}-train"
-    return segmenter_runner.train(config, workdir, flags.overwrite)
+    return train.main(argv, "segmenter_runner")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From a configuration to a trained network, and to a network's errors."""
 
-import datetime
+import functools
 import json
 import re
 import signal
@@ -15,11 +15,9 @@ from jdissect.errors import UserError
 from jdissect.files import write_whole
 from jdissect.parallel import Devices
 from jdissect.store import digest
-from jdissect.training import recipe, settings, step
+from jdissect.training import job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
 from jdissect.training.evaluation import Counts, Evaluator
-from jdissect.training.initialization import initial_parameters
-from jdissect.training.loop import Loop, Plan, Terminated
 from jdissect.training.run_directory import RunDirectory
 
 
@@ -57,37 +55,30 @@ def train(
         return 0
     architecture = settings.architecture(config, len(images.classes))
     rate = recipe.learning_rate(config.train.learning_rate, drops)
-    optimizer = recipe.optimizer(rate, config.train.momentum, config.train.weight_decay)
-    state = step.initial_state(
-        architecture, optimizer, initial_parameters(architecture, config.train.seed)
-    )
-    plan = Plan(
-        epochs=config.train.epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=config.train.batch_size,
-        log_every=config.train.log_every,
-        checkpoint_every=config.train.checkpoint_every,
-        batches=_batches(config, images),
-        step=_step(config, architecture, optimizer, devices),
-        evaluate=_evaluate(config, architecture, devices, validation),
+    done = job.run(
+        config,
+        architecture,
+        devices,
+        directory,
+        overwrite=overwrite,
         rate=rate,
+        steps_per_epoch=steps_per_epoch,
+        batches=_batches(config, images),
+        make_step=functools.partial(_step, config, architecture, devices),
+        evaluate=_evaluate(config, architecture, devices, validation),
     )
-    directory.begin(config.to_dict(), overwrite)
-    loop = Loop(plan, state, devices.states, directory)
-    try:
-        counts = loop.run()
-    except Terminated:
-        print(f"stopped after step {loop.done}; the same command goes on from there")
+    if done is None:
         return 128 + signal.SIGTERM
+    parameters, steps, counts = done
     errors = {} if counts is None else counts.to_json()
     result = {
-        "steps": loop.done,
+        "steps": steps,
         "classes": len(images.classes),
         "top1_error": errors.get("top1_error"),
         "top5_error": errors.get("top5_error"),
         "validation_images": errors.get("images", 0),
     }
-    _save_model(config, architecture, images, loop, directory, result)
+    _save_model(config, architecture, images, parameters, directory, result)
     directory.finish(result)
     _report(result, directory)
     return 0
@@ -222,7 +213,7 @@ def _batches(config, images):
     return batches
 
 
-def _step(config, architecture, optimizer, devices):
+def _step(config, architecture, devices, optimizer):
     augmented = step.augmentation(
         config.augment,
         config.train.image_size,
@@ -271,12 +262,9 @@ def _evaluate(config, architecture, devices, validation):
     return evaluate_state
 
 
-def _save_model(config, architecture, images, loop, directory, result) -> None:
+def _save_model(config, architecture, images, parameters, directory, result) -> None:
     source = {
-        "config": json.loads(json.dumps(config.to_dict())),
-        "seed": config.train.seed,
-        "steps": result["steps"],
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **job.origin(config, result["steps"]),
         "top1_error": result["top1_error"],
         "classes": list(images.classes),
     }
@@ -284,12 +272,7 @@ def _save_model(config, architecture, images, loop, directory, result) -> None:
     description = checkpoints.describe_classifier(
         architecture, settings.preprocessing(config), input_size=side, source=source
     )
-    checkpoints.save(
-        directory.model,
-        step.parameters(step.first_copy(loop.state)),
-        description,
-        overwrite=True,
-    )
+    checkpoints.save(directory.model, parameters, description, overwrite=True)
 
 
 def _report(result: dict[str, Any], directory: RunDirectory) -> None:

@@ -1,7 +1,6 @@
 """From a configuration to a UPerNet that was trained on the masks of scenes."""
 
-import datetime
-import json
+import functools
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from jdissect.data.scenes.channels import upernet_labels
 from jdissect.errors import UserError
 from jdissect.parallel import Devices
 from jdissect.store import digest
-from jdissect.training import recipe, segmentation, settings, step
-from jdissect.training.initialization import initial_parameters
-from jdissect.training.loop import Loop, Plan, Terminated
+from jdissect.training import job, recipe, segmentation, settings, step
 from jdissect.training.run_directory import RunDirectory
 from jdissect.training.segmenter_evaluation import MaskCounts, MaskEvaluator
 
@@ -55,34 +52,27 @@ def train(
     rate = recipe.polynomial(
         config.train.learning_rate, config.train.epochs * steps_per_epoch
     )
-    optimizer = recipe.optimizer(rate, config.train.momentum, config.train.weight_decay)
-    state = step.initial_state(
-        architecture, optimizer, initial_parameters(architecture, config.train.seed)
-    )
-    plan = Plan(
-        epochs=config.train.epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=config.train.batch_size,
-        log_every=config.train.log_every,
-        checkpoint_every=config.train.checkpoint_every,
-        batches=_batches(config, source),
-        step=_step(config, architecture, optimizer, devices),
-        evaluate=_evaluate(config, architecture, devices, validation),
+    done = job.run(
+        config,
+        architecture,
+        devices,
+        directory,
+        overwrite=overwrite,
         rate=rate,
+        steps_per_epoch=steps_per_epoch,
+        batches=_batches(config, source),
+        make_step=functools.partial(_step, config, architecture, devices),
+        evaluate=_evaluate(config, architecture, devices, validation),
     )
-    directory.begin(config.to_dict(), overwrite)
-    loop = Loop(plan, state, devices.states, directory)
-    try:
-        counts = loop.run()
-    except Terminated:
-        print(f"stopped after step {loop.done}; the same command goes on from there")
+    if done is None:
         return 128 + signal.SIGTERM
+    parameters, steps, counts = done
     result = {
-        "steps": loop.done,
+        "steps": steps,
         "scores": None if counts is None else counts.to_json(),
         "table": "" if counts is None else counts.table(),
     }
-    _save_model(config, architecture, loop, directory, result)
+    _save_model(config, architecture, parameters, directory, result)
     directory.finish(result)
     _report(result, directory)
     return 0
@@ -155,7 +145,7 @@ def _batches(config, source):
     return batches
 
 
-def _step(config, architecture, optimizer, devices):
+def _step(config, architecture, devices, optimizer):
     train = config.train
     side = settings.segmenter_side(config)
     prepared = segmentation.preparation(
@@ -195,12 +185,9 @@ def _evaluate(config, architecture, devices, validation):
     return evaluate_state
 
 
-def _save_model(config, architecture, loop, directory, result) -> None:
+def _save_model(config, architecture, parameters, directory, result) -> None:
     source = {
-        "config": json.loads(json.dumps(config.to_dict())),
-        "seed": config.train.seed,
-        "steps": result["steps"],
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **job.origin(config, result["steps"]),
         "scores": result["scores"],
     }
     description = checkpoints.describe_segmenter(
@@ -209,12 +196,7 @@ def _save_model(config, architecture, loop, directory, result) -> None:
         side=config.train.image_size,
         source=source,
     )
-    checkpoints.save(
-        directory.model,
-        step.parameters(step.first_copy(loop.state)),
-        description,
-        overwrite=True,
-    )
+    checkpoints.save(directory.model, parameters, description, overwrite=True)
 
 
 def _report(result: dict[str, Any], directory: RunDirectory) -> None:
