@@ -44,7 +44,8 @@ test: lint
 	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
 test-all: lint
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not timing'
+	$(BIN)/python -m pytest -m timing
 
 # Two devices, whatever the machine has: the layout that the shipped weights come from.
 train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2

@@ -137,6 +137,7 @@ def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_a_second_network_takes_a_fifth_of_the_time(command, shared, tmp_path):
     """200 photographs, as the issue of a whole study has it: five networks."""
     path = f"--config.data.path={shared / 'data' / 'imagenet_sample'}"
