@@ -5,12 +5,16 @@ import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from jdissect.errors import UserError
+
+if TYPE_CHECKING:
+    from jdissect.processes import Processes
 
 
 def define(
@@ -76,6 +80,43 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
         raise UserError("--config=FILE is needed, such as --config=configs/mixup.py")
     _split_tuples(values.config)
     return values.config
+
+
+PROCESSES = {
+    "coordinator_address": "HOST:PORT of process 0, for a run of many processes.",
+    "num_processes": "Their number. All three, or none where the platform knows.",
+    "process_id": "Of this process, from 0.",
+    "start_timeout": "Seconds to wait for the other processes; default 60.",
+    "heartbeat_timeout": "Seconds of silence after which one is lost; default 100.",
+}
+
+
+def join(values: flags.FlagValues) -> "Processes":
+    """Joins this process to its run, as the flags `PROCESSES` say.
+
+    Raises:
+      UserError: flags that do not fit together, or are no numbers.
+    """
+    from jdissect import processes  # JAX is loaded only once the flags are good
+
+    numbers = {}
+    for name, default, least in (
+        ("num_processes", 0, 1),
+        ("process_id", -1, 0),
+        ("start_timeout", 60, 1),
+        ("heartbeat_timeout", 100, 1),
+    ):
+        text = values[name].value
+        if text and (not text.isdecimal() or int(text) < least):
+            raise UserError(f"--{name} is '{text}'; it must be {least} or more")
+        numbers[name] = int(text) if text else default
+    return processes.start(
+        values.coordinator_address,
+        numbers["num_processes"],
+        numbers["process_id"],
+        start_timeout=numbers["start_timeout"],
+        heartbeat_timeout=numbers["heartbeat_timeout"],
+    )
 
 
 def run_name(values: flags.FlagValues) -> str:

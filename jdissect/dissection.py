@@ -10,6 +10,7 @@ pass runs it again.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,8 +23,12 @@ from jdissect import passes, results, thresholds
 from jdissect.concepts import Concepts, categories, columns
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
+from jdissect.journal import Journal
 from jdissect.ops import iou, keys, sketch, topk
+from jdissect.ops.edges import EDGES
 from jdissect.parallel import Devices
+
+_FIRST = "network"  # name of the first pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +40,14 @@ class Settings:
       quantile: share of pixels above T_k, at most; in (0, 1).
       topk: images a unit.
       keep: keep features between the passes.
+      unit_parts: devices of `counters` that share an image's units.
     """
 
     layers: tuple[str, ...]
     quantile: float = 0.01
     topk: int = 5
     keep: bool = True
+    unit_parts: int = 1
 
 
 def _silent(iterable, description):
@@ -60,6 +67,10 @@ class Dissection:
       counters: where activations are counted; by default the same. More of them never
         change a number.
       progress: (iterable, description) -> iterable, wraps every pass over batches.
+      journal: keeps what is found, and knows the other processes of the run.
+
+    Attributes:
+      seconds: {stage: how long it took}.
     """
 
     def __init__(
@@ -71,7 +82,9 @@ class Dissection:
         devices: Devices,
         counters: Devices | None = None,
         progress: Callable[[Iterable, str], Iterable] = _silent,
+        journal: Journal | None = None,
     ):
+        self._journal = journal or Journal()
         self.settings, self.devices, self.progress = settings, devices, progress
         self.counters = counters or devices
         self.seconds: dict[str, float] = {}
@@ -114,15 +127,30 @@ class Dissection:
             read,
             settings.keep,
         )
-        counting = passes.Passes(features, self.counters, self.progress)
+        processes = self._journal.processes
+        counting = passes.Passes(
+            features,
+            self.counters,
+            self.progress,
+            self._journal,
+            settings.unit_parts,
+            len(self._categories),
+        )
         with self._timed("first pass"):
-            tops, seen, last = self._first_pass(features)
-            if not seen:
-                raise UserError("none of the images could be read")
-            if count is None:
-                count = last + 1
+            if self._journal.begun(_FIRST):
+                features.prepare()
+            first = self._journal.run(_FIRST, _FirstPass(self, features))
+        seen = int(first["seen"])
+        if not seen:
+            raise UserError("none of the images could be read")
+        if count is None:
+            count = int(first["last"]) + 1
         with self._timed("sketch"):
-            placed = thresholds.place_edges(features, settings.layers, quantile, count)
+            placed = self._journal.memo(
+                "edges",
+                {n: np.zeros((EDGES, units)) for n, units in features.units.items()},
+                lambda: thresholds.place_edges(features, processes, quantile, count),
+            )
             sketches = thresholds.sketch_all(counting, placed)
         pixels = seen * features.mask_pixels
         with self._timed("sweeps"):
@@ -133,7 +161,7 @@ class Dissection:
         for layer in settings.layers:
             intersection, union, fires = iou.result(counts[layer], self._category)
             histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
-            top_value, top_image = topk.result(tops[layer], seen)
+            top_value, top_image = topk.result(first["tops"][layer], seen)
             names, of_category = results.column_names(self._concepts, self._columns)
             found[layer] = results.Result(
                 thresholds=keys.from_keys_host(exact[layer]),
@@ -155,9 +183,52 @@ class Dissection:
     def _timed(self, stage):
         return _Stopwatch(self.seconds, stage)
 
-    def _first_pass(self, features):
-        """Runs the network: (best images, number of valid images, last index)."""
-        seen, last, state, step = 0, -1, None, None
+    def _intersections(self, counting, exact) -> dict[str, iou.Counts]:
+        concepts, categories = len(self._columns), len(self._categories)
+
+        def update(state, maps, batch, cuts, shared, geometry, zero):
+            column_of, category = shared
+            return iou.update(
+                state,
+                keys.canonical(maps),
+                batch["valid"],
+                column_of[batch["labels"].astype(jnp.int32)],
+                batch["annotated"],
+                cuts,
+                category,
+                geometry,
+                zero,
+            )
+
+        tally = passes.Tally(
+            empty=functools.partial(iou.empty, concepts, categories),
+            update=update,
+            merge=lambda first, second: jax.tree.map(np.add, first, second),
+            join=iou.join,
+            additive=True,
+            labels=True,
+        )
+        return counting.run(
+            "intersections",
+            tally,
+            {name: keys.cuts(high) for name, high in exact.items()},
+            (self._column_of, self._category),
+        )
+
+
+class _FirstPass:
+    """The network on all images: the best ones, and how many are valid.
+
+    See `journal.Counting`; the result is {'tops': {layer: TopK}, 'seen': number of
+    valid images, 'last': the last one's number}.
+    """
+
+    def __init__(self, dissection: Dissection, features: Features):
+        self._features, self._devices = features, dissection.devices
+        self._progress = dissection.progress
+        self._skipped = dissection._journal.notes["skipped"]
+        self._k = dissection.settings.topk
+        self._state, self._seen, self._last = None, 0, -1
 
         def update(state, batch, constants):
             del constants
@@ -168,63 +239,53 @@ class Dissection:
                 for name, maps in batch["features"].items()
             }
 
-        for record in self.progress(features.first(), "network"):
-            if step is None:
-                step = self.devices.spmd(update)
-                state = self.devices.states(
-                    {
-                        name: topk.empty(self.settings.topk, units)
-                        for name, units in features.units.items()
-                    }
-                )
-            seen += int(record.valid.sum())
-            last = max(last, int(record.index.max()))
-            batch = {
-                "features": record.features,
-                "index": record.index,
-                "valid": record.valid,
-            }
-            state = step(state, self.devices.scatter(batch), None)
-        best = passes.merged(state, passes.each(topk.merge)) if seen else None
-        return best, seen, last
+        self._update = self._devices.spmd(update)
 
-    def _intersections(self, counting, exact) -> dict[str, iou.Counts]:
-        geometry = counting.features.geometry
-
-        def update(state, batch, constants):
-            cuts, column_of, category, zero = constants
-            labels = column_of[batch["labels"].astype(jnp.int32)]
-            return {
-                name: iou.update(
-                    state[name],
-                    keys.canonical(maps),
-                    batch["valid"],
-                    labels,
-                    batch["annotated"],
-                    cuts[name],
-                    category,
-                    geometry[name],
-                    zero,
-                )
-                for name, maps in batch["features"].items()
-            }
-
-        return counting.run(
-            "intersections",
-            update,
-            {
-                name: iou.empty(len(self._columns), len(self._categories), units)
-                for name, units in counting.features.units.items()
-            },
-            (
-                {name: keys.cuts(high) for name, high in exact.items()},
-                self._column_of,
-                self._category,
-                np.int32(0),
-            ),
-            passes.each(lambda a, b: jax.tree.map(np.add, a, b)),
-            categories=len(self._categories),
+    @property
+    def empty(self):
+        units = self._features.units
+        return _first(
+            {name: topk.empty(self._k, n) for name, n in units.items()}, 0, -1
         )
+
+    def records(self, start):
+        return self._progress(self._features.again(start), _FIRST)
+
+    def step(self, record):
+        if self._state is None:
+            self._state = self._devices.states(self.empty["tops"])
+        self._seen += int(record.valid.sum())
+        self._last = max(self._last, int(record.index.max()))
+        self._skipped |= {str(index): reason for index, reason in record.skipped}
+        batch = {
+            "features": record.features,
+            "index": record.index,
+            "valid": record.valid,
+        }
+        self._state = self._update(self._state, self._devices.scatter(batch), None)
+
+    def drain(self):
+        parts = [_first(self.empty["tops"], self._seen, self._last)]
+        if self._state is not None:
+            parts += [_first(t, 0, -1) for t in passes.per_device(self._state)]
+        self._state, self._seen = None, 0
+        return functools.reduce(self.merge, parts)
+
+    def merge(self, first, second):
+        tops = passes.each(topk.merge)(first["tops"], second["tops"])
+        return _first(
+            tops,
+            first["seen"] + second["seen"],
+            max(first["last"], second["last"]),
+        )
+
+    def across(self, processes, partial):
+        return processes.fold(self.merge, partial)
+
+
+def _first(tops, seen, last):
+    tree = {"tops": tops, "seen": seen, "last": last}
+    return jax.tree.map(lambda array: np.asarray(array, np.int64), tree)
 
 
 class _Stopwatch:

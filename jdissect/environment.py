@@ -75,7 +75,7 @@ def offer_cores() -> bool:
         jax.config.update("jax_num_cpu_devices", cores)
     except (RuntimeError, AttributeError):  # JAX has started already
         return False
-    return jax.default_backend() == "cpu" and jax.device_count() == cores > 1
+    return jax.default_backend() == "cpu" and jax.local_device_count() == cores > 1
 
 
 def free_memory() -> int:

@@ -7,7 +7,7 @@ again. Either way a pass sees the same records in the same order.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ class Images:
       labels: int[image, map, height, width], concept numbers, 0 for nothing; or a
         function that gives them, called if a pass needs them.
       annotated: bool[image, category], or None: every image counts for all.
+      skipped: (number, reason) of the images that could not be read.
     """
 
     index: np.ndarray
@@ -35,10 +36,23 @@ class Images:
     pixels: Any
     labels: np.ndarray | Callable[[], np.ndarray]
     annotated: np.ndarray | None = None
+    skipped: tuple[tuple[int, str], ...] = ()
 
 
-# Given None, all batches; given image numbers, batches of those.
-Read = Callable[[Sequence[int] | None], Iterable[Images]]
+class Read(Protocol):
+    """Reads this process's share of the images, in batches of one size."""
+
+    def __call__(
+        self,
+        indices: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterable[Images]:
+        """Batches of all images, of those from `start` to `stop`, or of some.
+
+        All processes get the same number of batches, the last perhaps of padding only.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +69,7 @@ class Record:
     features: dict[str, Any]
     labels: Callable[[], np.ndarray]
     annotated: np.ndarray | None
+    skipped: tuple[tuple[int, str], ...] = ()
 
 
 class Features:
@@ -85,8 +100,9 @@ class Features:
     ):
         self._devices, self._read = devices, read
         self._params = devices.replicate(params)
-        self._kept: list[Record] | None = None
         self._keep = keep
+        self._kept: list[Record] = []  # of the images from number `_kept_from` on
+        self._kept_from: int | None = None  # None: nothing is kept
         self.units: dict[str, int] = {}
         self.geometry: dict[str, blocks.Geometry] = {}
         self.mask_pixels = 0
@@ -103,27 +119,36 @@ class Features:
 
         self._forward = devices.spmd(forward)
 
-    def first(self) -> Iterator[Record]:
-        """All records from the network; keeps them, if that is wanted."""
-        kept = [] if self._keep else None
-        for record in self._run(None):
-            yield record
-            if kept is not None:
-                maps = {n: np.asarray(maps) for n, maps in record.features.items()}
-                labels = functools.partial(np.asarray, record.labels())
-                kept.append(dataclasses.replace(record, features=maps, labels=labels))
-        self._kept = kept
+    def prepare(self) -> None:
+        """Runs one batch, so that the shapes are known."""
+        if not self.geometry:
+            next(iter(self._run()), None)
 
-    def again(self) -> Iterable[Record]:
-        """All records once more."""
-        return self._run(None) if self._kept is None else self._kept
+    def again(self, start: int = 0) -> Iterator[Record]:
+        """Records of the images from `start` on: those kept, or from the network.
+
+        What the network gives is kept, if that is wanted.
+        """
+        if self._kept_from is None or start < self._kept_from:
+            kept = []
+            for record in self._run(None, start, self._kept_from):
+                yield record
+                if self._keep:
+                    kept.append(_on_host(record))
+            if not self._keep:
+                return
+            kept, self._kept = self._kept, kept + self._kept
+            self._kept_from = start
+        else:
+            kept = self._kept
+        yield from kept
 
     def holding(self, indices: Sequence[int]) -> Iterable[Record]:
-        """Records that hold the given images, and perhaps others."""
-        return self._run(indices) if self._kept is None else self._kept
+        """Records that hold this process's share of the given images, and others."""
+        return self._kept if self._kept_from == 0 else self._run(indices)
 
-    def _run(self, indices):
-        for images in self._read(indices):
+    def _run(self, indices=None, start=0, stop=None):
+        for images in self._read(indices, start, stop):
             features = self._forward(
                 self._devices.states(np.zeros(())),
                 self._devices.scatter(images.pixels),
@@ -141,6 +166,7 @@ class Features:
                 features=features,
                 labels=labels,
                 annotated=images.annotated,
+                skipped=images.skipped,
             )
 
     def _note_shapes(self, features, labels):
@@ -159,6 +185,12 @@ class Features:
             name: blocks.plan(tuple(maps.shape[1:3]), shape)
             for name, maps in features.items()
         }
+
+
+def _on_host(record: Record) -> Record:
+    maps = {name: np.asarray(maps) for name, maps in record.features.items()}
+    labels = functools.partial(np.asarray, record.labels())
+    return dataclasses.replace(record, features=maps, labels=labels)
 
 
 def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:

@@ -147,10 +147,17 @@ class _Reader:
     def __init__(self, images, labels: _Labels, size: int):
         self._images, self._labels, self._size = images, labels, size
 
-    def read(self, indices: Sequence[int] | None = None) -> Iterator[Images]:
+    def read(
+        self,
+        indices: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Images]:
         if indices is not None:
             yield from self._some(indices)
             return
+        if start or stop is not None:  # only a run that is saved begins elsewhere
+            raise ValueError("images are read from the first to the last")
         first = 0
         for pixels in self._batches():
             labels, annotated = self._labels.of(first, pixels)

@@ -29,7 +29,7 @@ class Devices:
     """The devices of a run and how a step is put on them.
 
     Attributes:
-      devices: in order.
+      devices: in order; by default those of this process.
       mode: one of MODES.
     """
 
@@ -37,7 +37,7 @@ class Devices:
         if mode not in MODES:
             raise UserError(f"parallel must be one of {', '.join(MODES)}, got '{mode}'")
         self.mode = mode
-        self.devices = list(jax.devices() if devices is None else devices)
+        self.devices = list(jax.local_devices() if devices is None else devices)
         self.mesh = Mesh(np.asarray(self.devices), (AXIS,))
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._copied = NamedSharding(self.mesh, PartitionSpec())

@@ -1,6 +1,8 @@
 """From a config to a run directory: dissects one model."""
 
+import dataclasses
 import functools
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,18 +11,28 @@ import jax
 import ml_collections
 import numpy as np
 
-from jdissect import checkpoints, environment, shipped
+from jdissect import (
+    checkpoints,
+    environment,
+    results,
+    shipped,
+    termination,
+    together,
+)
 from jdissect.data import loader, open_source
+from jdissect.data.source import Subset, share
 from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
 from jdissect.features import Images
+from jdissect.journal import Journal
 from jdissect.models.preprocess import normalize
 from jdissect.parallel import MODES, network_devices
+from jdissect.processes import ALONE, Processes
 from jdissect.progress import bars
 from jdissect.report.table import layer_report
-from jdissect.results import load
 from jdissect.segmenters import open_segmenter, smallest_image
 from jdissect.store import Run, identity
+from jdissect.termination import Terminated
 
 DTYPES = ("float32", "bfloat16")
 
@@ -65,6 +77,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     must(config.dtype in DTYPES, "dtype", config.dtype, " or ".join(DTYPES))
     must(config.parallel in MODES, "parallel", config.parallel, " or ".join(MODES))
+    must(
+        config.checkpoint_every >= 0,
+        "checkpoint_every",
+        config.checkpoint_every,
+        "0 (about a minute) or a number of steps",
+    )
+    must(config.mesh.unit >= 1, "mesh.unit", config.mesh.unit, "at least 1")
     must(config.cache.max_gb >= 0, "cache.max_gb", config.cache.max_gb, "0 or more")
     keep = environment.FEATURES
     must(
@@ -76,95 +95,197 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def dissect(
-    config: ml_collections.ConfigDict, workdir: str, overwrite: bool = False
-) -> None:
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    overwrite: bool = False,
+    processes: Processes = ALONE,
+) -> int:
     """Dissects the config's model into `workdir` and prints what was found.
 
-    A finished run of the same identity is printed again instead.
+    A finished run of the same identity is printed again instead; an unfinished one
+    goes on from where it was last saved.
+
+    Args:
+      config: the whole of it.
+      workdir: the run directory, the same for all processes.
+      overwrite: begin anew, whatever is there.
+      processes: that share the work; all of them call this.
+
+    Returns:
+      exit code: 0, or 143 where SIGTERM ended it, with the state saved.
 
     Raises:
       UserError: something given is wrong; nothing half-written is left.
     """
     start = time.perf_counter()
-    check(config)
-    devices, counters = network_devices(config.parallel)
-    cache_dir = environment.cache_dir(config.cache.dir)
-    environment.use_compilation_cache(cache_dir)
-    source = open_source(config.data, smallest_image(config.segmenter.name))
-    if not config.model.weights:
-        raise UserError(
-            "config.model.weights is not set; convert a checkpoint (python -m "
-            "converters.resnet --help) and give its folder"
-        )
-    model = checkpoints.load_classifier(
-        config.model.weights, config.model.name, dtype=config.dtype
-    )
-    layers = tuple(config.model.layers)
-    for layer in layers:
-        if layer not in model.endpoint_names:
-            raise UserError(
-                f"{config.model.name} has no layer '{layer}'; it has "
-                f"{', '.join(model.endpoint_names)}"
+    with processes.agreeing():
+        job = _Job(config, workdir)
+        finished = job.run.is_finished(overwrite)
+        job.check_layout(processes)
+    together.check_alike(processes, job.run.parts, job.layout(overwrite))
+    if finished:
+        if processes.first:
+            print(
+                f"{workdir} is finished; this is what it holds (--overwrite runs anew)\n"
             )
-    hashes = source.content_hashes(cache_dir)
-    segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
-    run = Run(workdir, _identity(config, source, hashes, model, segmenter, cache_dir))
-    if run.is_finished(overwrite):
-        print(f"{workdir} is finished; this is what it holds (--overwrite runs anew)\n")
-        _print_stored(run.folder, layers)
-        return
-    count = len(source.names)
+            _print_stored(job.run.folder, job.layers)
+        return 0
     try:
-        run.begin(config.to_dict(), layers)
-        reader = _Reader(source, segmenter, config, len(devices))
-        network = _network(model, layers, config.dtype)
+        with processes.agreeing():
+            if processes.first:
+                job.run.begin(config.to_dict(), job.layers, overwrite)
+        together.check_shared(processes, job.run.folder)
+        journal = job.journal(processes)
+        found, seconds = job.dissect(journal)
+        skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
+        with processes.agreeing():
+            if processes.first:
+                job.run.finish(
+                    found=found,
+                    names=job.source.names,
+                    skipped=skipped,
+                    images=next(iter(found.values())).images,
+                    seconds={
+                        **seconds,
+                        "total": round(time.perf_counter() - start, 3),
+                    },
+                )
+    except Terminated:
+        return termination.EXIT_CODE
+    except BaseException:
+        if processes.first:
+            job.run.abandon()
+        raise
+    if processes.first:
+        _tell(found, skipped, job.source.names)
+        print(f"written to {workdir}")
+    return 0
+
+
+class _Job:
+    """What a config asks for, opened.
+
+    Raises:
+      UserError: something given is wrong.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: str):
+        check(config)
+        self._config = config
+        self._devices, self._counters = network_devices(config.parallel)
+        cache_dir = environment.cache_dir(config.cache.dir)
+        environment.use_compilation_cache(cache_dir)
+        source = open_source(config.data, smallest_image(config.segmenter.name))
+        if not config.model.weights:
+            raise UserError(
+                "config.model.weights is not set; convert a checkpoint (python -m "
+                "converters.resnet --help) and give its folder"
+            )
+        model = checkpoints.load_classifier(
+            config.model.weights, config.model.name, dtype=config.dtype
+        )
+        self.layers = tuple(config.model.layers)
+        for layer in self.layers:
+            if layer not in model.endpoint_names:
+                raise UserError(
+                    f"{config.model.name} has no layer '{layer}'; it has "
+                    f"{', '.join(model.endpoint_names)}"
+                )
+        hashes = source.content_hashes(cache_dir)
+        segmenter = open_segmenter(config, source, hashes, self._devices, cache_dir)
+        parts = _identity(config, source, hashes, model, segmenter, cache_dir)
+        self.run = Run(workdir, parts)
+        self.source, self._model, self._segmenter = source, model, segmenter
+
+    def layout(self, overwrite: bool) -> dict[str, Any]:
+        """What must be the same on all processes, though it changes no number."""
+        return {
+            "--overwrite": overwrite,
+            "checkpoint_every": self._config.checkpoint_every,
+            "number of devices": len(self._devices),
+            "workdir": os.fspath(self.run.folder),
+        }
+
+    def check_layout(self, processes: Processes) -> None:
+        """Refuses what cannot be shared out.
+
+        Raises:
+          UserError: more processes than images; a mesh that the devices do not fit.
+        """
+        images, parts = len(self.source.names), self._config.mesh.unit
+        if processes.count > images:
+            raise UserError(
+                f"{processes.count} processes are more than the {images} images"
+            )
+        if len(self._counters) % parts:
+            raise UserError(
+                f"config.mesh.unit is {parts}; it must divide the "
+                f"{len(self._counters)} devices of a process"
+            )
+
+    def journal(self, processes: Processes) -> Journal:
+        """That of the run, with what is saved of it."""
+        config = self._config
+        size = config.data.batch_size * len(self._devices)
+        journal = Journal(
+            self.run.checkpoints,
+            processes,
+            config.checkpoint_every,
+            size * processes.count,
+        )
+        with processes.agreeing():
+            going_on = journal.restore()
+        if going_on and processes.first:
+            print(f"going on where this run was last saved: {going_on}\n")
+        return journal
+
+    def dissect(
+        self, journal: Journal
+    ) -> tuple[dict[str, results.Result], dict[str, float]]:
+        """All layers' results, and seconds by stage."""
+        config, processes = self._config, journal.processes
+        count = len(self.source.names)
+        mine = -(-count // processes.count)
+        reader = _Reader(
+            self.source, self._segmenter, config, len(self._devices), processes
+        )
+        network = _network(self._model, self.layers, config.dtype)
+        size = _feature_bytes(network, self._model, self.source)
         dissection = Dissection(
             network,
-            model.params,
-            segmenter.concepts,
+            self._model.params,
+            self._segmenter.concepts,
             Settings(
-                layers=layers,
+                layers=self.layers,
                 quantile=config.quantile,
                 topk=config.topk,
-                keep=environment.keep_features(
-                    config.cache.features, _feature_bytes(network, model, source), count
-                ),
+                keep=environment.keep_features(config.cache.features, size, mine),
+                unit_parts=config.mesh.unit,
             ),
-            devices,
-            counters,
-            bars(count),
+            self._devices,
+            self._counters,
+            bars(mine, silent=not processes.first),
+            journal,
         )
-        found = dissection.run(reader.read, count)
         found = {
             layer: result.replace(
                 model=config.model.name, iou_thresholds=tuple(config.iou_thresholds)
             )
-            for layer, result in found.items()
+            for layer, result in dissection.run(reader.read, count).items()
         }
-    except BaseException:
-        run.abandon()
-        raise
-    run.finish(
-        found=found,
-        names=source.names,
-        skipped=reader.skipped,
-        images=next(iter(found.values())).images,
-        seconds={
-            # Part of the pass that asked for the label maps, the first or the last.
-            "segmenter": round(reader.seconds, 3),
-            **dissection.seconds,
-            "total": round(time.perf_counter() - start, 3),
-        },
-    )
-    if reader.skipped:
-        index, reason = next(iter(reader.skipped.items()))
+        # Label maps: part of the pass that asked for them, the first or the last.
+        return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}
+
+
+def _tell(found, skipped, names) -> None:
+    if skipped:
+        index, reason = next(iter(skipped.items()))
         print(
-            f"skipped {len(reader.skipped)} of {count} images that could not be read, "
-            f"such as {source.names[index]}: {reason}\n"
+            f"skipped {len(skipped)} of {len(names)} images that could not be read, "
+            f"such as {names[index]}: {reason}\n"
         )
     for result in found.values():
         print(layer_report(result))
-    print(f"written to {workdir}")
 
 
 def top1_error(weights: str) -> float | None:
@@ -190,33 +311,38 @@ def _feature_bytes(network, model, source) -> int:
 
 
 class _Reader:
-    """Batches of a source with their label maps, as the passes want them."""
+    """This process's batches of a source with their label maps; see `features.Read`."""
 
-    def __init__(self, source, segmenter, config, devices: int):
+    def __init__(self, source, segmenter, config, devices: int, processes: Processes):
         self._source, self._segmenter = source, segmenter
         self._config, self._size = config.data, config.data.batch_size * devices
-        self.skipped: dict[int, str] = {}
+        self._processes = processes
         self.seconds = 0.0  # spent on label maps
 
-    def read(self, indices=None):
-        source = self._source if indices is None else _Some(self._source, indices)
+    def read(self, indices=None, start=0, stop=None):
+        if indices is None:
+            indices = range(start, len(self._source.names) if stop is None else stop)
+        mine, steps = share(
+            indices, self._size, self._processes.index, self._processes.count
+        )
         for batch in loader.batches(
-            source,
+            Subset(self._source, mine),
             self._size,
             workers=self._config.workers,
             strict=self._config.strict,
+            at_least=steps,
         ):
-            index = batch.index
-            if indices is not None:
-                index = np.where(index >= 0, np.asarray(indices)[index], -1)
-            else:
-                self.skipped |= dict(batch.skipped)
+            here = batch.index >= 0
+            index = np.full(self._size, -1, np.int64)
+            index[here] = mine[batch.index[here]]
+            batch = dataclasses.replace(batch, index=index.astype(np.int32))
             yield Images(
-                index=index,
+                index=batch.index,
                 valid=batch.valid,
                 pixels=batch.pixels,
                 labels=functools.partial(self._labels, batch),
                 annotated=self._segmenter.annotated(batch),
+                skipped=tuple((int(mine[i]), why) for i, why in batch.skipped),
             )
 
     def _labels(self, batch):
@@ -224,18 +350,6 @@ class _Reader:
         maps = self._segmenter.label_maps(batch)
         self.seconds += time.perf_counter() - start
         return maps
-
-
-class _Some:
-    """Some images of a source, as a source."""
-
-    def __init__(self, source, indices):
-        self._source, self._indices = source, list(indices)
-        self.names = tuple(source.names[index] for index in self._indices)
-        self.image_shape, self.annotations = source.image_shape, source.annotations
-
-    def read(self, index):
-        return self._source.read(self._indices[index])
 
 
 def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
@@ -266,5 +380,5 @@ def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
 
 def _print_stored(folder: Path, layers) -> None:
     for layer in layers:
-        print(layer_report(load(folder / layer)))
+        print(layer_report(results.load(folder / layer)))
     print(f"stored in {folder}")

@@ -1,7 +1,7 @@
 """Run directories: what a run is, whether it may be continued, and its files.
 
 A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
-(see `results`). A run's *identity* is everything that can change its numbers, in named
+(see `results`), while it is unfinished also `checkpoints` (see `journal`). A run's *identity* is everything that can change its numbers, in named
 parts; the *result hash* is the hash of all parts, so that a directory is never
 continued or reused with something else in it, and a refusal can say what differs.
 """
@@ -35,7 +35,8 @@ def digest(value: Any) -> str:
 
 
 RUN_SOURCES = (
-    *("dissection", "features", "passes", "thresholds", "concepts", "vocabulary"),
+    *("dissection", "features", "journal", "passes", "thresholds", "unit_split"),
+    *("concepts", "vocabulary"),
     *("data/images", "ops", "models", "segmenters"),
 )
 
@@ -150,10 +151,18 @@ class Run:
             "give another --workdir, or --overwrite to replace it"
         )
 
-    def begin(self, config: Mapping[str, Any], layers: Sequence[str]) -> None:
-        """Makes the directory ready for a run from the start."""
+    @property
+    def checkpoints(self) -> Path:
+        """Where the state of the unfinished run is kept."""
+        return self.folder / "checkpoints"
+
+    def begin(
+        self, config: Mapping[str, Any], layers: Sequence[str], overwrite: bool = False
+    ) -> None:
+        """Makes the directory ready for the run, which may have been cut off before."""
         self._new = [p for p in [self.folder, *self.folder.parents] if not p.exists()]
         previous = self.stored_summary() or {}
+        same = previous.get("result_hash") == self.result_hash and not overwrite
         self.folder.mkdir(parents=True, exist_ok=True)
         # First: whenever this is cut off, an unfinished run is there, never a finished
         # one without its arrays or files that belong to no run.
@@ -161,10 +170,14 @@ class Run:
         for layer in previous.get("layers", []):
             shutil.rmtree(self.folder / _plain(layer), ignore_errors=True)
         (self.folder / "images.csv").unlink(missing_ok=True)
+        if not (same and previous["status"] == "running"):
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
         self._write("config.json", config)
 
     def abandon(self) -> None:
-        """Takes back what `begin` wrote; for a run that failed on its input."""
+        """Takes back what `begin` wrote, unless something was saved since."""
+        if self.checkpoints.exists():
+            return
         for name in ("summary.json", "config.json", "images.csv"):
             (self.folder / name).unlink(missing_ok=True)
         for folder in self._new:
@@ -198,6 +211,7 @@ class Run:
             seconds=dict(seconds),
             layers=list(found),
         )
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _summarize(self, status, **fields):
         self._write(

@@ -68,6 +68,7 @@ def batches(
     prefetch: int = 2,
     strict: bool = False,
     start: int = 0,
+    at_least: int = 0,
 ) -> Iterator[Batch]:
     """Reads a source once, in index order.
 
@@ -79,6 +80,7 @@ def batches(
         prefetch: batches to read ahead.
         strict: refuse a source with an unreadable image rather than skip it.
         start: leave out this many batches, to go on where a run was interrupted.
+        at_least: of batches, the last of them perhaps of padding only.
 
     Yields:
         batches of equal shapes. Abandoning the iterator stops its threads and worker
@@ -91,6 +93,10 @@ def batches(
     first = start * batch_size
     count = len(source.names)
     ahead = -(-max(1, prefetch) * batch_size // CHUNK)
+    padding = max(0, at_least - start - max(0, -(-(count - first) // batch_size)))
+    if first >= count:
+        yield from (_empty(source, batch_size) for _ in range(padding))
+        return
     if workers == 0:
         chunks, stop = _start_threads(source, first, ahead)
     else:
@@ -119,6 +125,7 @@ def batches(
                 else:
                     skipped.append((index, result.text))
             yield dataclasses.replace(batch, skipped=tuple(skipped))
+        yield from (_empty(source, batch_size) for _ in range(padding))
     finally:
         stop()
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from jdissect.data import loader
 from jdissect.data.labelled import Labelled
-from jdissect.data.source import Annotations, Example
+from jdissect.data.source import Annotations, Example, Names
 from jdissect.errors import UserError
 
 
@@ -134,8 +134,8 @@ class _Canvas:
     annotations: Annotations = Annotations((), maps=1, grid=(1, 3))
 
     @property
-    def names(self) -> "_Names":
-        return _Names(self.images.names, self.order)
+    def names(self) -> Names:
+        return Names(self.images.names, self.order)
 
     def read(self, index: int) -> Example:
         image, label = self.images.read(int(self.order[index]))
@@ -172,19 +172,6 @@ class _Central:
         if self.images.stored is None:
             image = central_crop(image, self.image_size)
         return Example(np.asarray(image), _numbers(label), np.zeros(0, bool))
-
-
-class _Names:
-    """Names in an order, without making a list of them."""
-
-    def __init__(self, names: tuple[str, ...], order: np.ndarray):
-        self._all, self._order = names, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, index: int) -> str:
-        return self._all[self._order[index]]
 
 
 def central_crop(image: Image.Image, side: int) -> Image.Image:

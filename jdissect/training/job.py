@@ -10,9 +10,10 @@ import numpy as np
 import optax
 
 from jdissect.parallel import Devices
+from jdissect.termination import Terminated
 from jdissect.training import recipe, step
 from jdissect.training.initialization import initial_parameters
-from jdissect.training.loop import Evaluation, Loop, Plan, Terminated
+from jdissect.training.loop import Evaluation, Loop, Plan
 from jdissect.training.run_directory import RunDirectory
 
 

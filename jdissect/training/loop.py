@@ -11,9 +11,7 @@ XLA_FLAGS=--xla_gpu_deterministic_ops=true: its gradients are sums in any order.
 import collections
 import contextlib
 import dataclasses
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -23,16 +21,13 @@ import numpy as np
 import tqdm
 
 from jdissect.errors import UserError
-from jdissect.training.checkpoints import Checkpoints
+from jdissect.states import Checkpoints
+from jdissect.termination import Terminated, on_sigterm
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
 
 _IN_FLIGHT = 2  # steps whose loss is not awaited: the devices never wait for the host
 _SECONDS = 60.0  # between checkpoints, if no number of steps is given
-
-
-class Terminated(BaseException):
-    """SIGTERM has come, and the state is on disk."""
 
 
 class Batch(Protocol):
@@ -130,7 +125,7 @@ class Loop:
           UserError: a loss or a weight is not finite; or what reading images raises.
         """
         found, resumed = None, True
-        with self._on_sigterm(), contextlib.closing(self._metrics):
+        with on_sigterm(self._terminate), contextlib.closing(self._metrics):
             while True:
                 epoch, start = divmod(self.done, self._plan.steps_per_epoch)
                 if self.done and not start:
@@ -253,21 +248,8 @@ class Loop:
                     file=sys.stderr,
                 )
 
-    @contextlib.contextmanager
-    def _on_sigterm(self) -> Iterator[None]:
-        """Makes SIGTERM save and end the training, after the step under way."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number, frame):
-            del number, frame
-            self._stop = True
-            if self._saved:
-                raise Terminated
-
-        previous = signal.signal(signal.SIGTERM, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+    def _terminate(self) -> None:
+        """Ends the training after the step under way, or now if that loses nothing."""
+        self._stop = True
+        if self._saved:
+            raise Terminated

@@ -16,7 +16,7 @@ from typing import Any
 
 from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.training.checkpoints import Checkpoints
+from jdissect.states import Checkpoints
 
 FORMAT_VERSION = 1
 

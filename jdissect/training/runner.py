@@ -3,13 +3,12 @@
 import functools
 import json
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from jdissect import checkpoints, environment, models
+from jdissect import checkpoints, environment, models, termination
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
 from jdissect.errors import UserError
 from jdissect.files import write_whole
@@ -68,7 +67,7 @@ def train(
         evaluate=_evaluate(config, architecture, devices, validation),
     )
     if done is None:
-        return 128 + signal.SIGTERM
+        return termination.EXIT_CODE
     parameters, steps, counts = done
     errors = {} if counts is None else counts.to_json()
     result = {

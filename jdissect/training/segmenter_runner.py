@@ -1,13 +1,12 @@
 """From a configuration to a UPerNet that was trained on the masks of scenes."""
 
 import functools
-import signal
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from jdissect import checkpoints, environment, models
+from jdissect import checkpoints, environment, models, termination
 from jdissect.data.scenes import ScenesSource, open_scenes
 from jdissect.data.scenes.channels import upernet_labels
 from jdissect.errors import UserError
@@ -65,7 +64,7 @@ def train(
         evaluate=_evaluate(config, architecture, devices, validation),
     )
     if done is None:
-        return 128 + signal.SIGTERM
+        return termination.EXIT_CODE
     parameters, steps, counts = done
     result = {
         "steps": steps,

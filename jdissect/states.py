@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk, in Orbax's format.
+"""The state of an unfinished run on disk, in Orbax's format.
 
     FOLDER/00012000/state            every array of the state, flat, by name
     FOLDER/00012000/checkpoint.json  step, hash of the arrays, and what the loop adds
@@ -75,11 +75,12 @@ class Checkpoints:
         for old in self.steps()[:-KEEP]:
             shutil.rmtree(self.path(old), ignore_errors=True)
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Any = None) -> tuple[Any, dict[str, Any]] | None:
         """The last checkpoint that is whole: (state, notes), or None.
 
         Args:
-          like: a state of the same structure and shapes.
+          like: a state of the same structure and shapes; by default the state is a
+            dict of arrays by name.
 
         Raises:
           UserError: there are checkpoints, but none is whole or of this structure.
@@ -92,7 +93,7 @@ class Checkpoints:
                 arrays = dict(orbax_trees.read(path / "state"))
                 if weights_sha256(arrays) != notes["sha256"]:
                     raise ValueError("its arrays are not those that were written")
-                state = unflattened(like, arrays)
+                state = arrays if like is None else unflattened(like, arrays)
             except Exception as error:  # Orbax and TensorStore raise a dozen kinds
                 reason = (str(error) or type(error).__name__).splitlines()[0][:200]
                 print(f"passing over checkpoint {path}: {reason}", file=sys.stderr)
