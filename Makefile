@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENES := build/scenes
 TRAINED := build/trained
+# Files of tests that run at a time; a file's tests share what they build.
+PARALLEL := -n 2 --dist loadfile
 RECIPES := baseline cutout mixup cutmix saliencymix
 
 .PHONY: install dissect study test test-all lint format train-scenes clean
@@ -39,10 +41,10 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # Two devices, whatever the machine has: the layout that the shipped weights come from.
 train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2
