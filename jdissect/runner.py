@@ -122,12 +122,11 @@ def dissect(
         job = _Job(config, workdir)
         finished = job.run.is_finished(overwrite)
         job.check_layout(processes)
-    together.check_alike(processes, job.run.parts, job.layout(overwrite))
+    layout = {**job.layout(overwrite), "what the workdir holds": finished}
+    together.check_alike(processes, job.run.parts, layout)
     if finished:
         if processes.first:
-            print(
-                f"{workdir} is finished; this is what it holds (--overwrite runs anew)\n"
-            )
+            print(f"{workdir} is finished and holds (--overwrite runs anew):\n")
             _print_stored(job.run.folder, job.layers)
         return 0
     try:

@@ -1,9 +1,10 @@
 """Run directories: what a run is, whether it may be continued, and its files.
 
 A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
-(see `results`), while it is unfinished also `checkpoints` (see `journal`). A run's *identity* is everything that can change its numbers, in named
-parts; the *result hash* is the hash of all parts, so that a directory is never
-continued or reused with something else in it, and a refusal can say what differs.
+(see `results`), while it is unfinished also `checkpoints` (see `journal`). A run's
+*identity* is everything that can change its numbers, in named parts; the *result hash*
+is the hash of all parts, so that a directory is never continued or reused with
+something else in it, and a refusal can say what differs.
 """
 
 import csv
