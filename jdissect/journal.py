@@ -107,7 +107,7 @@ class Journal:
             self._stored[name] = [arrays[_key(number, leaf)] for leaf in range(leaves)]
         self._open, self._position = notes["open"], notes["position"]
         self._number, self.notes = notes["step"], notes["notes"]
-        return f"pass '{self._open}', image {self._position}"
+        return f"in the pass '{self._open}', after {self._position} images"
 
     def stored(self, name: str) -> bool:
         """Whether a stage is done."""
@@ -156,22 +156,19 @@ class Journal:
             total = partial if total is None else counting.merge(total, partial)
             self._gather_notes()
 
-        with self._on_sigterm():
-            try:
-                for record in counting.records(self._position):
-                    counting.step(record)
-                    self._position += self._images_a_step
-                    if self._is_due():
-                        absorb()
-                        self._save(name, total)
-                error = None
-            except UserError as raised:
-                error = raised
-            if error is not None:
-                if not isinstance(error, _Agreed):
-                    self._meet(error)
-                raise error
-            absorb()
+        try:
+            for record in counting.records(self._position):
+                counting.step(record)
+                self._position += self._images_a_step
+                if self._is_due():
+                    absorb()
+                    self._save(name, total)
+        except _Agreed:
+            raise
+        except UserError as error:
+            self._meet(error)
+            raise
+        absorb()
         self._done[name] = total
         self._open, self._position = "", 0
         return total
@@ -188,8 +185,11 @@ class Journal:
             )
         return jax.tree.unflatten(structure, stored)
 
-    def _on_sigterm(self):
-        """SIGTERM saves after the step under way; of many processes, JAX's own way."""
+    def terminable(self) -> contextlib.AbstractContextManager:
+        """Makes SIGTERM save and end the run, after the step under way.
+
+        Of many processes JAX knows that it has come, and agrees on a step.
+        """
         if self._checkpoints is None or self.processes.count > 1:
             return contextlib.nullcontext()
 

@@ -135,7 +135,8 @@ def dissect(
                 job.run.begin(config.to_dict(), job.layers, overwrite)
         together.check_shared(processes, job.run.folder)
         journal = job.journal(processes)
-        found, seconds = job.dissect(journal)
+        with journal.terminable():
+            found, seconds = job.dissect(journal)
         skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
         with processes.agreeing():
             if processes.first:
@@ -235,7 +236,7 @@ class _Job:
         with processes.agreeing():
             going_on = journal.restore()
         if going_on and processes.first:
-            print(f"going on where this run was last saved: {going_on}\n")
+            print(f"going on where this run was last saved, {going_on}\n")
         return journal
 
     def dissect(
