@@ -78,7 +78,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.cache = ml_collections.ConfigDict()
     config.cache.dir = ""  # '' = ~/.cache/jdissect
     config.cache.max_gb = 20.0  # of label maps, the oldest go first; 0 = no bound
-    config.cache.features = "auto"  # between passes: 'memory', 'none' = run again
+    config.cache.features = "auto"  # between passes: 'memory', 'disk', 'none' = anew
     return config
 
 

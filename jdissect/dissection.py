@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -39,14 +40,16 @@ class Settings:
       layers: names of the feature maps.
       quantile: share of pixels above T_k, at most; in (0, 1).
       topk: images a unit.
-      keep: keep features between the passes.
+      keep: where features stay between the passes, one of `features.KEEP`.
+      folder: for 'disk'.
       unit_parts: devices of `counters` that share an image's units.
     """
 
     layers: tuple[str, ...]
     quantile: float = 0.01
     topk: int = 5
-    keep: bool = True
+    keep: str = "memory"
+    folder: Path | None = None
     unit_parts: int = 1
 
 
@@ -126,6 +129,7 @@ class Dissection:
             self.devices,
             read,
             settings.keep,
+            settings.folder,
         )
         processes = self._journal.processes
         counting = passes.Passes(

@@ -6,14 +6,17 @@ once, as label maps take half a second an image.
 """
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 
 import jax
 
-FEATURES = ("auto", "memory", "none")
+from jdissect.errors import UserError
+
+FEATURES = ("auto", "memory", "disk", "none")
 MOST_CORES = 8  # each holds counters of its own
-_SHARE = 0.5  # of the free memory that kept features may take
+_SHARE = 0.5  # of the free memory, or disk, that kept features may take
 
 
 def cache_dir(configured: str) -> Path | None:
@@ -87,14 +90,40 @@ def free_memory() -> int:
         return 0
 
 
-def keep_features(choice: str, feature_bytes: int, images: int) -> bool:
-    """Whether to keep features between the passes.
+def keep_features(
+    choice: str, feature_bytes: int, images: int, folder: Path | None
+) -> str:
+    """Where to keep features between the passes.
 
     Args:
       choice: one of FEATURES.
       feature_bytes: of all layers, an image.
       images: how many.
+      folder: where they would go on disk; None: nowhere.
+
+    Returns:
+      'memory', 'disk' or 'none'.
+
+    Raises:
+      UserError: 'disk' is wanted, and there is no folder.
     """
+    if choice == "disk" and folder is None:
+        raise UserError("config.cache.features is 'disk'; config.cache.dir must be set")
     if choice != "auto":
-        return choice == "memory"
-    return feature_bytes * images <= _SHARE * free_memory()
+        return choice
+    if feature_bytes * images <= _SHARE * free_memory():
+        return "memory"
+    if folder is not None and feature_bytes * images <= _SHARE * free_disk(folder):
+        return "disk"
+    return "none"
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that can be written where `folder` is or will be; 0 if not known."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            try:
+                return shutil.disk_usage(place).free
+            except OSError:
+                return 0
+    return 0

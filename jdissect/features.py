@@ -7,6 +7,7 @@ again. Either way a pass sees the same records in the same order.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +16,9 @@ import numpy as np
 from jdissect.errors import UserError
 from jdissect.ops import blocks
 from jdissect.parallel import Devices
+from jdissect.spill import Spill
+
+KEEP = ("none", "memory", "disk")  # where features stay between the passes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Features:
       layers: those wanted.
       devices: where the network runs.
       read: reads the images. Unless features are kept, it is called for every pass.
-      keep: keep the features.
+      keep: one of KEEP.
+      folder: where they are kept on 'disk'.
 
     Attributes (known after the first record):
       units: {layer: its number of units}.
@@ -96,12 +101,15 @@ class Features:
         layers: Sequence[str],
         devices: Devices,
         read: Read,
-        keep: bool,
+        keep: str,
+        folder: Path | None = None,
     ):
         self._devices, self._read = devices, read
         self._params = devices.replicate(params)
         self._keep = keep
-        self._kept: list[Record] = []  # of the images from number `_kept_from` on
+        self._spill = Spill(folder) if keep == "disk" else None
+        # Give the records of the images from number `_kept_from` on.
+        self._kept: list[Callable[[], Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
         self.units: dict[str, int] = {}
         self.geometry: dict[str, blocks.Geometry] = {}
@@ -129,23 +137,40 @@ class Features:
 
         What the network gives is kept, if that is wanted.
         """
+        kept = self._kept
         if self._kept_from is None or start < self._kept_from:
-            kept = []
+            new = []
             for record in self._run(None, start, self._kept_from):
                 yield record
-                if self._keep:
-                    kept.append(_on_host(record))
-            if not self._keep:
+                if self._keep != "none":
+                    new.append(self._keeper(record))
+            if self._keep == "none":
                 return
-            kept, self._kept = self._kept, kept + self._kept
-            self._kept_from = start
-        else:
-            kept = self._kept
-        yield from kept
+            self._kept, self._kept_from = new + kept, start
+        for give in kept:
+            yield give()
 
     def holding(self, indices: Sequence[int]) -> Iterable[Record]:
         """Records that hold this process's share of the given images, and others."""
-        return self._kept if self._kept_from == 0 else self._run(indices)
+        if self._kept_from == 0:
+            return (give() for give in self._kept)
+        return self._run(indices)
+
+    def _keeper(self, record: Record) -> Callable[[], Record]:
+        """Keeps a record; a function that gives it again."""
+        maps = {name: np.asarray(maps) for name, maps in record.features.items()}
+        labels = record.labels()
+        if self._spill is None:
+            labels = functools.partial(np.asarray, labels)
+            kept = dataclasses.replace(record, features=maps, labels=labels)
+            return lambda: kept
+        get = self._spill.get
+        places = {name: self._spill.put(array) for name, array in maps.items()}
+        labels = functools.partial(get, self._spill.put(labels))
+        kept = dataclasses.replace(record, features={}, labels=labels)
+        return lambda: dataclasses.replace(
+            kept, features={name: get(place) for name, place in places.items()}
+        )
 
     def _run(self, indices=None, start=0, stop=None):
         for images in self._read(indices, start, stop):
@@ -185,12 +210,6 @@ class Features:
             name: blocks.plan(tuple(maps.shape[1:3]), shape)
             for name, maps in features.items()
         }
-
-
-def _on_host(record: Record) -> Record:
-    maps = {name: np.asarray(maps) for name, maps in record.features.items()}
-    labels = functools.partial(np.asarray, record.labels())
-    return dataclasses.replace(record, features=maps, labels=labels)
 
 
 def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:

@@ -72,7 +72,7 @@ def dissect(
     labels = _Labels(label_maps, annotated, concepts, count)
     devices = Devices()
     reader = _Reader(images, labels, batch_size * len(devices))
-    keep = True
+    keep = "memory"
     if is_array and count:
         one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
         maps = jax.eval_shape(apply, params, one)
@@ -81,7 +81,7 @@ def dissect(
             for name in layers
             if name in maps
         )
-        keep = environment.keep_features("auto", size, count)
+        keep = environment.keep_features("auto", size, count, None)
     found = Dissection(
         apply, params, concepts, Settings(layers, quantile, keep=keep), devices
     ).run(reader.read, count)

@@ -175,6 +175,7 @@ class _Job:
         self._devices, self._counters = network_devices(config.parallel)
         cache_dir = environment.cache_dir(config.cache.dir)
         environment.use_compilation_cache(cache_dir)
+        self._spill = cache_dir and cache_dir / "features"
         source = open_source(config.data, smallest_image(config.segmenter.name))
         if not config.model.weights:
             raise UserError(
@@ -259,7 +260,10 @@ class _Job:
                 layers=self.layers,
                 quantile=config.quantile,
                 topk=config.topk,
-                keep=environment.keep_features(config.cache.features, size, mine),
+                keep=environment.keep_features(
+                    config.cache.features, size, mine, self._spill
+                ),
+                folder=self._spill,
                 unit_parts=config.mesh.unit,
             ),
             self._devices,
