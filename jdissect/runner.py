@@ -137,19 +137,19 @@ def dissect(
         journal = job.journal(processes)
         with journal.terminable():
             found, seconds = job.dissect(journal)
-        skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
-        with processes.agreeing():
-            if processes.first:
-                job.run.finish(
-                    found=found,
-                    names=job.source.names,
-                    skipped=skipped,
-                    images=next(iter(found.values())).images,
-                    seconds={
-                        **seconds,
-                        "total": round(time.perf_counter() - start, 3),
-                    },
-                )
+            skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
+            with processes.agreeing():
+                if processes.first:
+                    job.run.finish(
+                        found=found,
+                        names=job.source.names,
+                        skipped=skipped,
+                        images=next(iter(found.values())).images,
+                        seconds={
+                            **seconds,
+                            "total": round(time.perf_counter() - start, 3),
+                        },
+                    )
     except Terminated:
         return termination.EXIT_CODE
     except BaseException:

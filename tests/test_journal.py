@@ -10,7 +10,6 @@ from jdissect.parallel import Devices
 from jdissect.states import Checkpoints
 from tests.test_dissection import CONCEPTS, assert_same, make, reader, run, two_layers
 
-
 SLOW = pytest.mark.slow
 
 
