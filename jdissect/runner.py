@@ -138,6 +138,7 @@ def dissect(
         with journal.terminable():
             found, seconds = job.dissect(journal)
             skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
+            sent = sum(processes.gather(processes.sent))
             with processes.agreeing():
                 if processes.first:
                     job.run.finish(
@@ -149,6 +150,7 @@ def dissect(
                             **seconds,
                             "total": round(time.perf_counter() - start, 3),
                         },
+                        sent_bytes=sent,
                     )
     except Terminated:
         return termination.EXIT_CODE

@@ -195,8 +195,12 @@ class Run:
         skipped: Mapping[int, str],
         images: int,
         seconds: Mapping[str, float],
+        sent_bytes: int = 0,
     ) -> None:
-        """Writes the results; the summary last."""
+        """Writes the results; the summary last.
+
+        `sent_bytes` is what the processes of the run gave to exchanges in all.
+        """
         for layer, result in found.items():
             result.save(self.folder / _plain(layer))
         table = io.StringIO()
@@ -211,6 +215,7 @@ class Run:
             skipped=[names[index] for index in sorted(skipped)],
             seconds=dict(seconds),
             layers=list(found),
+            sent_bytes=sent_bytes,
         )
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

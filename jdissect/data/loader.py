@@ -169,7 +169,7 @@ def _start_threads(
         .map(_ReadChunk(source))
         .to_iter_dataset(
             grain.ReadOptions(
-                num_threads=min(ahead, MAX_THREADS, _cores()),
+                num_threads=min(ahead, MAX_THREADS, cores()),
                 prefetch_buffer_size=ahead,
             )
         )
@@ -219,7 +219,7 @@ def _start_processes(
     return chunks, stop
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
