@@ -23,9 +23,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jdissect.errors import UserError
+from jdissect import native_output
+from jdissect.errors import ABSENT, LOST, UserError
 
-LOST = 3  # exit code: another process of the run has gone
 _CHUNK = 1 << 21  # 64-bit integers added up at a time
 _LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
 
@@ -178,6 +178,10 @@ def _sum(stacked):
 
 def lost(reason: str) -> NoReturn:
     """Ends this process because another one has gone; says so in a line."""
+    if native_output.supervised():
+        # The launcher says it, once: JAX may be about to abort this very moment.
+        native_output.note(f"lost: {reason}")
+        leave(LOST)
     print(
         f"error: another process of this run was lost ({reason}); start the same "
         "command again on all of them: the run goes on from its last save",
@@ -191,6 +195,18 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def joined() -> bool:
+    """Whether this process is one of many."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def part() -> None:
+    """Takes leave of the others, who come to their ends at about the same time."""
+    # One that does not come is its own launcher's to report; here all is done.
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        jax.distributed.shutdown()
 
 
 def start(
@@ -239,6 +255,7 @@ def start(
                 # The deadline comes first, and in one line.
                 initialization_timeout=start_timeout + 30,
                 heartbeat_timeout_seconds=heartbeat_timeout,
+                shutdown_timeout_seconds=heartbeat_timeout,
             )
         except ValueError:
             if arguments:
@@ -248,7 +265,11 @@ def start(
             if not arguments and "before any JAX" in str(error):
                 return Processes()  # a notebook, a test: JAX has started already
             raise UserError(f"cannot join {where}: {error}") from error
-    return Processes(jax.process_index(), jax.process_count())
+    native_output.mute_stdout()  # Gloo counts its ranks there
+    try:
+        return Processes(jax.process_index(), jax.process_count())
+    except (RuntimeError, jax.errors.JaxRuntimeError) as error:
+        lost(str(error).splitlines()[0][:200])
 
 
 def _check(address: str, count: int, index: int) -> None:
@@ -274,7 +295,7 @@ def _deadline(seconds: int, where: str) -> Iterator[None]:
             "started and can reach that address (--start_timeout waits longer)",
             file=sys.stderr,
         )
-        leave(2)
+        leave(ABSENT if native_output.supervised() else 2)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
