@@ -158,23 +158,23 @@ def entry(
     except Exception:
         _leave_others(1)
         raise
-    if processes := _many():
-        processes.part()
+    if endings := _endings():
+        endings.part(code)
     return code
 
 
-def _many() -> ModuleType | None:
-    """The module of that name where this process is one of many; loads nothing."""
-    processes = sys.modules.get("jdissect.processes")
-    return processes if processes and processes.joined() else None
+def _endings() -> ModuleType | None:
+    """The module, where this process is one of many; loads nothing."""
+    endings = sys.modules.get("jdissect.endings")
+    return endings if endings and endings.joined() else None
 
 
 def _leave_others(code: int) -> None:
     """Ends at once where there are others, with the traceback of an error (1)."""
-    if processes := _many():
+    if endings := _endings():
         if code == 1:
             traceback.print_exc()
-        processes.leave(code)
+        endings.leave(code)
 
 
 def _config_file(values: flags.FlagValues) -> tuple[str, str]:

@@ -14,19 +14,23 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jdissect import native_output
-from jdissect.errors import ABSENT, LOST, UserError
+from jdissect import endings, native_output
+from jdissect.endings import leave, lost, timer
+from jdissect.errors import ABSENT, UserError
 
 _CHUNK = 1 << 21  # 64-bit integers added up at a time
+_GONE = re.compile("DEADLINE_EXCEEDED|UNAVAILABLE|ABORTED|CANCELLED")
+_STATUS = re.compile(r"[A-Z_]+: ")  # how errors of XLA begin
 _LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
 
 
@@ -161,8 +165,11 @@ class Processes:
             everywhere = NamedSharding(mesh, PartitionSpec())
             result = jax.jit(function, out_shardings=everywhere)(stacked)
             return np.asarray(result.addressable_data(0))
-        except jax.errors.JaxRuntimeError as error:
-            lost(str(error).splitlines()[0][:200])
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            # What fails before it is queued comes as a ValueError with a status.
+            if isinstance(error, ValueError) and not _STATUS.match(str(error)):
+                raise
+            lost(str(error))
 
 
 ALONE = Processes()
@@ -174,39 +181,6 @@ def _rows(stacked):
 
 def _sum(stacked):
     return stacked.sum(axis=0, dtype=np.uint32)
-
-
-def lost(reason: str) -> NoReturn:
-    """Ends this process because another one has gone; says so in a line."""
-    if native_output.supervised():
-        # The launcher says it, once: JAX may be about to abort this very moment.
-        native_output.note(f"lost: {reason}")
-        leave(LOST)
-    print(
-        f"error: another process of this run was lost ({reason}); start the same "
-        "command again on all of them: the run goes on from its last save",
-        file=sys.stderr,
-    )
-    leave(LOST)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends at once: the others are not waited for, nor are JAX's farewells."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def joined() -> bool:
-    """Whether this process is one of many."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def part() -> None:
-    """Takes leave of the others, who come to their ends at about the same time."""
-    # One that does not come is its own launcher's to report; here all is done.
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        jax.distributed.shutdown()
 
 
 def start(
@@ -255,7 +229,6 @@ def start(
                 # The deadline comes first, and in one line.
                 initialization_timeout=start_timeout + 30,
                 heartbeat_timeout_seconds=heartbeat_timeout,
-                shutdown_timeout_seconds=heartbeat_timeout,
             )
         except ValueError:
             if arguments:
@@ -264,12 +237,17 @@ def start(
         except RuntimeError as error:
             if not arguments and "before any JAX" in str(error):
                 return Processes()  # a notebook, a test: JAX has started already
-            raise UserError(f"cannot join {where}: {error}") from error
+            reason = str(error).partition("\n")[0][:200]
+            raise UserError(f"cannot join {where}: {reason}") from error
+    endings.join()
     native_output.mute_stdout()  # Gloo counts its ranks there
     try:
         return Processes(jax.process_index(), jax.process_count())
-    except (RuntimeError, jax.errors.JaxRuntimeError) as error:
-        lost(str(error).splitlines()[0][:200])
+    except RuntimeError as error:
+        # Backends tell each other of their devices, and wait for it.
+        if not _GONE.search(str(error)):
+            raise
+        lost(str(error))
 
 
 def _check(address: str, count: int, index: int) -> None:
@@ -283,6 +261,21 @@ def _check(address: str, count: int, index: int) -> None:
             f"--process_id is {index}; with --num_processes={count} it goes from 0 to "
             f"{count - 1}"
         )
+    if index == 0:
+        _check_free(int(port))
+
+
+def _check_free(port: int) -> None:
+    """Refuses a port where JAX would crash."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
+    except OSError as error:
+        raise UserError(
+            f"port {port} of --coordinator_address cannot be used on this machine "
+            f"({os.strerror(error.errno)}); give another one to all processes"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -297,10 +290,5 @@ def _deadline(seconds: int, where: str) -> Iterator[None]:
         )
         leave(ABSENT if native_output.supervised() else 2)
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with timer(seconds, end):
         yield
-    finally:
-        timer.cancel()
