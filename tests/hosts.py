@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+LOST = "another process of this run was lost"
+AGAIN = "; start the same command again on all hosts"
+
 WORK = [
     "jdissect.main",
     "--config=configs/mixup.py",
@@ -93,3 +96,11 @@ def wait_for(path, running, timeout=120):
             assert host.process.poll() is None, host.end()
         assert time.monotonic() < end, f"no {path}"
         time.sleep(0.02)
+
+
+def one_line(error, *parts):
+    """Whether that is all on standard error."""
+    assert error.endswith("\n") and error.count("\n") == 1, error
+    for part in parts:
+        assert part in error, error
+    return True
