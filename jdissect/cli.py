@@ -155,7 +155,9 @@ def entry(
         print("interrupted", file=sys.stderr)
         _leave_others(130)
         return 130
-    except Exception:
+    except Exception as error:
+        if (endings := _endings()) and endings.means_loss(error):
+            endings.lost(str(error))
         _leave_others(1)
         raise
     if endings := _endings():

@@ -6,6 +6,7 @@ has failed is one that the others wait for.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ from jdissect.errors import LOST
 _FAREWELL = 60.0  # seconds to wait for the others at the end
 _FAREWELL_AFTER_ERROR = 10.0  # that all of them should have come to
 
+# Of collectives on CPU and GPU, and of the coordination service.
+_GONE = re.compile(
+    "Gloo .* failed|ncclRemoteError|ncclSystemError|"
+    "(DEADLINE_EXCEEDED|UNAVAILABLE|ABORTED|CANCELLED): "
+)
 _state = {"joined": False}
 
 
@@ -35,6 +41,13 @@ def lost(reason: str) -> NoReturn:
         file=sys.stderr,
     )
     leave(LOST)
+
+
+def means_loss(error: Exception) -> bool:
+    """Whether JAX says by this error that another process is not there."""
+    return isinstance(error, (RuntimeError, ValueError)) and bool(
+        _GONE.search(str(error))
+    )
 
 
 def leave(code: int) -> NoReturn:

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -33,8 +34,8 @@ _SET_PARENT_DEATH_SIGNAL = 1  # prctl's
 _FORWARDED = (signal.SIGTERM, signal.SIGINT)
 _USAGE = (
     "usage: python -m jdissect.launch [FLAG ...] -- -m MODULE [ARGUMENT ...]\n\n"
-    "Starts the module as one process of a run, and again if asked. Flags but the\n"
-    "first two are passed on to it.\n"
+    "Starts the module as one process of a run, and again if asked. All flags but\n"
+    "--restarts and --log_dir are passed on to it.\n"
 )
 
 
@@ -193,8 +194,9 @@ def main(argv: Sequence[str]) -> int:
     for name in cli.PROCESSES:
         if values[name].value:
             arguments.append(f"--{name}={values[name].value}")
-    index = values.process_id or "0"
-    with _log(values.log_dir, f"process-{index}.log") as log:
+    # Hosts may share --log_dir.
+    who = values.process_id or f"{platform.node()}-{os.getpid()}"
+    with _log(values.log_dir, f"process-{who}.log") as log:
         command = [sys.executable, *arguments]
         code = Launcher(command, log, int(values.restarts)).run()
         if code not in (1, LOST):

@@ -29,7 +29,6 @@ from jdissect.endings import leave, lost, timer
 from jdissect.errors import ABSENT, UserError
 
 _CHUNK = 1 << 21  # 64-bit integers added up at a time
-_GONE = re.compile("DEADLINE_EXCEEDED|UNAVAILABLE|ABORTED|CANCELLED")
 _STATUS = re.compile(r"[A-Z_]+: ")  # how errors of XLA begin
 _LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
 
@@ -245,7 +244,7 @@ def start(
         return Processes(jax.process_index(), jax.process_count())
     except RuntimeError as error:
         # Backends tell each other of their devices, and wait for it.
-        if not _GONE.search(str(error)):
+        if not endings.means_loss(error):
             raise
         lost(str(error))
 

@@ -35,6 +35,12 @@ sys.exit(cli.entry(main))
     [
         ("raise KeyError('a bug')", 1, "KeyError: 'a bug'"),
         pytest.param(
+            "raise ValueError('UNKNOWN: Gloo AllReduce failed: reset')",
+            3,
+            LOST,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "raise OSError(28, 'No space left')",
             2,
             "error: No space left\n",
