@@ -37,6 +37,7 @@ class Host:
     """
 
     def __init__(self, command, *flags):
+        self._seen = 0
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jdissect.launch", *flags, "--", *command],
             stdout=subprocess.PIPE,
@@ -49,7 +50,8 @@ class Host:
         """Process id of the worker."""
         launcher = self.process.pid
         path = Path(f"/proc/{launcher}/task/{launcher}/children")
-        return int(path.read_text().split()[0])
+        self._seen = int(path.read_text().split()[0])
+        return self._seen
 
     def signal(self, number):
         """Sends the worker a signal."""
@@ -61,9 +63,12 @@ class Host:
         return self.process.returncode, output, error
 
     def kill(self):
-        """Leaves nothing behind: the launcher's end is the worker's."""
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """Leaves nothing behind, the worker's group included."""
+        with contextlib.suppress(OSError, IndexError):
+            self.worker()
+        for group in filter(None, (self._seen, self.process.pid)):
+            with contextlib.suppress(OSError):
+                os.killpg(group, signal.SIGKILL)
         self.process.communicate(timeout=30)
 
 
