@@ -3,14 +3,17 @@
 import contextlib
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from jdissect import native_output
 from jdissect.errors import UserError
 
 if TYPE_CHECKING:
@@ -129,21 +132,51 @@ def run_name(values: flags.FlagValues) -> str:
 def entry(
     main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None
 ) -> int:
-    """Runs an entry point; returns the exit code: 2 and a line for a user's error."""
+    """Runs an entry point; returns the exit code: 2 and a line for a user's error.
+
+    One of many processes that ends in a way the others cannot know of does not come
+    back from here: it would wait for them, and they for it.
+    """
+    native_output.to_log()
     try:
-        return main(sys.argv if argv is None else argv)
+        code = main(sys.argv if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            _leave_others(1)
             raise
         where = f": {error.filename}" if error.filename else ""
         print(f"error: {error.strerror}{where}", file=sys.stderr)
+        _leave_others(2)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        _leave_others(130)
         return 130
+    except Exception as error:
+        if (endings := _endings()) and endings.means_loss(error):
+            endings.lost(str(error))
+        _leave_others(1)
+        raise
+    if endings := _endings():
+        endings.part(code)
+    return code
+
+
+def _endings() -> ModuleType | None:
+    """The module, where this process is one of many; loads nothing."""
+    endings = sys.modules.get("jdissect.endings")
+    return endings if endings and endings.joined() else None
+
+
+def _leave_others(code: int) -> None:
+    """Ends at once where there are others, with the traceback of an error (1)."""
+    if endings := _endings():
+        if code == 1:
+            traceback.print_exc()
+        endings.leave(code)
 
 
 def _config_file(values: flags.FlagValues) -> tuple[str, str]:

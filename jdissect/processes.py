@@ -14,19 +14,22 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jdissect.errors import UserError
+from jdissect import endings, native_output
+from jdissect.endings import leave, lost, timer
+from jdissect.errors import ABSENT, UserError
 
-LOST = 3  # exit code: another process of the run has gone
 _CHUNK = 1 << 21  # 64-bit integers added up at a time
+_STATUS = re.compile(r"[A-Z_]+: ")  # how errors of XLA begin
 _LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
 
 
@@ -161,8 +164,11 @@ class Processes:
             everywhere = NamedSharding(mesh, PartitionSpec())
             result = jax.jit(function, out_shardings=everywhere)(stacked)
             return np.asarray(result.addressable_data(0))
-        except jax.errors.JaxRuntimeError as error:
-            lost(str(error).splitlines()[0][:200])
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            # What fails before it is queued comes as a ValueError with a status.
+            if isinstance(error, ValueError) and not _STATUS.match(str(error)):
+                raise
+            lost(str(error))
 
 
 ALONE = Processes()
@@ -174,23 +180,6 @@ def _rows(stacked):
 
 def _sum(stacked):
     return stacked.sum(axis=0, dtype=np.uint32)
-
-
-def lost(reason: str) -> NoReturn:
-    """Ends this process because another one has gone; says so in a line."""
-    print(
-        f"error: another process of this run was lost ({reason}); start the same "
-        "command again on all of them: the run goes on from its last save",
-        file=sys.stderr,
-    )
-    leave(LOST)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends at once: the others are not waited for, nor are JAX's farewells."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def start(
@@ -247,8 +236,17 @@ def start(
         except RuntimeError as error:
             if not arguments and "before any JAX" in str(error):
                 return Processes()  # a notebook, a test: JAX has started already
-            raise UserError(f"cannot join {where}: {error}") from error
-    return Processes(jax.process_index(), jax.process_count())
+            reason = str(error).partition("\n")[0][:200]
+            raise UserError(f"cannot join {where}: {reason}") from error
+    endings.join()
+    native_output.mute_stdout()  # Gloo counts its ranks there
+    try:
+        return Processes(jax.process_index(), jax.process_count())
+    except RuntimeError as error:
+        # Backends tell each other of their devices, and wait for it.
+        if not endings.means_loss(error):
+            raise
+        lost(str(error))
 
 
 def _check(address: str, count: int, index: int) -> None:
@@ -262,6 +260,21 @@ def _check(address: str, count: int, index: int) -> None:
             f"--process_id is {index}; with --num_processes={count} it goes from 0 to "
             f"{count - 1}"
         )
+    if index == 0:
+        _check_free(int(port))
+
+
+def _check_free(port: int) -> None:
+    """Refuses a port where JAX would crash."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
+    except OSError as error:
+        raise UserError(
+            f"port {port} of --coordinator_address cannot be used on this machine "
+            f"({os.strerror(error.errno)}); give another one to all processes"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -274,12 +287,7 @@ def _deadline(seconds: int, where: str) -> Iterator[None]:
             "started and can reach that address (--start_timeout waits longer)",
             file=sys.stderr,
         )
-        leave(2)
+        leave(ABSENT if native_output.supervised() else 2)
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with timer(seconds, end):
         yield
-    finally:
-        timer.cancel()
