@@ -13,19 +13,18 @@ exchange, where all of them raise it: nobody waits for one that has gone.
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jdissect.errors import UserError
+from jdissect.errors import UserError, of_system
+from jdissect.farewell import leave, lost
 
-LOST = 3  # exit code: another process of the run has gone
 _CHUNK = 1 << 21  # 64-bit integers added up at a time
 _LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
 
@@ -108,6 +107,10 @@ class Processes:
             yield
         except UserError as raised:
             error = raised
+        except OSError as raised:
+            if self.count == 1:
+                raise
+            error = of_system(raised)
         self.agree(error)
 
     def agree(self, error: UserError | None) -> None:
@@ -123,6 +126,17 @@ class Processes:
                     raise UserError(f"process {process}: {text}")
         if error is not None:
             raise error
+
+    def count_later(self, here: bool) -> Callable[[], int]:
+        """On how many processes something is so; sent without waiting for an answer.
+
+        Returns:
+          gives the number, and waits for it.
+        """
+        if self.count == 1:
+            return lambda: int(here)
+        sent = self._send(np.array([here], np.uint32), _sum)
+        return lambda: int(self._receive(sent)[0])
 
     def _bytes(self, data: bytes) -> list[bytes]:
         """The bytes of every process."""
@@ -148,6 +162,9 @@ class Processes:
 
     def _exchange(self, array: np.ndarray, function: Callable) -> np.ndarray:
         """`function` of all processes' arrays, stacked; on one device of each."""
+        return self._receive(self._send(array, function))
+
+    def _send(self, array: np.ndarray, function: Callable) -> jax.Array:
         self.sent += array.nbytes
         by_process: dict[int, Any] = {}
         for device in jax.devices():
@@ -159,10 +176,15 @@ class Processes:
                 NamedSharding(mesh, PartitionSpec("process")), array[None]
             )
             everywhere = NamedSharding(mesh, PartitionSpec())
-            result = jax.jit(function, out_shardings=everywhere)(stacked)
-            return np.asarray(result.addressable_data(0))
+            return jax.jit(function, out_shardings=everywhere)(stacked)
         except jax.errors.JaxRuntimeError as error:
-            lost(str(error).splitlines()[0][:200])
+            lost(error)
+
+    def _receive(self, sent: jax.Array) -> np.ndarray:
+        try:
+            return np.asarray(sent.addressable_data(0))
+        except jax.errors.JaxRuntimeError as error:
+            lost(error)
 
 
 ALONE = Processes()
@@ -174,23 +196,6 @@ def _rows(stacked):
 
 def _sum(stacked):
     return stacked.sum(axis=0, dtype=np.uint32)
-
-
-def lost(reason: str) -> NoReturn:
-    """Ends this process because another one has gone; says so in a line."""
-    print(
-        f"error: another process of this run was lost ({reason}); start the same "
-        "command again on all of them: the run goes on from its last save",
-        file=sys.stderr,
-    )
-    leave(LOST)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends at once: the others are not waited for, nor are JAX's farewells."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def start(
