@@ -10,9 +10,9 @@ SECONDS = 60.0
 class Minute:
     """A clock that the processes of a run share.
 
-    Theirs differ, so that of the first decides. It is asked at steps that all know
-    beforehand: at most twice as many steps pass until the next look as have passed
-    since the minute began, so few minutes are more than twice as long.
+    Theirs differ, so that of the first decides. Asking it takes an exchange, so that is
+    done at few steps, which all know beforehand: after half as many as the last minute
+    had, then when the minute should be over, but after twice as many at the latest.
 
     Args:
       processes: of the run.
@@ -29,14 +29,14 @@ class Minute:
         self._since, self._step = time.monotonic(), step
         self._look_after = max(1, self._steps // 2)
 
-    def is_due(self, step: int) -> bool:
-        """Whether to look at the clock at this step; asks nobody."""
+    def is_over(self, step: int) -> bool:
+        """Whether the minute is over at a step; the same on all processes."""
         self._steps = step - self._step
-        return self._steps >= self._look_after
-
-    def is_over(self) -> bool:
-        """Whether the minute is over: an exchange, where a look is due."""
+        if self._processes.count > 1 and self._steps < self._look_after:
+            return False
         elapsed = self._processes.gather(time.monotonic() - self._since)[0]
+        if elapsed >= SECONDS:
+            return True
         left = int((SECONDS - elapsed) / max(elapsed / self._steps, 1e-6))
         self._look_after = self._steps + max(1, min(left, self._steps))
-        return left <= 0
+        return False

@@ -107,6 +107,7 @@ def _check_alike(processes, config, directory, overwrite, result):
         "platform": jax.default_backend(),
         "number of devices": jax.local_device_count(),
         "train.checkpoint_every": config.train.checkpoint_every,
+        "data.batch_size": config.data.batch_size,
         "workdir": os.fspath(directory.folder),
         "what the workdir holds": digest(result),
         "--overwrite": overwrite,

@@ -230,7 +230,7 @@ class Loop:
             found = self._plan.evaluate(self.state, "evaluation")
             record = {"step": self.done, "epoch": epoch, **found.metrics()}
             line += f"  {found.summary()}"
-            with self._alarm.watching():
+            with self._processes.agreeing():
                 if self._metrics:
                     self._metrics.append(record)
         if self._processes.first:
@@ -240,10 +240,7 @@ class Loop:
     def _is_due(self) -> bool:
         if self._plan.checkpoint_every:
             return self.done % self._plan.checkpoint_every == 0
-        if not self._minute.is_due(self.done):
-            return False
-        self._settle(0)
-        return self._minute.is_over()
+        return self._minute.is_over(self.done)
 
     def _save(self) -> None:
         self._settle(0)
@@ -275,10 +272,8 @@ class Loop:
         for name, reason in batch.replaced:
             if name not in self._replaced:
                 self._replaced.add(name)
-                print(
-                    f"image {name} cannot be read and is replaced: {reason}",
-                    file=sys.stderr,
-                )
+                text = f"image {name} cannot be read and is replaced: {reason}"
+                print(text, file=sys.stderr)
 
     def _on_sigterm(self):
         """Of many processes JAX itself awaits the signal, and agrees on a step."""
