@@ -100,7 +100,7 @@ def join(values: flags.FlagValues) -> "Processes":
     Raises:
       UserError: flags that do not fit together, or are no numbers.
     """
-    from jdissect import processes  # JAX is loaded only once the flags are good
+    from jdissect import joining  # JAX is loaded only once the flags are good
 
     numbers = {}
     for name, default, least in (
@@ -113,7 +113,7 @@ def join(values: flags.FlagValues) -> "Processes":
         if text and (not text.isdecimal() or int(text) < least):
             raise UserError(f"--{name} is '{text}'; it must be {least} or more")
         numbers[name] = int(text) if text else default
-    return processes.start(
+    return joining.start(
         values.coordinator_address,
         numbers["num_processes"],
         numbers["process_id"],

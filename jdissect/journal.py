@@ -8,8 +8,8 @@ counted it, so others may go on.
 """
 
 import contextlib
+import functools
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,11 +19,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jdissect.errors import UserError
+from jdissect.minute import Minute
 from jdissect.processes import ALONE, Processes
 from jdissect.states import Checkpoints
 from jdissect.termination import Terminated, on_sigterm
-
-_SECONDS = 60.0  # between saves, if no number of steps is given
 
 Record = TypeVar("Record")
 
@@ -87,8 +86,11 @@ class Journal:
         self._position, self._number, self._open = 0, 0, ""
         self.notes: dict[str, dict] = {"skipped": {}}
         self._terminate = False
-        self._steps = 0  # of the whole run, the same on all processes
-        self._reset(1)
+        # Of the whole run, the same on all processes.
+        self._steps, self._saved_at = 0, 0
+        # The slowest decides; an error of another one is met here, too.
+        agreed = functools.partial(self._meet, None)
+        self._minute = Minute(agreed if processes.count > 1 else None)
 
     def restore(self) -> str:
         """Takes up what is on disk.
@@ -220,17 +222,9 @@ class Journal:
             self._terminate = self._terminate or here
         if self._terminate:
             return True
-        since = self._steps - self._saved_at_step
         if self._every:
-            return since >= self._every
-        if since < self._check_after:
-            return False
-        # Clocks and speeds differ: the slowest decides. At most twice as many steps
-        # pass until the next look.
-        elapsed = self._meet(None, time.monotonic() - self._saved_at)
-        left = int((_SECONDS - elapsed) / max(elapsed / since, 1e-6))
-        self._check_after = since + max(1, min(left, since))
-        return left <= 0
+            return self._steps - self._saved_at >= self._every
+        return self._minute.is_over(self._steps)
 
     def _save(self, name, total):
         if self.processes.first:
@@ -251,7 +245,8 @@ class Journal:
         if self._terminate:
             self._tell(f"stopped in the pass '{name}'; the same command goes on there")
             raise Terminated
-        self._reset(max(1, (self._steps - self._saved_at_step) // 2))
+        self._saved_at = self._steps
+        self._minute.begin(self._steps)
 
     def _gather_notes(self):
         parts = self.processes.gather(self.notes)
@@ -260,10 +255,6 @@ class Journal:
             for part in parts:
                 whole |= part[name]
             self.notes[name] = whole
-
-    def _reset(self, check_after: int) -> None:
-        self._saved_at, self._saved_at_step = time.monotonic(), self._steps
-        self._check_after = check_after
 
     def _tell(self, text: str) -> None:
         if self.processes.first:

@@ -1,4 +1,4 @@
-"""The processes of a run: how they start, and how they agree.
+"""The processes of a run, and how they agree.
 
 A run of many processes (one a host of a TPU pod, say) is one program that all of them
 execute on shares of the images. Steps never communicate; what is exchanged between
@@ -13,10 +13,7 @@ exchange, where all of them raise it: nobody waits for one that has gone.
 import contextlib
 import dataclasses
 import json
-import os
 import re
-import socket
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,9 +21,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jdissect import endings, native_output
-from jdissect.endings import leave, lost, timer
-from jdissect.errors import ABSENT, UserError
+from jdissect.endings import lost
+from jdissect.errors import UserError, of_system
 
 _CHUNK = 1 << 21  # 64-bit integers added up at a time
 _STATUS = re.compile(r"[A-Z_]+: ")  # how errors of XLA begin
@@ -111,6 +107,10 @@ class Processes:
             yield
         except UserError as raised:
             error = raised
+        except OSError as raised:
+            if self.count == 1:
+                raise
+            error = of_system(raised)
         self.agree(error)
 
     def agree(self, error: UserError | None) -> None:
@@ -127,6 +127,17 @@ class Processes:
         if error is not None:
             raise error
 
+    def count_later(self, here: bool) -> Callable[[], int]:
+        """On how many processes something is so; sent without waiting for an answer.
+
+        Returns:
+          gives the number, and waits for it.
+        """
+        if self.count == 1:
+            return lambda: int(here)
+        sent = self._send(np.array([here], np.uint32), _sum)
+        return lambda: int(self._receive(sent)[0])
+
     def _bytes(self, data: bytes) -> list[bytes]:
         """The bytes of every process."""
         lengths = self._everyone(np.array([len(data)], np.uint32))[:, 0]
@@ -142,7 +153,9 @@ class Processes:
         return self._exchange(array, _rows)
 
     def _summed(self, part: np.ndarray) -> np.ndarray:
-        limbs = np.zeros((_LIMBS, _CHUNK), np.uint32)
+        # Few shapes, as each is compiled.
+        size = max(64, 1 << max(0, part.size - 1).bit_length())
+        limbs = np.zeros((_LIMBS, size), np.uint32)
         for limb in range(_LIMBS):
             limbs[limb, : part.size] = (part >> 16 * limb) & 0xFFFF
         limbs = self._exchange(limbs, _sum)
@@ -151,6 +164,9 @@ class Processes:
 
     def _exchange(self, array: np.ndarray, function: Callable) -> np.ndarray:
         """`function` of all processes' arrays, stacked; on one device of each."""
+        return self._receive(self._send(array, function))
+
+    def _send(self, array: np.ndarray, function: Callable) -> jax.Array:
         self.sent += array.nbytes
         by_process: dict[int, Any] = {}
         for device in jax.devices():
@@ -162,12 +178,17 @@ class Processes:
                 NamedSharding(mesh, PartitionSpec("process")), array[None]
             )
             everywhere = NamedSharding(mesh, PartitionSpec())
-            result = jax.jit(function, out_shardings=everywhere)(stacked)
-            return np.asarray(result.addressable_data(0))
+            return jax.jit(function, out_shardings=everywhere)(stacked)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
             # What fails before it is queued comes as a ValueError with a status.
             if isinstance(error, ValueError) and not _STATUS.match(str(error)):
                 raise
+            lost(str(error))
+
+    def _receive(self, sent: jax.Array) -> np.ndarray:
+        try:
+            return np.asarray(sent.addressable_data(0))
+        except jax.errors.JaxRuntimeError as error:
             lost(str(error))
 
 
@@ -180,114 +201,3 @@ def _rows(stacked):
 
 def _sum(stacked):
     return stacked.sum(axis=0, dtype=np.uint32)
-
-
-def start(
-    address: str = "",
-    count: int = 0,
-    index: int = -1,
-    *,
-    start_timeout: int = 60,
-    heartbeat_timeout: int = 100,
-) -> Processes:
-    """Joins this process to its run; alone where there is nothing to join.
-
-    Args:
-      address: HOST:PORT of process 0, '' to let JAX find out (TPU pods, SLURM, GKE...).
-      count: of all processes, 0 to find out.
-      index: of this process, -1 to find out.
-      start_timeout: seconds to wait for the others.
-      heartbeat_timeout: seconds of silence after which a process counts as lost.
-
-    Raises:
-      UserError: the three do not fit together.
-    """
-    if count == 1:
-        return Processes()
-    given = (bool(address), count > 0, index >= 0)
-    if any(given) and not all(given):
-        raise UserError(
-            "--coordinator_address, --num_processes and --process_id go together; "
-            "give all three, or none where the platform knows"
-        )
-    if jax.distributed.is_initialized():
-        return Processes(jax.process_index(), jax.process_count())
-    where, arguments = "the other processes of this job", {}
-    if any(given):
-        _check(address, count, index)
-        where = f"{count} processes at {address}"
-        arguments = {
-            "coordinator_address": address,
-            "num_processes": count,
-            "process_id": index,
-        }
-    with _deadline(start_timeout, where):
-        try:
-            jax.distributed.initialize(
-                **arguments,
-                # The deadline comes first, and in one line.
-                initialization_timeout=start_timeout + 30,
-                heartbeat_timeout_seconds=heartbeat_timeout,
-            )
-        except ValueError:
-            if arguments:
-                raise
-            return Processes()  # no cluster that JAX knows
-        except RuntimeError as error:
-            if not arguments and "before any JAX" in str(error):
-                return Processes()  # a notebook, a test: JAX has started already
-            reason = str(error).partition("\n")[0][:200]
-            raise UserError(f"cannot join {where}: {reason}") from error
-    endings.join()
-    native_output.mute_stdout()  # Gloo counts its ranks there
-    try:
-        return Processes(jax.process_index(), jax.process_count())
-    except RuntimeError as error:
-        # Backends tell each other of their devices, and wait for it.
-        if not endings.means_loss(error):
-            raise
-        lost(str(error))
-
-
-def _check(address: str, count: int, index: int) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UserError(
-            f"--coordinator_address is '{address}'; it must be HOST:PORT of process 0"
-        )
-    if index >= count:
-        raise UserError(
-            f"--process_id is {index}; with --num_processes={count} it goes from 0 to "
-            f"{count - 1}"
-        )
-    if index == 0:
-        _check_free(int(port))
-
-
-def _check_free(port: int) -> None:
-    """Refuses a port where JAX would crash."""
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    try:
-        socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
-    except OSError as error:
-        raise UserError(
-            f"port {port} of --coordinator_address cannot be used on this machine "
-            f"({os.strerror(error.errno)}); give another one to all processes"
-        ) from error
-
-
-@contextlib.contextmanager
-def _deadline(seconds: int, where: str) -> Iterator[None]:
-    """Ends the process with one line if the block takes longer."""
-
-    def end():
-        print(
-            f"error: no connection to {where} within {seconds} s; check that all are "
-            "started and can reach that address (--start_timeout waits longer)",
-            file=sys.stderr,
-        )
-        leave(ABSENT if native_output.supervised() else 2)
-
-    with timer(seconds, end):
-        yield

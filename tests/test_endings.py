@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from jdissect import processes
+from jdissect import joining
 from jdissect.errors import UserError
 from tests.hosts import LOST, WORK, hosts, one_line
 
@@ -17,9 +17,9 @@ from jdissect import cli
 from jdissect.errors import UserError
 
 def main(argv):
-    from jdissect import processes
+    from jdissect import joining
     address, _, index = (argument.partition("=")[2] for argument in argv[1:4])
-    here = processes.start(address, 2, int(index), start_timeout=60)
+    here = joining.start(address, 2, int(index), start_timeout=60)
     here.gather("begin")
     if here.index:
         {act}
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} .* cannot be used"):
-            processes.start(f"127.0.0.1:{port}", 2, 0)
+            joining.start(f"127.0.0.1:{port}", 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_a_port_that_is_taken():
 )
 def test_flags_that_do_not_fit(arguments, text):
     with pytest.raises(UserError, match=text):
-        processes.start(*arguments)
+        joining.start(*arguments)

@@ -148,5 +148,8 @@ class Metrics:
         """Bytes written so far."""
         return self._file.tell()
 
-    def close(self) -> None:
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *_) -> None:
         self._file.close()
