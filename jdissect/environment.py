@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from jdissect.paths import local
+
 FEATURES = ("auto", "memory", "none")
 MOST_CORES = 8  # each holds counters of its own
 _SHARE = 0.5  # of the free memory that kept features may take
@@ -26,9 +28,12 @@ def cache_dir(configured: str) -> Path | None:
 
     Returns:
       None where nothing is configured and the user has no home.
+
+    Raises:
+      UserError: it is a URL; locks and renames need a disk.
     """
     if configured:
-        return Path(configured)
+        return local(configured, "config.cache.dir")
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:

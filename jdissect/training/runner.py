@@ -3,7 +3,6 @@
 import functools
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -282,4 +281,4 @@ def _report(result: dict[str, Any], directory: RunDirectory) -> None:
             f"{result['top5_error']:.2f} % on {result['validation_images']} images"
         )
     print(line)
-    print(f"network in {Path(directory.model)}")
+    print(f"network in {directory.model}")

@@ -1,7 +1,6 @@
 """From a configuration to a UPerNet that was trained on the masks of scenes."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -204,4 +203,4 @@ def _report(result: dict[str, Any], directory: RunDirectory) -> None:
     else:
         print(f"{result['steps']} steps; {result['scores']['images']} pictures:\n")
         print(f"{result['table']}\n")
-    print(f"network in {Path(directory.model)}")
+    print(f"network in {directory.model}")
