@@ -146,8 +146,8 @@ class Checkpoints:
         if not self._remote:
             cut_off = self.folder.glob(".*.tmp")
         elif self.folder.is_dir():
-            entries = self.folder.iterdir()
-            cut_off = [path for path in entries if not self._is_there(path)]
+            found = [path for path in self.folder.iterdir() if path.name.isdecimal()]
+            cut_off = [path for path in found if not self._is_there(path)]
         else:
             cut_off = []
         for path in cut_off:

@@ -34,8 +34,7 @@ class Objects:
     def __init__(self):
         self._there, self._lock = {}, threading.RLock()
         self._generations = itertools.count(1)
-        self.refuse = None  # a function of a name, which raises for some
-        self.written = []  # names, in order
+        self.refuse = None  # a function of method and name, which raises for some
 
     def names(self, prefix=""):
         with self._lock:
@@ -43,18 +42,17 @@ class Objects:
 
     def get(self, name):
         if self.refuse:
-            self.refuse(name)
+            self.refuse("get", name)
         return self._there.get(name, (None, 0))
 
     def put(self, name, content, generation=None):
         """Whether it was written: not if another generation than that is there."""
         if self.refuse:
-            self.refuse(name)
+            self.refuse("put", name)
         with self._lock:
             if generation not in (None, self.get(name)[1]):
                 return False
             self._there[name] = (bytes(content), next(self._generations))
-            self.written.append(name)
         return True
 
     def delete(self, name):
@@ -78,9 +76,9 @@ class FakeFileSystem(AbstractFileSystem):
 
     def info(self, path, **kwargs):
         name = self._strip_protocol(path)
-        content, _ = self.objects.get(name)
+        content, generation = self.objects.get(name)
         if content is not None:
-            return _file(name, content)
+            return _file(name, content, generation)
         if "/" not in name or self.objects.names(f"{name}/"):
             return {"name": name, "size": 0, "type": "directory"}
         raise FileNotFoundError(name)
@@ -91,8 +89,9 @@ class FakeFileSystem(AbstractFileSystem):
         for there in self.objects.names(prefix):
             first, slash, _ = there.removeprefix(prefix).partition("/")
             entry = {"name": prefix + first, "size": 0, "type": "directory"}
-            content, _ = self.objects.get(there)
-            found[prefix + first] = entry if slash else _file(there, content)
+            if not slash:
+                entry = _file(there, *self.objects.get(there))
+            found[prefix + first] = entry
         if not found:
             found = {name: self.info(path)}
             if found[name]["type"] == "directory":  # a bucket
@@ -134,8 +133,13 @@ class FakeFileSystem(AbstractFileSystem):
     rename = cp_file = mv
 
 
-def _file(name, content):
-    return {"name": name, "size": len(content), "type": "file", "mtime": WHEN}
+def _file(name, content, generation):
+    return {
+        "name": name,
+        "size": len(content),
+        "type": "file",
+        "mtime": WHEN + datetime.timedelta(seconds=generation),
+    }
 
 
 class _Upload(io.BytesIO):

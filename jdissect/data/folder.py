@@ -106,10 +106,14 @@ def _image_objects(root: paths.Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise error
 
-    found = []
     with paths.reaching(root):
-        for folder, _, files in root.walk(on_error=refuse):
-            found += [(folder / name).relative_to(root).as_posix() for name in files]
+        walked = list(root.walk(on_error=refuse))
+    # The first is `root` itself, but perhaps without its gs://, as all others then.
+    found = [
+        (folder / name).relative_to(walked[0][0]).as_posix()
+        for folder, _, files in walked
+        for name in files
+    ]
     return [
         name
         for name in found
