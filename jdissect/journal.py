@@ -256,10 +256,9 @@ class Journal:
     def _gather_notes(self):
         parts = self.processes.gather(self.notes)
         for name in self.notes:
-            whole = {}
+            # In place: passes hold on to it, and go on after a save.
             for part in parts:
-                whole |= part[name]
-            self.notes[name] = whole
+                self.notes[name].update(part[name])
 
     def _reset(self, check_after: int) -> None:
         self._saved_at, self._saved_at_step = time.monotonic(), self._steps
