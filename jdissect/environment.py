@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from jdissect.errors import UserError
+from jdissect.paths import local
 
 FEATURES = ("auto", "memory", "disk", "none")
 MOST_CORES = 8  # each holds counters of its own
@@ -29,9 +30,12 @@ def cache_dir(configured: str) -> Path | None:
 
     Returns:
       None where nothing is configured and the user has no home.
+
+    Raises:
+      UserError: it is a URL; locks and renames need a disk.
     """
     if configured:
-        return Path(configured)
+        return local(configured, "config.cache.dir")
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:

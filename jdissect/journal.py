@@ -251,10 +251,9 @@ class Journal:
     def _gather_notes(self):
         parts = self.processes.gather(self.notes)
         for name in self.notes:
-            whole = {}
+            # In place: passes hold on to it, and go on after a save.
             for part in parts:
-                whole |= part[name]
-            self.notes[name] = whole
+                self.notes[name].update(part[name])
 
     def _tell(self, text: str) -> None:
         if self.processes.first:

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import jax
 import jaxlib
 
+from jdissect import paths
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 
@@ -92,8 +92,8 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike, parts: Mapping[str, Any]):
-        self.folder, self.parts = Path(folder), dict(parts)
-        self._new: list[Path] = []
+        self.folder, self.parts = paths.from_user(folder), dict(parts)
+        self._new: list[paths.Path] = []
 
     @property
     def result_hash(self) -> str:
@@ -109,7 +109,7 @@ class Run:
             raise UserError(f"{self.folder} is a file; give another --workdir")
         path = self.folder / "summary.json"
         if not path.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and not paths.is_empty(self.folder):
                 raise UserError(
                     f"{self.folder} is not empty and holds no run; "
                     "give another --workdir"
@@ -153,7 +153,7 @@ class Run:
         )
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> paths.Path:
         """Where the state of the unfinished run is kept."""
         return self.folder / "checkpoints"
 
@@ -161,18 +161,20 @@ class Run:
         self, config: Mapping[str, Any], layers: Sequence[str], overwrite: bool = False
     ) -> None:
         """Makes the directory ready for the run, which may have been cut off before."""
-        self._new = [p for p in [self.folder, *self.folder.parents] if not p.exists()]
+        if not paths.is_remote(self.folder):
+            above = [self.folder, *self.folder.parents]
+            self._new = [path for path in above if not path.exists()]
         previous = self.stored_summary() or {}
         same = previous.get("result_hash") == self.result_hash and not overwrite
-        self.folder.mkdir(parents=True, exist_ok=True)
+        paths.make_folder(self.folder)
         # First: whenever this is cut off, an unfinished run is there, never a finished
         # one without its arrays or files that belong to no run.
         self._summarize("running", images=0, skipped=[], seconds={}, layers=layers)
         for layer in previous.get("layers", []):
-            shutil.rmtree(self.folder / _plain(layer), ignore_errors=True)
+            paths.remove_folder(self.folder / _plain(layer))
         (self.folder / "images.csv").unlink(missing_ok=True)
         if not (same and previous["status"] == "running"):
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            paths.remove_folder(self.checkpoints)
         self._write("config.json", config)
 
     def abandon(self) -> None:
@@ -217,7 +219,7 @@ class Run:
             layers=list(found),
             sent_bytes=sent_bytes,
         )
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        paths.remove_folder(self.checkpoints)
 
     def _summarize(self, status, **fields):
         self._write(

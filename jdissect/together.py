@@ -3,10 +3,11 @@
 import time
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jdissect.errors import UserError
+from jdissect.files import write_whole
+from jdissect.paths import Path
 from jdissect.processes import Processes
 
 _PATIENCE = 10.0  # seconds until a file shows on a shared disk
@@ -49,7 +50,7 @@ def check_shared(processes: Processes, folder: Path) -> None:
     mark = folder / f".seen-{token}"
     with processes.agreeing():
         if processes.first:
-            mark.touch()
+            write_whole(mark, b"")
     seen = processes.gather(_appears(mark))
     if processes.first:
         mark.unlink(missing_ok=True)
