@@ -24,12 +24,11 @@ from jdissect import passes, results, thresholds
 from jdissect.concepts import Concepts, categories, columns
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
+from jdissect.first_pass import NAME, FirstPass
 from jdissect.journal import Journal
 from jdissect.ops import iou, keys, sketch, topk
 from jdissect.ops.edges import EDGES
 from jdissect.parallel import Devices
-
-_FIRST = "network"  # name of the first pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,9 +140,14 @@ class Dissection:
             len(self._categories),
         )
         with self._timed("first pass"):
-            if self._journal.begun(_FIRST):
+            if self._journal.begun(NAME):
                 features.prepare()
-            first = self._journal.run(_FIRST, _FirstPass(self, features))
+            first = self._journal.run(
+                NAME,
+                FirstPass(
+                    features, self.devices, settings.topk, self.progress, self._journal
+                ),
+            )
         seen = int(first["seen"])
         if not seen:
             raise UserError("none of the images could be read")
@@ -218,78 +222,6 @@ class Dissection:
             {name: keys.cuts(high) for name, high in exact.items()},
             (self._column_of, self._category),
         )
-
-
-class _FirstPass:
-    """The network on all images: the best ones, and how many are valid.
-
-    See `journal.Counting`; the result is {'tops': {layer: TopK}, 'seen': number of
-    valid images, 'last': the last one's number}.
-    """
-
-    def __init__(self, dissection: Dissection, features: Features):
-        self._features, self._devices = features, dissection.devices
-        self._progress = dissection.progress
-        self._skipped = dissection._journal.notes["skipped"]
-        self._k = dissection.settings.topk
-        self._state, self._seen, self._last = None, 0, -1
-
-        def update(state, batch, constants):
-            del constants
-            return {
-                name: topk.update(
-                    state[name], keys.canonical(maps), batch["index"], batch["valid"]
-                )
-                for name, maps in batch["features"].items()
-            }
-
-        self._update = self._devices.spmd(update)
-
-    @property
-    def empty(self):
-        units = self._features.units
-        return _first(
-            {name: topk.empty(self._k, n) for name, n in units.items()}, 0, -1
-        )
-
-    def records(self, start):
-        return self._progress(self._features.again(start), _FIRST)
-
-    def step(self, record):
-        if self._state is None:
-            self._state = self._devices.states(self.empty["tops"])
-        self._seen += int(record.valid.sum())
-        self._last = max(self._last, int(record.index.max()))
-        self._skipped |= {str(index): reason for index, reason in record.skipped}
-        batch = {
-            "features": record.features,
-            "index": record.index,
-            "valid": record.valid,
-        }
-        self._state = self._update(self._state, self._devices.scatter(batch), None)
-
-    def drain(self):
-        parts = [_first(self.empty["tops"], self._seen, self._last)]
-        if self._state is not None:
-            parts += [_first(t, 0, -1) for t in passes.per_device(self._state)]
-        self._state, self._seen = None, 0
-        return functools.reduce(self.merge, parts)
-
-    def merge(self, first, second):
-        tops = passes.each(topk.merge)(first["tops"], second["tops"])
-        return _first(
-            tops,
-            first["seen"] + second["seen"],
-            max(first["last"], second["last"]),
-        )
-
-    def across(self, processes, partial):
-        return processes.fold(self.merge, partial)
-
-
-def _first(tops, seen, last):
-    tree = {"tops": tops, "seen": seen, "last": last}
-    return jax.tree.map(lambda array: np.asarray(array, np.int64), tree)
 
 
 class _Stopwatch:

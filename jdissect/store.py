@@ -36,7 +36,8 @@ def digest(value: Any) -> str:
 
 
 RUN_SOURCES = (
-    *("dissection", "features", "journal", "passes", "thresholds", "unit_split"),
+    *("dissection", "features", "first_pass", "journal", "passes", "thresholds"),
+    *("unit_split",),
     *("concepts", "vocabulary"),
     *("data/images", "ops", "models", "segmenters"),
 )

@@ -91,9 +91,11 @@ class BrodenSource:
             )
         return Example(pixels, labels, self._category_of_number[present].any(axis=0))
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each photograph's bytes; see `hashing.hash_files`."""
-        files = [self.root / "images" / row.image for row in self.rows]
+        files = [self.root / "images" / row.image for row in self.rows[only]]
         return hash_files(files, cache_dir, f"broden {self.root}")
 
     def annotation_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:

@@ -46,9 +46,11 @@ class FolderSource:
         pixels = decode_cropped(path, name, self.smallest)
         return Example(pixels, labels=None, annotated=None)
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each file's bytes; see `hashing.hash_files`."""
-        files = [paths.to_path(path) for path in self.paths]
+        files = [paths.to_path(path) for path in self.paths[only]]
         return hash_files(files, cache_dir, f"folder {self.root}")
 
 

@@ -112,16 +112,16 @@ def hash_tables(files: Sequence[paths.Path]) -> str:
 
 def hash_records(
     read: Callable[[int], bytes],
-    count: int,
+    wanted: Sequence[int],
     files: Sequence[paths.Path],
     cache_dir: Path | None,
     scope: str,
 ) -> tuple[str, ...]:
-    """sha256 of each of `count` records that lie inside a few large files.
+    """sha256 of some of the records that lie inside a few large files.
 
     Args:
         read: gives the bytes of a record.
-        count: how many records.
+        wanted: numbers of the records.
         files: what holds them; stored hashes count while all are as they were.
         cache_dir: as in `hash_files`.
         scope: as in `hash_files`.
@@ -131,20 +131,23 @@ def hash_records(
     """
     stamps = {os.fspath(path): _stamp(path) for path in files}
     manifest = _manifest_path(cache_dir, scope) if stamps else None
-    known: list[str] = []
+    known: dict[str, str] = {}
     if manifest is not None:
         stored = _read_json(manifest)
-        if stored.get("stamps") == stamps:
-            known = [str(digest) for digest in stored.get("hashes", ())][:count]
+        hashes = stored.get("hashes")
+        if stored.get("stamps") == stamps and isinstance(hashes, dict):
+            known = {str(number): str(digest) for number, digest in hashes.items()}
+    missing = [number for number in wanted if str(number) not in known]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as executor:
         fresh = executor.map(
-            lambda index: hashlib.sha256(read(index)).hexdigest(),
-            range(len(known), count),
+            lambda number: hashlib.sha256(read(number)).hexdigest(), missing
         )
-        hashes = known + list(fresh)
-    if len(known) < count and all(map(_settled, stamps.values())):
-        _write_json(manifest, {"stamps": stamps, "hashes": hashes})
-    return tuple(hashes)
+        known |= {
+            str(number): digest for number, digest in zip(missing, fresh, strict=True)
+        }
+    if missing and all(map(_settled, stamps.values())):
+        _write_json(manifest, {"stamps": stamps, "hashes": known})
+    return tuple(known[str(number)] for number in wanted)
 
 
 def _stamp(path: paths.Path) -> Stamp | None:

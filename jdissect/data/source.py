@@ -87,11 +87,14 @@ class Source(Protocol):
         """
         ...
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each image's encoded bytes, in hexadecimal.
 
         Args:
             cache_dir: where to keep what spares re-reading; None: nowhere.
+            only: of these images.
         """
         ...
 

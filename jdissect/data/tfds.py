@@ -53,12 +53,13 @@ class TfdsSource:
         pixels = decode_cropped(encoded, self.names[index], self.smallest)
         return Example(pixels, labels=None, annotated=None)
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each image's encoded bytes; see `hashing.hash_records`."""
+        wanted = range(len(self.names))[only]
         scope = "tfds " + self.names[0].rpartition("/")[0]
-        return hash_records(
-            self._encoded, len(self.names), self.files, cache_dir, scope
-        )
+        return hash_records(self._encoded, wanted, self.files, cache_dir, scope)
 
     def labelled(self, index: int) -> tuple[bytes, int]:
         """An image, encoded, and the number of its class; for sources with a label."""
