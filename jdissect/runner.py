@@ -119,6 +119,7 @@ def dissect(
             print(f"{workdir} is finished and holds (--overwrite runs anew):\n")
             _print_stored(job.run.folder, job.layers)
         return 0
+    found = None
     try:
         with processes.agreeing():
             if processes.first:
@@ -145,7 +146,8 @@ def dissect(
     except Terminated:
         return termination.EXIT_CODE
     except BaseException:
-        if processes.first:
+        # Results that could not be written leave an unfinished run.
+        if processes.first and found is None:
             job.run.abandon()
         raise
     if processes.first:
