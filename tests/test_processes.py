@@ -43,7 +43,8 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "devices", "more"),
     [
-        (2, 2, ()),
+        (2, 2, ("--config.mesh.unit=2",)),
+        pytest.param(2, 2, (), marks=SLOW),
         pytest.param(1, 2, (), marks=SLOW),
         pytest.param(1, 4, (), marks=SLOW),
         pytest.param(2, 1, (), marks=SLOW),
@@ -65,9 +66,45 @@ def test_same_bits(alone, tmp_path, processes, devices, more):
     assert f"written to {folder}" in out
     assert arrays(folder) == alone
     # A finished run is printed again, by the first process.
-    if processes == devices == 2 and not more:
+    if processes == devices == 2 and len(more) == 1:
         out = done(run([command(folder)] * 2))
         assert "is finished" in out
+
+
+@pytest.mark.slow
+def test_same_bits_with_the_shipped_upernet(tmp_path):
+    """Label maps by a network too, and caches that the processes share."""
+    more = ["--config.segmenter.name=upernet", f"--config.cache.dir={tmp_path}/cache"]
+    expected = None
+    for processes, devices in ((1, 1), (2, 1), (2, 2), (1, 4)):
+        folder = tmp_path / f"{processes}x{devices}"
+        cache = [*more[:1], f"--config.cache.dir={folder}-cache"]
+        done(run([command(folder, *cache)] * processes, devices))
+        expected = expected or arrays(folder)
+        assert arrays(folder) == expected
+    folder = tmp_path / "cached"
+    for _ in range(2):  # the second reads what the first kept
+        done(run([command(folder, "--overwrite", *more)] * 2))
+        assert arrays(folder) == expected
+
+
+@pytest.mark.slow
+def test_same_bits_of_a_real_network(tmp_path, lite0, shared):
+    """EfficientNet-Lite0 on 61 street photographs."""
+    expected = None
+    for processes, devices in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2)):
+        folder = tmp_path / f"{processes}x{devices}"
+        here = [
+            *("-m", "jdissect.main", "--config=configs/efficientnet_lite0.py"),
+            f"--config.model.weights={lite0}",
+            f"--config.data.path={shared / 'data' / 'broden_street'}",
+            "--config.data.num_images=61",
+            "--config.data.batch_size=4",
+            f"--workdir={folder}",
+        ]
+        done(run([here] * processes, devices))
+        expected = expected or arrays(folder)
+        assert arrays(folder) == expected
 
 
 def refused(results, text):
