@@ -129,12 +129,15 @@ time.sleep(60)
     ],
 )
 def test_signals_are_forwarded(number, code, expected):
+    # Where the tests run in the background SIGINT is ignored, by their children too.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     host = Host(["-c", WAIT.format(code=code, number=int(number))])
     try:
         assert host.process.stdout.readline() == "ready\n"
         host.process.send_signal(number)
         assert host.end(timeout=30) == (expected, "", "")
     finally:
+        signal.signal(signal.SIGINT, previous)
         host.kill()
 
 

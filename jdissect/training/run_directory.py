@@ -157,8 +157,11 @@ class Metrics:
         """Bytes written so far."""
         return self._file.tell()
 
+    def close(self) -> None:
+        self._file.close()
+
     def __enter__(self) -> "Metrics":
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
+        self.close()
