@@ -94,7 +94,7 @@ def label_maps(options, rng, count):
 def run_once(engine_of, pixels, labels, count, size) -> dict[str, float]:
     """Seconds by stage of a whole run over the first `count` images."""
 
-    def read(indices):
+    def read(indices=None, start=0, stop=None):
         wanted = np.arange(count) if indices is None else np.asarray(indices)
         for start in range(0, len(wanted), size):
             index = wanted[start : start + size]

@@ -70,12 +70,15 @@ def get_common() -> ml_collections.ConfigDict:
     )
     config.topk = 5  # images of highest activation to keep a unit
     config.dtype = "float32"  # 'float32', 'bfloat16'; of the network
+    config.checkpoint_every = 0  # steps from save to save; 0 = about a minute
+    config.mesh = ml_collections.ConfigDict()
+    config.mesh.unit = 1  # devices that share an image's units; divides a process's
     config.parallel = "shard_map"  # 'shard_map', 'pmap': the same bits
 
     config.cache = ml_collections.ConfigDict()
     config.cache.dir = ""  # '' = ~/.cache/jdissect
     config.cache.max_gb = 20.0  # of label maps, the oldest go first; 0 = no bound
-    config.cache.features = "auto"  # between passes: 'memory', 'none' = run again
+    config.cache.features = "auto"  # between passes: 'memory', 'disk', 'none' = anew
     return config
 
 

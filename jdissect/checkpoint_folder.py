@@ -7,22 +7,22 @@
 In the place of params/ a folder may have `weights.safetensors`, one small file, whose
 arrays are float32 or float16. Wherever a folder is read, 'shipped:NAME' is one, too.
 
-A folder appears whole or not at all: it is written aside and renamed. What is loaded
+A folder appears whole or not at all: it is written aside and renamed; in an object
+store `model.json` comes last, and without it a folder is no checkpoint. What is loaded
 is compared with the hash that was written, so that damage cannot pass for weights.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from jdissect import orbax_trees, shipped
+from jdissect import orbax_trees, paths, shipped
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 
@@ -42,12 +42,13 @@ def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
 
 def check_output(folder: str | os.PathLike, overwrite: bool = False) -> None:
     """Raises UserError if `save` would refuse `folder`: call it before long work."""
-    folder = Path(folder)
-    if not (folder.exists() or folder.is_symlink()):
+    folder = paths.from_user(folder)
+    remote = paths.is_remote(folder)
+    if not (folder.exists() or (not remote and folder.is_symlink())):
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name another")
-    if not any(folder.iterdir()):
+    if paths.is_empty(folder) or (remote and _is_cut_off(folder)):
         return
     if not overwrite:
         raise UserError(f"{folder} exists; name another folder or give --overwrite")
@@ -83,36 +84,56 @@ def save(
       UserError: the folder exists, is not a checkpoint, or cannot be written.
     """
     check_output(folder, overwrite)
-    folder = Path(folder).absolute()
+    folder = paths.absolute(paths.to_path(folder))
     parameters = {k: np.asarray(v) for k, v in parameters.items()}
     digest = weights_sha256(_single(parameters) if tensors else parameters)
     content = {"format_version": FORMAT_VERSION, **description}
     content["weights_sha256"] = digest
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        if tensors:
-            packed = {k: np.ascontiguousarray(v) for k, v in parameters.items()}
-            write_whole(aside / TENSORS, safetensors.numpy.save(packed))
-        else:
-            orbax_trees.write(aside / "params", _nest(parameters))
-        text = json.dumps(content, indent=2, sort_keys=True)
-        (aside / "model.json").write_text(text + "\n")
-        _replace(aside, folder)
+        with paths.reaching(folder), _appearing(folder) as place:
+            if tensors:
+                packed = {k: np.ascontiguousarray(v) for k, v in parameters.items()}
+                write_whole(place / TENSORS, safetensors.numpy.save(packed))
+            else:
+                orbax_trees.write(place / "params", _nest(parameters))
+            text = json.dumps(content, indent=2, sort_keys=True)
+            (place / "model.json").write_text(text + "\n")
+    except UserError:
+        raise
     except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"cannot write {folder}: {reason}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return digest
 
 
-def _replace(aside: Path, folder: Path) -> None:
+@contextlib.contextmanager
+def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
+    """Where to write what is then whole in `folder`."""
+    if paths.is_remote(folder):
+        (folder / "model.json").unlink(missing_ok=True)
+        paths.remove_folder(folder)
+        yield folder
+        return
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        paths.make_folder(folder.parent)
+        paths.remove_folder(aside)
+        aside.mkdir()
+        yield aside
+        _replace(aside, folder)
+    finally:
+        paths.remove_folder(aside)
+
+
+def _is_cut_off(folder: paths.Path) -> bool:
+    """Whether all that is in an object store's folder are weights without an end."""
+    return {entry.name for entry in folder.iterdir()} <= {"params", TENSORS}
+
+
+def _replace(aside: paths.Path, folder: paths.Path) -> None:
     """Renames `aside` to `folder`; an old checkpoint there is kept until it is."""
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    paths.remove_folder(old)
     had_one = folder.exists()
     if had_one:
         folder.rename(old)
@@ -122,7 +143,7 @@ def _replace(aside: Path, folder: Path) -> None:
         if had_one:
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    paths.remove_folder(old)
 
 
 def read_description(
@@ -134,7 +155,7 @@ def read_description(
       UserError: there is no such checkpoint, it is damaged, of a later format, or
         not of the `kind` that is needed.
     """
-    folder = Path(shipped.resolve(str(folder)))
+    folder = _resolved(folder)
     path = folder / "model.json"
     if not path.is_file():
         state = (
@@ -163,7 +184,7 @@ def read_description(
 def damaged(folder: str | os.PathLike, error: Exception) -> UserError:
     """The error of a folder whose `model.json` does not say what it should."""
     what = f"no {error}" if isinstance(error, KeyError) else error
-    path = Path(folder) / "model.json"
+    path = paths.to_path(folder) / "model.json"
     return UserError(f"{path} is damaged; convert the checkpoint anew\n({what})")
 
 
@@ -182,11 +203,11 @@ def load(
     Raises:
       UserError: as `read_description`; or the weights are not those written.
     """
-    folder = Path(shipped.resolve(str(folder))).absolute()
+    folder = paths.absolute(_resolved(folder))
     description = read_description(folder, kind)
     try:
         if (folder / TENSORS).is_file():
-            parameters = _single(safetensors.numpy.load_file(folder / TENSORS))
+            parameters = _single(_tensors(folder / TENSORS))
         else:
             parameters = _flatten(orbax_trees.read(folder / "params"))
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds
@@ -200,6 +221,19 @@ def load(
             "convert it anew"
         )
     return parameters, description
+
+
+def _resolved(folder: str | os.PathLike) -> paths.Path:
+    """The folder that a user means; 'shipped:NAME' is one."""
+    text = os.fspath(folder)
+    path = shipped.resolve(text)
+    return paths.from_user(folder if path == text else path)
+
+
+def _tensors(file: paths.Path) -> dict[str, np.ndarray]:
+    if paths.is_remote(file):
+        return safetensors.numpy.load(paths.read_bytes(file))
+    return safetensors.numpy.load_file(file)
 
 
 def _single(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,12 +4,11 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
-from jdissect import models, vocabulary
+from jdissect import models, paths, vocabulary
 from jdissect.checkpoint_folder import (
     check_output,
     damaged,
@@ -80,7 +79,7 @@ class Segmenter:
       side: of the square images that a UPerNet sees, pixels.
     """
 
-    folder: Path
+    folder: paths.Path
     architecture: dict[str, Any]
     labels: Any
     weights_sha256: str
@@ -228,7 +227,7 @@ def load_segmenter(
     except (KeyError, UserError) as error:
         raise damaged(folder, error) from error
     return Segmenter(
-        folder=Path(folder),
+        folder=paths.to_path(folder),
         architecture=architecture,
         labels=labels,
         weights_sha256=description["weights_sha256"],

@@ -3,14 +3,21 @@
 import contextlib
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from jdissect import native_output
 from jdissect.errors import UserError
+
+if TYPE_CHECKING:
+    from jdissect.processes import Processes
 
 
 def define(
@@ -78,6 +85,43 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     return values.config
 
 
+PROCESSES = {
+    "coordinator_address": "HOST:PORT of process 0, for a run of many processes.",
+    "num_processes": "Their number. All three, or none where the platform knows.",
+    "process_id": "Of this process, from 0.",
+    "start_timeout": "Seconds to wait for the other processes; default 60.",
+    "heartbeat_timeout": "Seconds of silence after which one is lost; default 100.",
+}
+
+
+def join(values: flags.FlagValues) -> "Processes":
+    """Joins this process to its run, as the flags `PROCESSES` say.
+
+    Raises:
+      UserError: flags that do not fit together, or are no numbers.
+    """
+    from jdissect import joining  # JAX is loaded only once the flags are good
+
+    numbers = {}
+    for name, default, least in (
+        ("num_processes", 0, 1),
+        ("process_id", -1, 0),
+        ("start_timeout", 60, 1),
+        ("heartbeat_timeout", 100, 1),
+    ):
+        text = values[name].value
+        if text and (not text.isdecimal() or int(text) < least):
+            raise UserError(f"--{name} is '{text}'; it must be {least} or more")
+        numbers[name] = int(text) if text else default
+    return joining.start(
+        values.coordinator_address,
+        numbers["num_processes"],
+        numbers["process_id"],
+        start_timeout=numbers["start_timeout"],
+        heartbeat_timeout=numbers["heartbeat_timeout"],
+    )
+
+
 def run_name(values: flags.FlagValues) -> str:
     """NAME or NAME-VARIANT of --config=.../NAME.py[:VARIANT]."""
     path, variant = _config_file(values)
@@ -88,21 +132,51 @@ def run_name(values: flags.FlagValues) -> str:
 def entry(
     main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None
 ) -> int:
-    """Runs an entry point; returns the exit code: 2 and a line for a user's error."""
+    """Runs an entry point; returns the exit code: 2 and a line for a user's error.
+
+    One of many processes that ends in a way the others cannot know of does not come
+    back from here: it would wait for them, and they for it.
+    """
+    native_output.to_log()
     try:
-        return main(sys.argv if argv is None else argv)
+        code = main(sys.argv if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            _leave_others(1)
             raise
         where = f": {error.filename}" if error.filename else ""
         print(f"error: {error.strerror}{where}", file=sys.stderr)
+        _leave_others(2)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        _leave_others(130)
         return 130
+    except Exception as error:
+        if (endings := _endings()) and endings.means_loss(error):
+            endings.lost(str(error))
+        _leave_others(1)
+        raise
+    if endings := _endings():
+        endings.part(code)
+    return code
+
+
+def _endings() -> ModuleType | None:
+    """The module, where this process is one of many; loads nothing."""
+    endings = sys.modules.get("jdissect.endings")
+    return endings if endings and endings.joined() else None
+
+
+def _leave_others(code: int) -> None:
+    """Ends at once where there are others, with the traceback of an error (1)."""
+    if endings := _endings():
+        if code == 1:
+            traceback.print_exc()
+        endings.leave(code)
 
 
 def _config_file(values: flags.FlagValues) -> tuple[str, str]:

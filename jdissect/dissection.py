@@ -10,8 +10,10 @@ pass runs it again.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +24,10 @@ from jdissect import passes, results, thresholds
 from jdissect.concepts import Concepts, categories, columns
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
+from jdissect.first_pass import NAME, FirstPass
+from jdissect.journal import Journal
 from jdissect.ops import iou, keys, sketch, topk
+from jdissect.ops.edges import EDGES
 from jdissect.parallel import Devices
 
 
@@ -34,13 +39,17 @@ class Settings:
       layers: names of the feature maps.
       quantile: share of pixels above T_k, at most; in (0, 1).
       topk: images a unit.
-      keep: keep features between the passes.
+      keep: where features stay between the passes, one of `features.KEEP`.
+      folder: for 'disk'.
+      unit_parts: devices of `counters` that share an image's units.
     """
 
     layers: tuple[str, ...]
     quantile: float = 0.01
     topk: int = 5
-    keep: bool = True
+    keep: str = "memory"
+    folder: Path | None = None
+    unit_parts: int = 1
 
 
 def _silent(iterable, description):
@@ -60,6 +69,10 @@ class Dissection:
       counters: where activations are counted; by default the same. More of them never
         change a number.
       progress: (iterable, description) -> iterable, wraps every pass over batches.
+      journal: keeps what is found, and knows the other processes of the run.
+
+    Attributes:
+      seconds: {stage: how long it took}.
     """
 
     def __init__(
@@ -71,7 +84,9 @@ class Dissection:
         devices: Devices,
         counters: Devices | None = None,
         progress: Callable[[Iterable, str], Iterable] = _silent,
+        journal: Journal | None = None,
     ):
+        self._journal = journal or Journal()
         self.settings, self.devices, self.progress = settings, devices, progress
         self.counters = counters or devices
         self.seconds: dict[str, float] = {}
@@ -113,16 +128,37 @@ class Dissection:
             self.devices,
             read,
             settings.keep,
+            settings.folder,
         )
-        counting = passes.Passes(features, self.counters, self.progress)
+        processes = self._journal.processes
+        counting = passes.Passes(
+            features,
+            self.counters,
+            self.progress,
+            self._journal,
+            settings.unit_parts,
+            len(self._categories),
+        )
         with self._timed("first pass"):
-            tops, seen, last = self._first_pass(features)
-            if not seen:
-                raise UserError("none of the images could be read")
-            if count is None:
-                count = last + 1
+            if self._journal.begun(NAME):
+                features.prepare()
+            first = self._journal.run(
+                NAME,
+                FirstPass(
+                    features, self.devices, settings.topk, self.progress, self._journal
+                ),
+            )
+        seen = int(first["seen"])
+        if not seen:
+            raise UserError("none of the images could be read")
+        if count is None:
+            count = int(first["last"]) + 1
         with self._timed("sketch"):
-            placed = thresholds.place_edges(features, settings.layers, quantile, count)
+            placed = self._journal.memo(
+                "edges",
+                {n: np.zeros((EDGES, units)) for n, units in features.units.items()},
+                lambda: thresholds.place_edges(features, processes, quantile, count),
+            )
             sketches = thresholds.sketch_all(counting, placed)
         pixels = seen * features.mask_pixels
         with self._timed("sweeps"):
@@ -133,7 +169,7 @@ class Dissection:
         for layer in settings.layers:
             intersection, union, fires = iou.result(counts[layer], self._category)
             histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
-            top_value, top_image = topk.result(tops[layer], seen)
+            top_value, top_image = topk.result(first["tops"][layer], seen)
             names, of_category = results.column_names(self._concepts, self._columns)
             found[layer] = results.Result(
                 thresholds=keys.from_keys_host(exact[layer]),
@@ -155,75 +191,36 @@ class Dissection:
     def _timed(self, stage):
         return _Stopwatch(self.seconds, stage)
 
-    def _first_pass(self, features):
-        """Runs the network: (best images, number of valid images, last index)."""
-        seen, last, state, step = 0, -1, None, None
-
-        def update(state, batch, constants):
-            del constants
-            return {
-                name: topk.update(
-                    state[name], keys.canonical(maps), batch["index"], batch["valid"]
-                )
-                for name, maps in batch["features"].items()
-            }
-
-        for record in self.progress(features.first(), "network"):
-            if step is None:
-                step = self.devices.spmd(update)
-                state = self.devices.states(
-                    {
-                        name: topk.empty(self.settings.topk, units)
-                        for name, units in features.units.items()
-                    }
-                )
-            seen += int(record.valid.sum())
-            last = max(last, int(record.index.max()))
-            batch = {
-                "features": record.features,
-                "index": record.index,
-                "valid": record.valid,
-            }
-            state = step(state, self.devices.scatter(batch), None)
-        best = passes.merged(state, passes.each(topk.merge)) if seen else None
-        return best, seen, last
-
     def _intersections(self, counting, exact) -> dict[str, iou.Counts]:
-        geometry = counting.features.geometry
+        concepts, categories = len(self._columns), len(self._categories)
 
-        def update(state, batch, constants):
-            cuts, column_of, category, zero = constants
-            labels = column_of[batch["labels"].astype(jnp.int32)]
-            return {
-                name: iou.update(
-                    state[name],
-                    keys.canonical(maps),
-                    batch["valid"],
-                    labels,
-                    batch["annotated"],
-                    cuts[name],
-                    category,
-                    geometry[name],
-                    zero,
-                )
-                for name, maps in batch["features"].items()
-            }
+        def update(state, maps, batch, cuts, shared, geometry, zero):
+            column_of, category = shared
+            return iou.update(
+                state,
+                keys.canonical(maps),
+                batch["valid"],
+                column_of[batch["labels"].astype(jnp.int32)],
+                batch["annotated"],
+                cuts,
+                category,
+                geometry,
+                zero,
+            )
 
+        tally = passes.Tally(
+            empty=functools.partial(iou.empty, concepts, categories),
+            update=update,
+            merge=lambda first, second: jax.tree.map(np.add, first, second),
+            join=iou.join,
+            additive=True,
+            labels=True,
+        )
         return counting.run(
             "intersections",
-            update,
-            {
-                name: iou.empty(len(self._columns), len(self._categories), units)
-                for name, units in counting.features.units.items()
-            },
-            (
-                {name: keys.cuts(high) for name, high in exact.items()},
-                self._column_of,
-                self._category,
-                np.int32(0),
-            ),
-            passes.each(lambda a, b: jax.tree.map(np.add, a, b)),
-            categories=len(self._categories),
+            tally,
+            {name: keys.cuts(high) for name, high in exact.items()},
+            (self._column_of, self._category),
         )
 
 

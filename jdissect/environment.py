@@ -6,14 +6,18 @@ once, as label maps take half a second an image.
 """
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 
 import jax
 
-FEATURES = ("auto", "memory", "none")
+from jdissect.errors import UserError
+from jdissect.paths import local
+
+FEATURES = ("auto", "memory", "disk", "none")
 MOST_CORES = 8  # each holds counters of its own
-_SHARE = 0.5  # of the free memory that kept features may take
+_SHARE = 0.5  # of the free memory, or disk, that kept features may take
 
 
 def cache_dir(configured: str) -> Path | None:
@@ -26,9 +30,12 @@ def cache_dir(configured: str) -> Path | None:
 
     Returns:
       None where nothing is configured and the user has no home.
+
+    Raises:
+      UserError: it is a URL; locks and renames need a disk.
     """
     if configured:
-        return Path(configured)
+        return local(configured, "config.cache.dir")
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
@@ -75,7 +82,7 @@ def offer_cores() -> bool:
         jax.config.update("jax_num_cpu_devices", cores)
     except (RuntimeError, AttributeError):  # JAX has started already
         return False
-    return jax.default_backend() == "cpu" and jax.device_count() == cores > 1
+    return jax.default_backend() == "cpu" and jax.local_device_count() == cores > 1
 
 
 def free_memory() -> int:
@@ -87,14 +94,40 @@ def free_memory() -> int:
         return 0
 
 
-def keep_features(choice: str, feature_bytes: int, images: int) -> bool:
-    """Whether to keep features between the passes.
+def keep_features(
+    choice: str, feature_bytes: int, images: int, folder: Path | None
+) -> str:
+    """Where to keep features between the passes.
 
     Args:
       choice: one of FEATURES.
       feature_bytes: of all layers, an image.
       images: how many.
+      folder: where they would go on disk; None: nowhere.
+
+    Returns:
+      'memory', 'disk' or 'none'.
+
+    Raises:
+      UserError: 'disk' is wanted, and there is no folder.
     """
+    if choice == "disk" and folder is None:
+        raise UserError("config.cache.features is 'disk'; config.cache.dir must be set")
     if choice != "auto":
-        return choice == "memory"
-    return feature_bytes * images <= _SHARE * free_memory()
+        return choice
+    if feature_bytes * images <= _SHARE * free_memory():
+        return "memory"
+    if folder is not None and feature_bytes * images <= _SHARE * free_disk(folder):
+        return "disk"
+    return "none"
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that can be written where `folder` is or will be; 0 if not known."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            try:
+                return shutil.disk_usage(place).free
+            except OSError:
+                return 0
+    return 0

@@ -8,3 +8,14 @@ class UserError(ValueError):
     do, in one or two lines. Entry points print it without a traceback and exit
     with code 2.
     """
+
+
+# Exit codes of one of many processes.
+LOST = 3  # another one has gone
+ABSENT = 75  # the others did not come; what a launcher is told for 2
+
+
+def of_system(error: OSError) -> UserError:
+    """What the system refused, such as 'No space left on device: PATH'."""
+    where = f": {error.filename}" if error.filename else ""
+    return UserError(f"{error.strerror or error}{where}")

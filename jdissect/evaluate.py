@@ -9,11 +9,16 @@ def main(argv: Sequence[str]) -> int:
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import cli
 
-    flags = cli.define(argv, {"output": "JSON file to write the errors to."}, {})
+    flags = cli.define(
+        argv,
+        {"output": "JSON file to write the errors to.", **cli.PROCESSES},
+        {},
+    )
     config = cli.parse(flags, argv)
+    processes = cli.join(flags)
     from jdissect.training import runner
 
-    runner.evaluate(config, flags.output)
+    runner.evaluate(config, flags.output, processes)
     return 0
 
 

@@ -7,7 +7,8 @@ again. Either way a pass sees the same records in the same order.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from jdissect.errors import UserError
 from jdissect.ops import blocks
 from jdissect.parallel import Devices
+from jdissect.spill import Spill
+
+KEEP = ("none", "memory", "disk")  # where features stay between the passes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Images:
       labels: int[image, map, height, width], concept numbers, 0 for nothing; or a
         function that gives them, called if a pass needs them.
       annotated: bool[image, category], or None: every image counts for all.
+      skipped: (number, reason) of the images that could not be read.
     """
 
     index: np.ndarray
@@ -35,10 +40,23 @@ class Images:
     pixels: Any
     labels: np.ndarray | Callable[[], np.ndarray]
     annotated: np.ndarray | None = None
+    skipped: tuple[tuple[int, str], ...] = ()
 
 
-# Given None, all batches; given image numbers, batches of those.
-Read = Callable[[Sequence[int] | None], Iterable[Images]]
+class Read(Protocol):
+    """Reads this process's share of the images, in batches of one size."""
+
+    def __call__(
+        self,
+        indices: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterable[Images]:
+        """Batches of all images, of those from `start` to `stop`, or of some.
+
+        All processes get the same number of batches, the last perhaps of padding only.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +73,7 @@ class Record:
     features: dict[str, Any]
     labels: Callable[[], np.ndarray]
     annotated: np.ndarray | None
+    skipped: tuple[tuple[int, str], ...] = ()
 
 
 class Features:
@@ -66,7 +85,8 @@ class Features:
       layers: those wanted.
       devices: where the network runs.
       read: reads the images. Unless features are kept, it is called for every pass.
-      keep: keep the features.
+      keep: one of KEEP.
+      folder: where they are kept on 'disk'.
 
     Attributes (known after the first record):
       units: {layer: its number of units}.
@@ -81,12 +101,16 @@ class Features:
         layers: Sequence[str],
         devices: Devices,
         read: Read,
-        keep: bool,
+        keep: str,
+        folder: Path | None = None,
     ):
         self._devices, self._read = devices, read
         self._params = devices.replicate(params)
-        self._kept: list[Record] | None = None
         self._keep = keep
+        self._spill = Spill(folder) if keep == "disk" else None
+        # Give the records of the images from number `_kept_from` on.
+        self._kept: list[Callable[[], Record]] = []
+        self._kept_from: int | None = None  # None: nothing is kept
         self.units: dict[str, int] = {}
         self.geometry: dict[str, blocks.Geometry] = {}
         self.mask_pixels = 0
@@ -103,27 +127,53 @@ class Features:
 
         self._forward = devices.spmd(forward)
 
-    def first(self) -> Iterator[Record]:
-        """All records from the network; keeps them, if that is wanted."""
-        kept = [] if self._keep else None
-        for record in self._run(None):
-            yield record
-            if kept is not None:
-                maps = {n: np.asarray(maps) for n, maps in record.features.items()}
-                labels = functools.partial(np.asarray, record.labels())
-                kept.append(dataclasses.replace(record, features=maps, labels=labels))
-        self._kept = kept
+    def prepare(self) -> None:
+        """Runs one batch, so that the shapes are known."""
+        if not self.geometry:
+            next(iter(self._run()), None)
 
-    def again(self) -> Iterable[Record]:
-        """All records once more."""
-        return self._run(None) if self._kept is None else self._kept
+    def again(self, start: int = 0) -> Iterator[Record]:
+        """Records of the images from `start` on: those kept, or from the network.
+
+        What the network gives is kept, if that is wanted.
+        """
+        kept = self._kept
+        if self._kept_from is None or start < self._kept_from:
+            new = []
+            for record in self._run(None, start, self._kept_from):
+                yield record
+                if self._keep != "none":
+                    new.append(self._keeper(record))
+            if self._keep == "none":
+                return
+            self._kept, self._kept_from = new + kept, start
+        for give in kept:
+            yield give()
 
     def holding(self, indices: Sequence[int]) -> Iterable[Record]:
-        """Records that hold the given images, and perhaps others."""
-        return self._run(indices) if self._kept is None else self._kept
+        """Records that hold this process's share of the given images, and others."""
+        if self._kept_from == 0:
+            return (give() for give in self._kept)
+        return self._run(indices)
 
-    def _run(self, indices):
-        for images in self._read(indices):
+    def _keeper(self, record: Record) -> Callable[[], Record]:
+        """Keeps a record; a function that gives it again."""
+        maps = {name: np.asarray(maps) for name, maps in record.features.items()}
+        labels = record.labels()
+        if self._spill is None:
+            labels = functools.partial(np.asarray, labels)
+            kept = dataclasses.replace(record, features=maps, labels=labels)
+            return lambda: kept
+        get = self._spill.get
+        places = {name: self._spill.put(array) for name, array in maps.items()}
+        labels = functools.partial(get, self._spill.put(labels))
+        kept = dataclasses.replace(record, features={}, labels=labels)
+        return lambda: dataclasses.replace(
+            kept, features={name: get(place) for name, place in places.items()}
+        )
+
+    def _run(self, indices=None, start=0, stop=None):
+        for images in self._read(indices, start, stop):
             features = self._forward(
                 self._devices.states(np.zeros(())),
                 self._devices.scatter(images.pixels),
@@ -141,6 +191,7 @@ class Features:
                 features=features,
                 labels=labels,
                 annotated=images.annotated,
+                skipped=images.skipped,
             )
 
     def _note_shapes(self, features, labels):

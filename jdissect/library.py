@@ -72,7 +72,7 @@ def dissect(
     labels = _Labels(label_maps, annotated, concepts, count)
     devices = Devices()
     reader = _Reader(images, labels, batch_size * len(devices))
-    keep = True
+    keep = "memory"
     if is_array and count:
         one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
         maps = jax.eval_shape(apply, params, one)
@@ -81,7 +81,7 @@ def dissect(
             for name in layers
             if name in maps
         )
-        keep = environment.keep_features("auto", size, count)
+        keep = environment.keep_features("auto", size, count, None)
     found = Dissection(
         apply, params, concepts, Settings(layers, quantile, keep=keep), devices
     ).run(reader.read, count)
@@ -147,10 +147,17 @@ class _Reader:
     def __init__(self, images, labels: _Labels, size: int):
         self._images, self._labels, self._size = images, labels, size
 
-    def read(self, indices: Sequence[int] | None = None) -> Iterator[Images]:
+    def read(
+        self,
+        indices: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Images]:
         if indices is not None:
             yield from self._some(indices)
             return
+        if start or stop is not None:  # only a run that is saved begins elsewhere
+            raise ValueError("images are read from the first to the last")
         first = 0
         for pixels in self._batches():
             labels, annotated = self._labels.of(first, pixels)

@@ -11,15 +11,18 @@ def main(argv: Sequence[str]) -> int:
 
     flags = cli.define(
         argv,
-        {"workdir": "Run directory; default runs/NAME[-VARIANT] of the config."},
+        {
+            "workdir": "Run directory; default runs/NAME[-VARIANT] of the config.",
+            **cli.PROCESSES,
+        },
         {"overwrite": "Replace a run that is in --workdir."},
     )
     config = cli.parse(flags, argv)
+    processes = cli.join(flags)
     from jdissect import runner
 
     workdir = flags.workdir or f"runs/{cli.run_name(flags)}"
-    runner.dissect(config, workdir, flags.overwrite)
-    return 0
+    return runner.dissect(config, workdir, flags.overwrite, processes)
 
 
 if __name__ == "__main__":

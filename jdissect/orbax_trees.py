@@ -9,11 +9,12 @@ process 0 only; from another, `write` would leave a tree without them.)
 import contextlib
 import itertools
 import logging
-from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from jdissect.paths import Path
 
 # Barriers of one process are named, and a name may not come twice.
 _count = itertools.count()

@@ -29,16 +29,21 @@ class Devices:
     """The devices of a run and how a step is put on them.
 
     Attributes:
-      devices: in order.
+      devices: in order; by default those of this process.
       mode: one of MODES.
+
+    With devices of several processes, each process calls every method, and gives its
+    own share of what is shared out: `len(devices)` counts all of them.
     """
 
     def __init__(self, mode: str = "shard_map", devices: Sequence | None = None):
         if mode not in MODES:
             raise UserError(f"parallel must be one of {', '.join(MODES)}, got '{mode}'")
         self.mode = mode
-        self.devices = list(jax.devices() if devices is None else devices)
+        self.devices = list(jax.local_devices() if devices is None else devices)
         self.mesh = Mesh(np.asarray(self.devices), (AXIS,))
+        here = jax.process_index()
+        self._here = sum(device.process_index == here for device in self.devices)
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._copied = NamedSharding(self.mesh, PartitionSpec())
 
@@ -92,19 +97,48 @@ class Devices:
 
     def replicate(self, tree: Any) -> Any:
         """A copy of every array on every device."""
-        return jax.device_put(tree, self._copied)
+        return self._put(tree, self._copied, np.shape)
 
     def scatter(self, tree: Any) -> Any:
-        """The arrays with their leading axis shared out among the devices."""
-        return jax.device_put(tree, self._split)
+        """The arrays with their leading axis shared out among the devices.
+
+        Args:
+          tree: of this process's share: of many, equally long ones are put together.
+        """
+        return self._put(tree, self._split, lambda array: None)
 
     def states(self, state: Any) -> Any:
         """One copy of a step's starting state a device, stacked."""
-        stack = jax.tree.map(
-            lambda array: np.broadcast_to(np.asarray(array), (len(self), *array.shape)),
-            state,
+
+        def stacked(array):
+            return np.broadcast_to(np.asarray(array), (self._here, *array.shape))
+
+        return self.scatter(jax.tree.map(stacked, state))
+
+    def _put(self, tree, sharding, whole_shape):
+        if self._here == len(self):
+            return jax.device_put(tree, sharding)
+
+        def put(array):
+            return jax.make_array_from_process_local_data(
+                sharding, np.asarray(array), whole_shape(array)
+            )
+
+        return jax.tree.map(put, tree)
+
+
+def all_devices(mode: str) -> Devices:
+    """The devices of all processes, those of a process side by side.
+
+    Raises:
+      UserError: `mode` is 'pmap', and there is more than one process.
+    """
+    if mode == "pmap" and jax.process_count() > 1:
+        raise UserError(
+            "config.parallel is 'pmap', which trains in one process only; shard_map "
+            "trains in many"
         )
-        return self.scatter(stack)
+    return Devices(mode, sorted(jax.devices(), key=lambda one: one.process_index))
 
 
 def network_devices(mode: str) -> tuple[Devices, Devices]:

@@ -1,20 +1,50 @@
-"""One pass: a loop over batches around a step that never communicates.
+"""One pass over the features of all images, around a step that never communicates.
 
-Every device counts for itself, in 32 bits; before a counter could overflow, and at the
-end, the counters of all devices are added up on the host, in 64.
+Every device counts for itself, in 32 bits; before a counter could overflow, and where
+the journal asks, the counters of all devices are added up on the host, in 64.
+
+Devices are a grid [data, unit] (`config.mesh.unit` columns): those of a row share an
+image's units, each with counters for its own only, so that counters of more units than
+one device holds still fit. A unit never needs another one.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jdissect.features import Features
+from jdissect import unit_split
+from jdissect.features import Features, Record
+from jdissect.journal import Journal
 from jdissect.parallel import Devices
+from jdissect.processes import Processes
 
 COUNTER_LIMIT = 2**31 - 1  # of a device's counter
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """What a pass counts of one layer.
+
+    Attributes:
+      empty: number of units -> the state of no data.
+      update: (state, maps, batch, per_unit, shared, geometry) -> state, on one device.
+        The batch is a dict of `valid`, and with `labels` of that and `annotated`.
+      merge: (state, state) -> state on NumPy arrays, in any order and grouping.
+      join: (states of some units each, number of units) -> the state of all.
+      additive: whether `merge` adds up every number; such states may be large.
+      labels: whether `update` wants `batch["labels"]`.
+    """
+
+    empty: Callable[[int], Any]
+    update: Callable[..., Any]
+    merge: Callable[[Any, Any], Any]
+    join: Callable[[list[Any], int], Any] = unit_split.join
+    additive: bool = False
+    labels: bool = False
 
 
 class Passes:
@@ -24,6 +54,9 @@ class Passes:
       features: of all images.
       counters: the devices that count.
       progress: (iterable, description) -> iterable, wraps every pass.
+      journal: keeps what is found.
+      unit_parts: devices that share an image's units.
+      categories: of the vocabulary.
     """
 
     def __init__(
@@ -31,81 +64,146 @@ class Passes:
         features: Features,
         counters: Devices,
         progress: Callable[[Iterable, str], Iterable],
+        journal: Journal | None = None,
+        unit_parts: int = 1,
+        categories: int = 0,
     ):
         self.features, self.counters, self.progress = features, counters, progress
+        self.journal = journal or Journal()
+        self.unit_parts, self.categories = unit_parts, categories
 
     def run(
         self,
-        description: str,
-        update: Callable[[Any, Any, Any], Any],
-        empty: Any,
-        constants: Any,
-        merge: Callable[[Any, Any], Any],
-        categories: int | None = None,
-        picked: dict[str, np.ndarray] | None = None,
-    ) -> Any:
+        name: str,
+        tally: Tally,
+        per_unit: Mapping[str, Any],
+        shared: Any = None,
+        picked: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, Any]:
         """One pass.
 
         Args:
-          description: for the progress bar.
-          update: the step, (state, batch, constants) -> state, on one device; the
-            batch is a dict of `features` by layer and `valid`.
-          empty: the state of no data.
-          constants: a pytree of arrays that every step gets.
-          merge: (state, state) -> state on NumPy arrays, in any order and grouping.
-          categories: if given, the batch also has `labels` and `annotated`, so wide.
+          name: of the stage, and for the progress bar.
+          tally: what to count.
+          per_unit: {layer: pytree of arrays [..., unit]} that the step gets.
+          shared: a pytree of arrays that the step also gets.
           picked: {layer: its units that are wanted}; by default all of all layers.
 
         Returns:
-          What all batches come to, int64.
+          {layer: what all batches of all processes come to, int64}.
         """
-        counters = self.counters
-        step = counters.spmd(update)
-        constants = counters.replicate(constants)
-        state, drained, used = counters.states(empty), None, 0
-        for record in self.progress(self.features.again(), description):
-            batch = {
-                "features": _picked(record.features, picked),
-                "valid": record.valid,
+        return self.journal.run(
+            name, _Counting(self, name, tally, per_unit, shared, picked)
+        )
+
+
+class _Counting:
+    """A pass as the journal runs it; see `journal.Counting`."""
+
+    def __init__(self, passes, name, tally, per_unit, shared, picked):
+        self._passes, self._name, self._tally = passes, name, tally
+        self._picked = picked
+        counters, features = passes.counters, passes.features
+        self._parts = passes.unit_parts
+        self._units = {
+            layer: features.units[layer] if picked is None else len(picked[layer])
+            for layer in per_unit
+        }
+        share = {n: -(-units // self._parts) for n, units in self._units.items()}
+        self._start = {layer: tally.empty(units) for layer, units in share.items()}
+        self.empty = {layer: tally.empty(units) for layer, units in self._units.items()}
+        self._rows = len(counters) // self._parts
+        self._per_unit = counters.scatter(
+            unit_split.per_device(dict(per_unit), self._rows, self._parts)
+        )
+        self._shared = counters.replicate((shared, np.int32(0)))
+        geometry = features.geometry
+
+        def update(state, batch, constants):
+            shared, zero = constants
+            per_unit = jax.tree.map(lambda array: array[0], batch["per_unit"])
+            return {
+                layer: tally.update(
+                    state[layer],
+                    batch["features"][layer],
+                    batch,
+                    per_unit[layer],
+                    shared,
+                    geometry[layer],
+                    zero,
+                )
+                for layer in state
             }
-            if categories is not None:
-                annotated = record.annotated
-                if annotated is None:
-                    annotated = np.ones((len(record.valid), categories))
-                batch["labels"] = record.labels()
-                batch["annotated"] = np.asarray(annotated, bool)
-            batch = _divisible(batch, len(counters))
-            here = len(batch["valid"]) // len(counters) * self.features.mask_pixels
-            if used + here > COUNTER_LIMIT:
-                drained = merged(state, merge, drained)
-                state, used = counters.states(empty), 0
-            state = step(state, counters.scatter(batch), constants)
-            used += here
-        return merged(state, merge, drained)
 
+        self._update = counters.spmd(update)
+        self._state, self._drained, self._used = None, None, 0
 
-def _picked(features, picked):
-    if picked is None:
-        return features
-    return {
-        name: features[name]
-        if len(units) == features[name].shape[-1]
-        else features[name][..., units]
-        for name, units in picked.items()
-    }
+    def records(self, start: int) -> Iterable[Record]:
+        return self._passes.progress(self._passes.features.again(start), self._name)
 
+    def step(self, record: Record) -> None:
+        counters, rows, parts = self._passes.counters, self._rows, self._parts
+        batch = {"valid": record.valid}
+        if self._tally.labels:
+            annotated = record.annotated
+            if annotated is None:
+                annotated = np.ones((len(record.valid), self._passes.categories))
+            batch["labels"] = record.labels()
+            batch["annotated"] = np.asarray(annotated, bool)
+        batch = _divisible(batch, rows)
+        batch = {name: unit_split.repeated(a, rows, parts) for name, a in batch.items()}
+        features = _divisible(self._wanted(record.features), rows)
+        batch["features"] = {
+            layer: unit_split.over_grid(maps, rows, parts)
+            for layer, maps in features.items()
+        }
+        here = len(batch["valid"]) // len(counters) * self._passes.features.mask_pixels
+        if self._used + here > COUNTER_LIMIT:
+            self._drained, self._state = self._whole(), None
+        if self._state is None:
+            self._state, self._used = counters.states(self._start), 0
+        batch = {**counters.scatter(batch), "per_unit": self._per_unit}
+        self._state = self._update(self._state, batch, self._shared)
+        self._used += here
 
-def _divisible(batch, parts: int):
-    """The batch with images that do not count, so that it can be shared out."""
-    missing = -len(batch["valid"]) % parts
-    if not missing:
-        return batch
-    return jax.tree.map(
-        lambda array: np.pad(
-            np.asarray(array), [(0, missing)] + [(0, 0)] * (array.ndim - 1)
-        ),
-        batch,
-    )
+    def drain(self) -> Any:
+        total = self._whole()
+        self._state, self._drained = None, None
+        if total is None:
+            total = jax.tree.map(lambda a: np.asarray(a).astype(np.int64), self.empty)
+        return total
+
+    def merge(self, first: Any, second: Any) -> Any:
+        return each(self._tally.merge)(first, second)
+
+    def across(self, processes: Processes, partial: Any) -> Any:
+        if self._tally.additive:
+            return processes.total(partial)
+        return processes.fold(self.merge, partial)
+
+    def _whole(self):
+        """The devices' states and what was drained before as one, in 64 bits."""
+        if self._state is None:
+            return self._drained
+        each, parts = per_device(self._state), self._parts
+        columns = [functools.reduce(self.merge, each[p::parts]) for p in range(parts)]
+        whole = columns[0]
+        if parts > 1:
+            whole = {
+                layer: self._tally.join([column[layer] for column in columns], units)
+                for layer, units in self._units.items()
+            }
+        return whole if self._drained is None else self.merge(self._drained, whole)
+
+    def _wanted(self, features):
+        if self._picked is None:
+            return features
+        return {
+            name: features[name]
+            if len(units) == features[name].shape[-1]
+            else features[name][..., units]
+            for name, units in self._picked.items()
+        }
 
 
 def each(merge):
@@ -113,9 +211,20 @@ def each(merge):
     return lambda first, second: {n: merge(first[n], second[n]) for n in first}
 
 
-def merged(state, merge, total=None):
-    """The devices' states and what was drained before as one, in 64 bits."""
+def per_device(state: Any) -> list[Any]:
+    """Every device's state, NumPy in 64 bits."""
     state = jax.tree.map(lambda array: np.asarray(array).astype(np.int64), state)
     devices = len(jax.tree.leaves(state)[0])
-    parts = [jax.tree.map(lambda array, d=d: array[d], state) for d in range(devices)]
-    return functools.reduce(merge, parts if total is None else [total, *parts])
+    return [jax.tree.map(lambda array, d=d: array[d], state) for d in range(devices)]
+
+
+def _divisible(batch, parts: int):
+    """The batch with images that do not count, so that it can be shared out."""
+    images = len(next(iter(batch.values())))
+    missing = -images % parts
+    if not missing:
+        return batch
+    return {
+        name: np.pad(np.asarray(array), [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        for name, array in batch.items()
+    }

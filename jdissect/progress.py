@@ -6,11 +6,12 @@ from typing import Any
 import tqdm
 
 
-def bars(total: int):
+def bars(total: int, silent: bool = False):
     """A `progress` for `Dissection`: one bar a pass, in images.
 
     Args:
       total: images a pass visits.
+      silent: show none.
     """
 
     def wrap(iterable: Iterable[Any], description: str) -> Iterator[Any]:
@@ -19,7 +20,7 @@ def bars(total: int):
             total=total,
             desc=f"{description:13s}",
             unit="img",
-            disable=None,
+            disable=silent or None,
             leave=False,
         ) as bar:
             for record in iterable:

@@ -14,11 +14,11 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jdissect import paths
 from jdissect.concepts import reported_categories
 from jdissect.errors import UserError
 from jdissect.files import write_whole
@@ -132,8 +132,8 @@ class Result:
         Raises:
           OSError: as the file system has it; no file is left half-written.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = paths.from_user(folder)
+        paths.make_folder(folder)
         arrays = {
             "dissection.npz": {
                 "thresholds": self.thresholds,
@@ -183,7 +183,7 @@ def load(folder: str | os.PathLike) -> Result:
     Raises:
       UserError: the folder or a file is missing, unreadable or inconsistent.
     """
-    folder = Path(folder)
+    folder = paths.from_user(folder)
     if not (folder / "summary.json").is_file():
         raise UserError(f"{folder} holds no dissection: no summary.json in it")
     summary = json.loads((folder / "summary.json").read_text())
@@ -223,10 +223,10 @@ def load(folder: str | os.PathLike) -> Result:
     return result
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: paths.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
 

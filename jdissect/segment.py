@@ -17,6 +17,7 @@ def main(argv: Sequence[str]) -> int:
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import cli
     from jdissect.errors import UserError
+    from jdissect.paths import local
 
     flags = cli.define(
         argv,
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--output=DIR is needed, a folder for the pictures")
     if flags.images:
         config.data.source, config.data.path = "folder", flags.images
-    segment(config, Path(flags.output), flags.overwrite)
+    segment(config, local(flags.output, "--output"), flags.overwrite)
     return 0
 
 

@@ -1,9 +1,10 @@
 """Run directories: what a run is, whether it may be continued, and its files.
 
 A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
-(see `results`). A run's *identity* is everything that can change its numbers, in named
-parts; the *result hash* is the hash of all parts, so that a directory is never
-continued or reused with something else in it, and a refusal can say what differs.
+(see `results`), while it is unfinished also `checkpoints` (see `journal`). A run's
+*identity* is everything that can change its numbers, in named parts; the *result hash*
+is the hash of all parts, so that a directory is never continued or reused with
+something else in it, and a refusal can say what differs.
 """
 
 import csv
@@ -12,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jaxlib
 
+from jdissect import paths
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 
@@ -35,7 +36,9 @@ def digest(value: Any) -> str:
 
 
 RUN_SOURCES = (
-    *("dissection", "features", "passes", "thresholds", "concepts", "vocabulary"),
+    *("dissection", "features", "first_pass", "journal", "passes", "thresholds"),
+    *("unit_split",),
+    *("concepts", "vocabulary"),
     *("data/images", "ops", "models", "segmenters"),
 )
 
@@ -90,8 +93,8 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike, parts: Mapping[str, Any]):
-        self.folder, self.parts = Path(folder), dict(parts)
-        self._new: list[Path] = []
+        self.folder, self.parts = paths.from_user(folder), dict(parts)
+        self._new: list[paths.Path] = []
 
     @property
     def result_hash(self) -> str:
@@ -107,7 +110,7 @@ class Run:
             raise UserError(f"{self.folder} is a file; give another --workdir")
         path = self.folder / "summary.json"
         if not path.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and not paths.is_empty(self.folder):
                 raise UserError(
                     f"{self.folder} is not empty and holds no run; "
                     "give another --workdir"
@@ -150,21 +153,35 @@ class Run:
             "give another --workdir, or --overwrite to replace it"
         )
 
-    def begin(self, config: Mapping[str, Any], layers: Sequence[str]) -> None:
-        """Makes the directory ready for a run from the start."""
-        self._new = [p for p in [self.folder, *self.folder.parents] if not p.exists()]
+    @property
+    def checkpoints(self) -> paths.Path:
+        """Where the state of the unfinished run is kept."""
+        return self.folder / "checkpoints"
+
+    def begin(
+        self, config: Mapping[str, Any], layers: Sequence[str], overwrite: bool = False
+    ) -> None:
+        """Makes the directory ready for the run, which may have been cut off before."""
+        if not paths.is_remote(self.folder):
+            above = [self.folder, *self.folder.parents]
+            self._new = [path for path in above if not path.exists()]
         previous = self.stored_summary() or {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        same = previous.get("result_hash") == self.result_hash and not overwrite
+        paths.make_folder(self.folder)
         # First: whenever this is cut off, an unfinished run is there, never a finished
         # one without its arrays or files that belong to no run.
         self._summarize("running", images=0, skipped=[], seconds={}, layers=layers)
         for layer in previous.get("layers", []):
-            shutil.rmtree(self.folder / _plain(layer), ignore_errors=True)
+            paths.remove_folder(self.folder / _plain(layer))
         (self.folder / "images.csv").unlink(missing_ok=True)
+        if not (same and previous["status"] == "running"):
+            paths.remove_folder(self.checkpoints)
         self._write("config.json", config)
 
     def abandon(self) -> None:
-        """Takes back what `begin` wrote; for a run that failed on its input."""
+        """Takes back what `begin` wrote, unless something was saved since."""
+        if self.checkpoints.exists():
+            return
         for name in ("summary.json", "config.json", "images.csv"):
             (self.folder / name).unlink(missing_ok=True)
         for folder in self._new:
@@ -181,8 +198,12 @@ class Run:
         skipped: Mapping[int, str],
         images: int,
         seconds: Mapping[str, float],
+        sent_bytes: int = 0,
     ) -> None:
-        """Writes the results; the summary last."""
+        """Writes the results; the summary last.
+
+        `sent_bytes` is what the processes of the run gave to exchanges in all.
+        """
         for layer, result in found.items():
             result.save(self.folder / _plain(layer))
         table = io.StringIO()
@@ -197,7 +218,9 @@ class Run:
             skipped=[names[index] for index in sorted(skipped)],
             seconds=dict(seconds),
             layers=list(found),
+            sent_bytes=sent_bytes,
         )
+        paths.remove_folder(self.checkpoints)
 
     def _summarize(self, status, **fields):
         self._write(

@@ -1,50 +1,69 @@
 """Exact thresholds of all units: edges, sketch, sweeps."""
 
-from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jdissect import passes
+from jdissect import passes, unit_split
 from jdissect.errors import UserError
 from jdissect.features import Features
 from jdissect.ops import edges, keys, sketch, sweep
+from jdissect.processes import Processes
 
 PILOT_IMAGES = 128  # looked at for placing the sketch's edges
 MAX_SWEEPS = 5
 
 
 def place_edges(
-    features: Features, layers: Sequence[str], quantile: float, count: int
+    features: Features, processes: Processes, quantile: float, count: int
 ) -> dict[str, Int[np.ndarray, "edge unit"]]:
-    """Edges of the sketches, from images spread evenly over all."""
+    """Edges of the sketches, from images spread evenly over all.
+
+    Every process looks at those that it holds; the samples come together in the order
+    of the images.
+    """
     pilots = np.unique(np.linspace(0, count - 1, min(count, PILOT_IMAGES)).round())
     pilots = pilots.astype(int)
-    samples = {name: [] for name in layers}
+    found = {
+        # Bits of float32, so that they add up unchanged.
+        name: np.zeros((len(pilots), edges.samples(geometry), units), np.int64)
+        for (name, geometry), units in zip(
+            features.geometry.items(), features.units.values(), strict=True
+        )
+    }
+    seen = np.zeros(len(pilots), np.int64)
     sample = jax.jit(edges.sample, static_argnames="geometry")
-    for record in features.holding(list(pilots)):
-        picked = np.isin(record.index, pilots) & record.valid
-        if not picked.any():
-            continue
-        for name, maps in record.features.items():
-            values = sample(
-                keys.canonical(jnp.asarray(maps)),
-                geometry=features.geometry[name],
-                zero=np.int32(0),
-            )
-            values = np.asarray(values)[picked]
-            samples[name].append(values.reshape(-1, values.shape[-1]))
+    with processes.agreeing():
+        for record in features.holding(list(pilots)):
+            picked = np.isin(record.index, pilots) & record.valid
+            if not picked.any():
+                continue
+            place = np.searchsorted(pilots, record.index[picked])
+            seen[place] = 1
+            for name, maps in record.features.items():
+                values = sample(
+                    keys.canonical(jnp.asarray(maps)),
+                    geometry=features.geometry[name],
+                    zero=np.int32(0),
+                )
+                found[name][place] = np.asarray(values)[picked].view(np.int32)
+    seen, found = processes.total((seen, found))
     return {
         name: edges.place_edges(
-            np.concatenate(found)
-            if found
-            else np.zeros((1, features.units[name]), np.float32),
+            _floats(bits[seen > 0])
+            if seen.any()
+            else np.zeros((1, bits.shape[-1]), np.float32),
             quantile,
         )
-        for name, found in samples.items()
+        for name, bits in found.items()
     }
+
+
+def _floats(bits):
+    return bits.astype(np.int32).view(np.float32).reshape(-1, bits.shape[-1])
 
 
 def sketch_all(
@@ -55,28 +74,16 @@ def sketch_all(
     Raises:
       UserError: an activation is NaN or infinite.
     """
-    geometry = counting.features.geometry
 
-    def update(state, batch, constants):
-        cuts, zero = constants
-        return {
-            name: sketch.update(
-                state[name],
-                keys.canonical(maps),
-                batch["valid"],
-                cuts[name],
-                geometry[name],
-                zero,
-            )
-            for name, maps in batch["features"].items()
-        }
+    def update(state, maps, batch, cuts, shared, geometry, zero):
+        del shared
+        maps = keys.canonical(maps)
+        return sketch.update(state, maps, batch["valid"], cuts, geometry, zero)
 
     found = counting.run(
         "sketch",
-        update,
-        {name: sketch.empty(units) for name, units in counting.features.units.items()},
-        ({name: keys.cuts(places) for name, places in placed.items()}, np.int32(0)),
-        passes.each(sketch.merge),
+        passes.Tally(sketch.empty, update, sketch.merge),
+        {name: keys.cuts(places) for name, places in placed.items()},
     )
     for name, state in found.items():
         if state.invalid.any():
@@ -96,7 +103,6 @@ def exact(
     quantile: float,
 ) -> dict[str, Int[np.ndarray, "unit"]]:
     """Sweeps until every threshold is exact; their keys."""
-    geometry = counting.features.geometry
     allowed = sketch.allowance(pixels, quantile)
     brackets = {
         name: jax.tree.map(
@@ -105,20 +111,18 @@ def exact(
         for name, state in sketches.items()
     }
 
-    def update(state, batch, constants):
-        arguments, zero = constants
-        return {
-            name: sweep.update(
-                state[name],
-                keys.canonical(batch["features"][name]),
-                batch["valid"],
-                arguments[name],
-                geometry[name],
-                zero,
-            )
-            for name in state
-        }
+    def update(state, maps, batch, arguments, shared, geometry, zero):
+        del shared
+        maps = keys.canonical(maps)
+        return sweep.update(state, maps, batch["valid"], arguments, geometry, zero)
 
+    tally = passes.Tally(
+        sweep.empty,
+        update,
+        np.add,
+        functools.partial(unit_split.join, axis=0),
+        additive=True,
+    )
     for number in range(1, MAX_SWEEPS + 1):
         # Only layers, and units, whose thresholds are not yet known.
         picked = {
@@ -134,10 +138,8 @@ def exact(
         }
         counts = counting.run(
             f"sweep {number}",
-            update,
-            {name: sweep.empty(len(units)) for name, units in picked.items()},
-            ({n: sweep.as_arguments(open_[n]) for n in open_}, np.int32(0)),
-            passes.each(np.add),
+            tally,
+            {name: sweep.as_arguments(open_[name]) for name in open_},
             picked=picked,
         )
         for name, units in picked.items():

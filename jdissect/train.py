@@ -17,13 +17,17 @@ def main(argv: Sequence[str], runner: str = "runner") -> int:
 
     flags = cli.define(
         argv,
-        {"workdir": "Run directory; default runs/NAME[-VARIANT]-train of the config."},
+        {
+            "workdir": "Run directory; default runs/NAME[-VARIANT]-train, of --config.",
+            **cli.PROCESSES,
+        },
         {"overwrite": "Replace a training that is in --workdir."},
     )
     config = cli.parse(flags, argv)
     workdir = flags.workdir or f"runs/{cli.run_name(flags)}-train"
+    processes = cli.join(flags)
     module = importlib.import_module(f"jdissect.training.{runner}")
-    return module.train(config, workdir, flags.overwrite)
+    return module.train(config, workdir, flags.overwrite, processes)
 
 
 if __name__ == "__main__":

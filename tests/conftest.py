@@ -168,3 +168,12 @@ def real_features(lite0, street):
         for batch in loader.batches(open_broden(str(street)), 32)
     ]
     return np.concatenate(found)
+
+
+@pytest.fixture
+def own_temporary_files(tmp_path, monkeypatch):
+    """A folder of its own for the temporary files of what a test starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder

@@ -1,6 +1,7 @@
 """Trainings that take seconds: pictures, a command line, a network of two layers."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -83,31 +84,38 @@ def run(capsys, entry, *arguments):
     return code, captured.out, captured.err
 
 
-# `python -m jdissect.train` that knows the tiny network.
+# `python -m jdissect.ENTRY` that knows the tiny network.
 _WITH_TINY = """
-import sys
-from jdissect import cli, models, train
+import importlib, sys
+from jdissect import cli, models
 from tests.small_trainings import Tiny
 models.ARCHITECTURES["tiny"] = Tiny
-sys.exit(cli.entry(train.main))
+sys.exit(cli.entry(importlib.import_module(sys.argv.pop(1)).main))
 """
 
 
-def start(arguments, folder):
-    """The training as a process of its own."""
+def start(arguments, folder, entry="train", devices=0):
+    """An entry point as a process of its own, with as many devices if that is given."""
     tiny = "--config.model.name=tiny" in arguments
-    program = ["-c", _WITH_TINY] if tiny else ["-m", "jdissect.train"]
+    program = ["-c", _WITH_TINY] if tiny else ["-m"]
+    environment = dict(os.environ)
+    if devices:
+        flag = f"--xla_force_host_platform_device_count={devices}"
+        environment |= {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    if folder is not None:
+        arguments = [*arguments, f"--workdir={folder}"]
     return subprocess.Popen(
-        [sys.executable, *program, *arguments, f"--workdir={folder}"],
+        [sys.executable, *program, f"jdissect.{entry}", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=environment,
     )
 
 
-def finish(arguments, folder):
+def finish(arguments, folder, **options):
     """Standard output of the same, when it is over."""
-    process = start(arguments, folder)
+    process = start(arguments, folder, **options)
     output, error = process.communicate()
     assert process.returncode == 0, error
     return output

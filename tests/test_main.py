@@ -197,7 +197,7 @@ def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
     [
         (
             ["--config.quantle=0.1"],
-            "unknown key config.quantle; config has: augment, cache, data",
+            "unknown key config.quantle; config has: augment, cache, checkpoint_every",
         ),
         (["--config.data.sorce=x"], "unknown key config.data.sorce; config.data has"),
         (["--config.quantile=0"], "config.quantile is 0.0; it must be between 0 and 1"),

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jdissect import checkpoints, evaluate, main, train
-from jdissect.training.checkpoints import Checkpoints
+from jdissect.states import Checkpoints
 from tests.small_trainings import STEPS, command, finish, metrics, run, weights
 
 

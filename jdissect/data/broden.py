@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Bool, UInt16
 from PIL import Image
 
+from jdissect import paths
 from jdissect.concepts import categories
 from jdissect.data.broden_tables import Row, read_index, read_vocabulary
 from jdissect.data.hashing import hash_files, hash_tables, hash_texts
-from jdissect.data.images import decode_stored
+from jdissect.data.images import decode_stored, opened
 from jdissect.data.source import Annotations, Example
 from jdissect.errors import UserError
 
@@ -41,7 +42,7 @@ class BrodenSource:
         vocabulary_hash: sha256 over the tables that give the numbers their meaning.
     """
 
-    root: Path
+    root: paths.Path
     rows: tuple[Row, ...] = dataclasses.field(repr=False)
     annotations: Annotations = dataclasses.field(repr=False)
     known: frozenset[int] = dataclasses.field(repr=False)
@@ -90,18 +91,20 @@ class BrodenSource:
             )
         return Example(pixels, labels, self._category_of_number[present].any(axis=0))
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each photograph's bytes; see `hashing.hash_files`."""
-        paths = [self.root / "images" / row.image for row in self.rows]
-        return hash_files(paths, cache_dir, f"broden {self.root}")
+        files = [self.root / "images" / row.image for row in self.rows[only]]
+        return hash_files(files, cache_dir, f"broden {self.root}")
 
     def annotation_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
         """For each image the sha256 over its cells and its masks' bytes."""
         masks = sorted(
             {item for row in self.rows for item in row.items if isinstance(item, str)}
         )
-        paths = [self.root / "images" / mask for mask in masks]
-        hashes = hash_files(paths, cache_dir, f"broden masks {self.root}")
+        files = [self.root / "images" / mask for mask in masks]
+        hashes = hash_files(files, cache_dir, f"broden masks {self.root}")
         hash_of = dict(zip(masks, hashes, strict=True))
         return tuple(
             hash_texts(
@@ -117,13 +120,13 @@ class BrodenSource:
         """The numbers of a mask PNG: red + 256 * green."""
         path = f"{self.root}/images/{name}"
         try:
-            with Image.open(path, formats=["PNG"]) as image:
+            with Image.open(opened(path), formats=["PNG"]) as image:
                 mode, size = image.mode, (image.height, image.width)
                 if mode in _RAW_MODES and size == self.annotations.grid:
                     coded = np.frombuffer(image.tobytes("raw", _RAW_MODES[mode]), "<u2")
                     return coded[::2].reshape(size)
-        except MemoryError:
-            raise  # of this machine, not of the file
+        except (MemoryError, UserError):
+            raise  # of this machine or its network, not of the file
         except Exception as error:
             raise UserError(f"mask {path} cannot be decoded: {error}.") from None
         if size != self.annotations.grid:
@@ -163,7 +166,7 @@ def open_broden(path: str, split: str = "", num_images: int = 0) -> BrodenSource
     """
     if not path:
         raise UserError("source 'broden' needs config.data.path, a Broden folder.")
-    root = Path(path).expanduser().absolute()
+    root = paths.absolute(paths.from_user(path).expanduser())
     if not (root / "index.csv").is_file():
         raise UserError(
             f"config.data.path: {root} has no index.csv; source 'broden' needs a "
@@ -196,7 +199,7 @@ def open_broden(path: str, split: str = "", num_images: int = 0) -> BrodenSource
     )
 
 
-def _check_shapes(root: Path, rows: Sequence[Row]) -> None:
+def _check_shapes(root: paths.Path, rows: Sequence[Row]) -> None:
     first = rows[0]
     for row in rows:
         for what, ours, others in (
@@ -211,7 +214,7 @@ def _check_shapes(root: Path, rows: Sequence[Row]) -> None:
                 )
 
 
-def _check_files(root: Path, rows: Sequence[Row]) -> None:
+def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
     """Lists each folder once: faster than asking for every file by itself."""
     wanted: dict[str, list[tuple[str, Row]]] = collections.defaultdict(list)
     for row in rows:
@@ -219,18 +222,28 @@ def _check_files(root: Path, rows: Sequence[Row]) -> None:
         for name in (row.image, *masks):
             folder, _, file = name.rpartition("/")
             wanted[folder].append((file, row))
+    remote = paths.is_remote(root)
     for folder, files in wanted.items():
-        try:
-            with os.scandir(root / "images" / folder) as entries:
-                there = {entry.name for entry in entries}
-        except OSError:
-            there = set()
+        there = _names(root / "images" / folder)
         for file, row in files:
             path = root / "images" / folder / file
-            if file not in there or not path.exists():
+            # On a disk it may be a link that leads nowhere.
+            if file not in there or not (remote or path.exists()):
                 raise UserError(
                     f"{root / 'index.csv'}, line {row.line}: {path} does not exist."
                 )
+
+
+def _names(folder: paths.Path) -> set[str]:
+    """What is in a folder; nothing where it cannot be listed."""
+    try:
+        if paths.is_remote(folder):
+            with paths.reaching(folder):
+                return {path.name for path in folder.iterdir()}
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except OSError:
+        return set()
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -6,11 +6,13 @@ The layout is that of the Network Dissection release of 2017 (ORIGINALS section 
 
 import csv
 import dataclasses
+import io
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from jdissect.errors import UserError
+from jdissect.paths import Path, read_bytes
 
 LARGEST_NUMBER = 0xFFFF  # red + 256 * green encodes no more
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
@@ -227,7 +229,8 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
             with more or fewer cells than the header.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        text = read_bytes(path).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in required if name not in header]

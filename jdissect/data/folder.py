@@ -7,6 +7,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from jdissect import paths
 from jdissect.data.hashing import hash_files
 from jdissect.data.images import CROPPED, decode_cropped
 from jdissect.data.source import Annotations, Example
@@ -32,7 +33,7 @@ class FolderSource:
         smallest: side in pixels below which an image counts as unreadable.
     """
 
-    root: Path
+    root: paths.Path
     names: tuple[str, ...]
     paths: tuple[str, ...] = dataclasses.field(repr=False)
     image_shape: tuple[int, int] = (CROPPED, CROPPED)
@@ -45,10 +46,12 @@ class FolderSource:
         pixels = decode_cropped(path, name, self.smallest)
         return Example(pixels, labels=None, annotated=None)
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each file's bytes; see `hashing.hash_files`."""
-        paths = [Path(path) for path in self.paths]
-        return hash_files(paths, cache_dir, f"folder {self.root}")
+        files = [paths.to_path(path) for path in self.paths[only]]
+        return hash_files(files, cache_dir, f"folder {self.root}")
 
 
 def open_folder(path: str, num_images: int = 0) -> FolderSource:
@@ -70,14 +73,18 @@ def open_folder(path: str, num_images: int = 0) -> FolderSource:
     """
     if not path:
         raise UserError("source 'folder' needs config.data.path, a folder of images.")
-    root = Path(path).expanduser().absolute()
+    root = paths.absolute(paths.from_user(path).expanduser())
     if not root.exists():
         raise UserError(f"config.data.path: {root} does not exist.")
     if not root.is_dir():
         raise UserError(
             f"config.data.path: {root} is a file; source 'folder' needs a folder."
         )
-    found = sorted(_image_files(root, "", ()), key=os.fsencode)
+    if paths.is_remote(root):
+        found = _image_objects(root)
+    else:
+        found = _image_files(root, "", ())
+    found.sort(key=os.fsencode)
     if not found:
         raise UserError(
             f"config.data.path: {root} has no image files "
@@ -93,6 +100,28 @@ def open_folder(path: str, num_images: int = 0) -> FolderSource:
         ),
         paths=tuple(str(root / name) for name in found),
     )
+
+
+def _image_objects(root: paths.Path) -> list[str]:
+    """As `_image_files`, of an object store: one listing a folder."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    with paths.reaching(root):
+        walked = list(root.walk(on_error=refuse))
+    # The first is `root` itself, but perhaps without its gs://, as all others then.
+    found = [
+        (folder / name).relative_to(walked[0][0]).as_posix()
+        for folder, _, files in walked
+        for name in files
+    ]
+    return [
+        name
+        for name in found
+        if not any(part.startswith(".") for part in name.split("/"))
+        and Path(name).suffix.lower() in EXTENSIONS
+    ]
 
 
 def _image_files(

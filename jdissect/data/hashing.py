@@ -1,8 +1,9 @@
 """Content hashes of files, with a manifest that spares reading them again.
 
 The manifest trusts a stored hash while a file's inode, size, mtime and ctime are as
-they were. A file that changed at about the moment it was hashed could change once
-more within the clock's granularity and look the same, so such a file is not recorded.
+they were; of an object in a store while its size and mtime are, where the store tells
+them. A file that changed at about the moment it was hashed could change once more
+within the clock's granularity and look the same, so such a file is not recorded.
 A manifest is a convenience: where it cannot be read or written, files are read.
 """
 
@@ -17,18 +18,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jdissect import paths
 from jdissect.errors import UserError
 
 UNREADABLE = "0" * 64  # the hash of a file that cannot be read; its image is skipped
 _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT) step by 2 s
+_SETTLED_REMOTE_NS = 60_000_000_000  # mtimes of a store are seconds of its own clock
 _THREADS = 8  # hashing and reading both release the interpreter's lock
 
-Stamp = list[int]  # inode, size, mtime_ns, ctime_ns
+Stamp = list[int]  # inode (0: in a store), size, mtime_ns, ctime_ns
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if it cannot be read."""
+def hash_file(path: paths.Path) -> str:
+    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if it cannot be read.
+
+    Raises:
+        UserError: the file's store cannot be reached, or refuses.
+    """
     try:
+        if paths.is_remote(path):
+            return hashlib.sha256(paths.read_bytes(path)).hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
@@ -36,12 +45,12 @@ def hash_file(path: Path) -> str:
 
 
 def hash_files(
-    paths: Sequence[Path], cache_dir: Path | None, scope: str
+    files: Sequence[paths.Path], cache_dir: Path | None, scope: str
 ) -> tuple[str, ...]:
     """sha256 of each file's bytes, in hexadecimal.
 
     Args:
-        paths: the files, absolute.
+        files: absolute paths.
         cache_dir: folder of manifests, made if need be; None: keep none.
         scope: one manifest a scope, e.g. a data folder and what of it is hashed, so
             that two data sets do not overwrite each other's.
@@ -52,7 +61,7 @@ def hash_files(
     manifest = _manifest_path(cache_dir, scope)
     known = _read_json(manifest)
 
-    def entry(path: Path) -> tuple[Stamp | None, str]:
+    def entry(path: paths.Path) -> tuple[Stamp | None, str]:
         stamp = _stamp(path)
         match known.get(os.fspath(path)):
             case [stored, str(digest)] if stored == stamp:
@@ -64,10 +73,10 @@ def hash_files(
         return stamp, digest
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as executor:
-        entries = list(executor.map(entry, paths))
+        entries = list(executor.map(entry, files))
     fresh = {
         os.fspath(path): [stamp, digest]
-        for path, (stamp, digest) in zip(paths, entries, strict=True)
+        for path, (stamp, digest) in zip(files, entries, strict=True)
         if stamp is not None
     }
     if any(known.get(path) != fresh[path] for path in fresh):
@@ -86,16 +95,16 @@ def hash_texts(parts: Sequence[str | bytes]) -> str:
     return digest.hexdigest()
 
 
-def hash_tables(paths: Sequence[Path]) -> str:
+def hash_tables(files: Sequence[paths.Path]) -> str:
     """sha256 over the names and contents of small files.
 
     Raises:
         UserError: one cannot be read.
     """
     parts: list[str | bytes] = []
-    for path in paths:
+    for path in files:
         try:
-            parts += [path.name, path.read_bytes()]
+            parts += [path.name, paths.read_bytes(path)]
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     return hash_texts(parts)
@@ -103,16 +112,16 @@ def hash_tables(paths: Sequence[Path]) -> str:
 
 def hash_records(
     read: Callable[[int], bytes],
-    count: int,
-    files: Sequence[Path],
+    wanted: Sequence[int],
+    files: Sequence[paths.Path],
     cache_dir: Path | None,
     scope: str,
 ) -> tuple[str, ...]:
-    """sha256 of each of `count` records that lie inside a few large files.
+    """sha256 of some of the records that lie inside a few large files.
 
     Args:
         read: gives the bytes of a record.
-        count: how many records.
+        wanted: numbers of the records.
         files: what holds them; stored hashes count while all are as they were.
         cache_dir: as in `hash_files`.
         scope: as in `hash_files`.
@@ -122,27 +131,34 @@ def hash_records(
     """
     stamps = {os.fspath(path): _stamp(path) for path in files}
     manifest = _manifest_path(cache_dir, scope) if stamps else None
-    known: list[str] = []
+    known: dict[str, str] = {}
     if manifest is not None:
         stored = _read_json(manifest)
-        if stored.get("stamps") == stamps:
-            known = [str(digest) for digest in stored.get("hashes", ())][:count]
+        hashes = stored.get("hashes")
+        if stored.get("stamps") == stamps and isinstance(hashes, dict):
+            known = {str(number): str(digest) for number, digest in hashes.items()}
+    missing = [number for number in wanted if str(number) not in known]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as executor:
         fresh = executor.map(
-            lambda index: hashlib.sha256(read(index)).hexdigest(),
-            range(len(known), count),
+            lambda number: hashlib.sha256(read(number)).hexdigest(), missing
         )
-        hashes = known + list(fresh)
-    if len(known) < count and all(map(_settled, stamps.values())):
-        _write_json(manifest, {"stamps": stamps, "hashes": hashes})
-    return tuple(hashes)
+        known |= {
+            str(number): digest for number, digest in zip(missing, fresh, strict=True)
+        }
+    if missing and all(map(_settled, stamps.values())):
+        _write_json(manifest, {"stamps": stamps, "hashes": known})
+    return tuple(known[str(number)] for number in wanted)
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: paths.Path) -> Stamp | None:
     try:
-        status = path.stat()
+        with paths.reaching(path):
+            status = path.stat()
     except OSError:
         return None
+    if paths.is_remote(path):
+        moment = status.mtime * 1_000_000_000
+        return [0, status.length, moment, moment] if moment else None
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
@@ -150,7 +166,8 @@ def _settled(stamp: Stamp | None) -> bool:
     if stamp is None:
         return False
     now = time.time_ns()
-    return all(abs(now - moment) > _SETTLED_NS for moment in stamp[2:])
+    settled = _SETTLED_NS if stamp[0] else _SETTLED_REMOTE_NS
+    return all(abs(now - moment) > settled for moment in stamp[2:])
 
 
 def _manifest_path(cache_dir: Path | None, scope: str) -> Path | None:

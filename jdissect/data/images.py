@@ -6,13 +6,16 @@ stored under it shows), and of an animation the first frame counts. One thing di
 16-bit grey keeps its high byte, where PIL's conversion would turn most of it white.
 """
 
+import io
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from jdissect import paths
 from jdissect.data.source import UnreadableImage
+from jdissect.errors import UserError
 
 RESIZED = 256  # folders and TFDS: the side after the resize (netdissect)
 CROPPED = 224  # and after the centre crop
@@ -22,7 +25,7 @@ def open_rgb(file: str | BinaryIO, name: str) -> Image.Image:
     """Decodes an image to 8-bit RGB at its stored size.
 
     Args:
-        file: path, or binary file object, of the encoded image.
+        file: path, URL, or binary file object, of the encoded image.
         name: what to call the image in an error.
 
     Returns:
@@ -31,20 +34,28 @@ def open_rgb(file: str | BinaryIO, name: str) -> Image.Image:
     Raises:
         UnreadableImage: no image, truncated, too large, or of a form without a
             known value range.
+        UserError: the object store of a URL cannot be reached: no fault of the image.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(opened(file)) as image:
             _refuse_bomb(image.size)
             # PIL warns about palettes with transparency; it is dropped anyway.
             image.info.pop("transparency", None)
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
                 return _grey_to_rgb(image)
             return image.convert("RGB")
-    except MemoryError:
-        raise  # of this machine, not of the file
+    except (MemoryError, UserError):
+        raise  # of this machine or its network, not of the file
     except Exception as error:
         # PIL's many decoders answer a broken file with whatever exception they met.
         raise UnreadableImage(name, _reason(error)) from None
+
+
+def opened(file: str | BinaryIO) -> str | BinaryIO:
+    """What PIL can open: the content in the place of a URL."""
+    if isinstance(file, str) and paths.is_remote(file):
+        return io.BytesIO(paths.read_bytes(paths.to_path(file)))
+    return file
 
 
 def decode_stored(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from jdissect import paths
 from jdissect.data.folder import FolderSource, open_folder
 from jdissect.data.images import open_rgb
 from jdissect.errors import UserError
@@ -191,8 +192,8 @@ def open_labelled(
 
 
 def _open_folder(config, split, num_images, classes) -> LabelledFolder:
-    root = Path(config.path).expanduser() / split if config.path else config.path
-    folder = open_folder(str(root))
+    root = config.path and str(paths.to_path(config.path).expanduser() / split)
+    folder = open_folder(root)
     of = tuple(_class_of(name, folder.root) for name in folder.names)
     found = sorted(set(of), key=os.fsencode)
     empty = sorted(_class_folders(folder.root) - set(of))
@@ -253,12 +254,12 @@ def _class_of(name: str, root: Path) -> str:
     return wnid[1]
 
 
-def _class_folders(root: Path) -> set[str]:
+def _class_folders(root: paths.Path) -> set[str]:
     """Names of the folders in `root`, as names of images have them."""
     return {
-        os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-        for entry in root.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
+        os.fsencode(name).decode("utf-8", "backslashreplace")
+        for name in paths.folders_in(root)
+        if not name.startswith(".")
     }
 
 

@@ -68,6 +68,7 @@ def batches(
     prefetch: int = 2,
     strict: bool = False,
     start: int = 0,
+    at_least: int = 0,
 ) -> Iterator[Batch]:
     """Reads a source once, in index order.
 
@@ -79,6 +80,7 @@ def batches(
         prefetch: batches to read ahead.
         strict: refuse a source with an unreadable image rather than skip it.
         start: leave out this many batches, to go on where a run was interrupted.
+        at_least: of batches, the last of them perhaps of padding only.
 
     Yields:
         batches of equal shapes. Abandoning the iterator stops its threads and worker
@@ -91,6 +93,10 @@ def batches(
     first = start * batch_size
     count = len(source.names)
     ahead = -(-max(1, prefetch) * batch_size // CHUNK)
+    padding = max(0, at_least - start - max(0, -(-(count - first) // batch_size)))
+    if first >= count:
+        yield from (_empty(source, batch_size) for _ in range(padding))
+        return
     if workers == 0:
         chunks, stop = _start_threads(source, first, ahead)
     else:
@@ -119,6 +125,7 @@ def batches(
                 else:
                     skipped.append((index, result.text))
             yield dataclasses.replace(batch, skipped=tuple(skipped))
+        yield from (_empty(source, batch_size) for _ in range(padding))
     finally:
         stop()
 
@@ -162,7 +169,7 @@ def _start_threads(
         .map(_ReadChunk(source))
         .to_iter_dataset(
             grain.ReadOptions(
-                num_threads=min(ahead, MAX_THREADS, _cores()),
+                num_threads=min(ahead, MAX_THREADS, cores()),
                 prefetch_buffer_size=ahead,
             )
         )
@@ -212,7 +219,7 @@ def _start_processes(
     return chunks, stop
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

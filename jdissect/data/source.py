@@ -6,11 +6,12 @@ picklable objects, and nothing here imports JAX: worker processes start fast.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Int, Int32, UInt8
 
 
 class UnreadableImage(Exception):
@@ -86,10 +87,78 @@ class Source(Protocol):
         """
         ...
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each image's encoded bytes, in hexadecimal.
 
         Args:
             cache_dir: where to keep what spares re-reading; None: nowhere.
+            only: of these images.
         """
         ...
+
+
+class Names:
+    """Names in an order, without making a list of them."""
+
+    def __init__(self, names: Sequence[str], order: Sequence[int]):
+        self._all, self._order = names, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> str:
+        return self._all[self._order[index]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Some images of a source, in an order of their own, as a source to read.
+
+    Attributes:
+        source: of all images.
+        order: numbers of those that are wanted.
+    """
+
+    source: Source
+    order: Int[np.ndarray, "image"]
+
+    @property
+    def names(self) -> Names:
+        return Names(self.source.names, self.order)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        return self.source.image_shape
+
+    @property
+    def annotations(self) -> Annotations | None:
+        return self.source.annotations
+
+    def read(self, index: int) -> Example:
+        """Reads the image in place `index`; raises what the source raises."""
+        return self.source.read(int(self.order[index]))
+
+
+def share(
+    order: Sequence[int], size: int, process: int = 0, processes: int = 1
+) -> tuple[Int[np.ndarray, "image"], int]:
+    """A process's part of images that all processes visit in one order.
+
+    A step takes the next `size` x `processes` images, each process its `size` of them.
+
+    Args:
+        order: numbers of the images.
+        size: images a step and process.
+        process: which one.
+        processes: how many there are.
+
+    Returns:
+        the numbers of its images, and how many steps there are.
+    """
+    order = np.asarray(order, np.int64)
+    steps = -(-len(order) // (size * processes))
+    first = np.arange(steps)[:, None] * size * processes + process * size
+    places = (first + np.arange(size)).reshape(-1)
+    return order[places[places < len(order)]], steps

@@ -7,6 +7,7 @@ those of a folder: resize to 256x256, centre crop 224.
 
 import dataclasses
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from jdissect import paths
 from jdissect.data.hashing import hash_records
 from jdissect.data.images import CROPPED, decode_cropped
 from jdissect.data.source import Annotations, Example
@@ -38,7 +40,7 @@ class TfdsSource:
     names: tuple[str, ...] = dataclasses.field(repr=False)
     feature: str
     examples: Sequence[Any]
-    files: tuple[Path, ...] = dataclasses.field(repr=False)
+    files: tuple[paths.Path, ...] = dataclasses.field(repr=False)
     image_shape: tuple[int, int] = (CROPPED, CROPPED)
     annotations: Annotations | None = None
     smallest: int = 1
@@ -51,12 +53,13 @@ class TfdsSource:
         pixels = decode_cropped(encoded, self.names[index], self.smallest)
         return Example(pixels, labels=None, annotated=None)
 
-    def content_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """The sha256 of each image's encoded bytes; see `hashing.hash_records`."""
+        wanted = range(len(self.names))[only]
         scope = "tfds " + self.names[0].rpartition("/")[0]
-        return hash_records(
-            self._encoded, len(self.names), self.files, cache_dir, scope
-        )
+        return hash_records(self._encoded, wanted, self.files, cache_dir, scope)
 
     def labelled(self, index: int) -> tuple[bytes, int]:
         """An image, encoded, and the number of its class; for sources with a label."""
@@ -133,14 +136,16 @@ def open_tfds(
         names=tuple(f"{info.full_name}/{split}/{index}" for index in range(count)),
         feature=feature,
         examples=examples,
-        files=_files(Path(builder.data_path)),
+        files=_files(paths.to_path(os.fspath(builder.data_path))),
         **_label_feature(info.features),
     )
 
 
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """The prepared data set, from its files: the code that made it need not be here."""
-    where = {"data_dir": str(Path(data_dir).expanduser())} if data_dir else {}
+    where = {}
+    if data_dir:
+        where["data_dir"] = str(paths.from_user(data_dir).expanduser())
     try:
         return read_only_builder.builder_from_files(name, **where)
     except tfds.core.DatasetNotFoundError:
@@ -190,8 +195,8 @@ def _label_feature(features: Any) -> dict[str, Any]:
     return {"label": key, "classes": tuple(labels[key].names)}
 
 
-def _files(folder: Path) -> tuple[Path, ...]:
-    """What the data set's contents depend on; none where it is not a local folder."""
+def _files(folder: paths.Path) -> tuple[paths.Path, ...]:
+    """What the data set's contents depend on; none where it is not a folder."""
     return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
 
 

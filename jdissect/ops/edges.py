@@ -51,6 +51,12 @@ def sample(
     return values.reshape(values.shape[0], -1, values.shape[-1])
 
 
+def samples(geometry: blocks.Geometry) -> int:
+    """How many pixels of an image `sample` takes."""
+    rows, columns = geometry.rows.target, geometry.columns.target
+    return min(_SAMPLES, rows) * min(_SAMPLES, columns)
+
+
 def place_edges(
     samples: Float[np.ndarray, "sample unit"], quantile: float
 ) -> Int[np.ndarray, "edge unit"]:

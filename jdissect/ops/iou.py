@@ -148,6 +148,15 @@ def update(
     return jax.lax.scan(one_image, counts, (features, valid, labels, annotated))[0]
 
 
+def join(parts: list[Counts], units: int) -> Counts:
+    """The counts of all units from those of some each, on the same images."""
+    intersection, unit = (
+        np.concatenate([getattr(part, name) for part in parts], axis=-1)[:, :units]
+        for name in ("intersection", "unit")
+    )
+    return Counts(intersection, parts[0].concept, unit)
+
+
 def result(
     counts: Counts, category: Int[np.ndarray, "concept"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -248,9 +248,13 @@ def _table() -> Int16[np.ndarray, "red green blue"]:
     lab, numbers = prototypes()
     table = []
     for colors in srgb_to_lab(srgb / 255).reshape(-1, _CELLS, 3):
-        # No matrix product: its last bits are not the same everywhere.
-        light, a, b = np.square(colors.T[..., None] - lab.T[:, None])
-        table.append(numbers[(light + a + b).argmin(axis=-1)])
+        # No matrix product: its last bits are not the same everywhere. Axis by axis in
+        # place, which takes a quarter of the time.
+        squares = np.square(colors[:, 0, None] - lab[:, 0])
+        for axis in (1, 2):
+            difference = colors[:, axis, None] - lab[:, axis]
+            squares += np.square(difference, out=difference)
+        table.append(numbers[squares.argmin(axis=-1)])
     return np.stack(table).reshape((_CELLS,) * 3)
 
 

@@ -4,4 +4,6 @@
      host                whole batch, on the devices              every device its share
 
 `runner.train` goes from a config to a run directory; `evaluation` measures any network.
+Of many processes each reads its share of every batch, and the first writes: `job` has
+the order of what they exchange.
 """

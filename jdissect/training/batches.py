@@ -3,7 +3,8 @@
 For training, photographs of several sizes lie in the top left of a common canvas, in an
 order that (seed, epoch) decides; any batch of an epoch can be the first, so that a
 training that was interrupted reads exactly the batches that remain. For evaluation all
-images have one size. `data.loader` reads both; beside an image it carries a small array
+images have one size. Of many processes each reads the same slice of every batch, the
+first the first. `data.loader` reads both; beside an image it carries a small array
 of integers, which here holds its size and class.
 """
 
@@ -17,8 +18,9 @@ from PIL import Image
 
 from jdissect.data import loader
 from jdissect.data.labelled import Labelled
-from jdissect.data.source import Annotations, Example
+from jdissect.data.source import Annotations, Example, Names, Subset, share
 from jdissect.errors import UserError
+from jdissect.processes import ALONE, Processes
 
 
 class TrainingBatch(NamedTuple):
@@ -57,6 +59,14 @@ def canvas_shape(images: Labelled, image_size: int, canvas: int) -> tuple[int, i
     return side, side
 
 
+def epoch_order(
+    count: int, batch_size: int, seed: int, epoch: int
+) -> Int[np.ndarray, "image"]:
+    """Numbers of `count` images, in the order of an epoch of full batches."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return order[: count // batch_size * batch_size]
+
+
 def training_batches(
     images: Labelled,
     batch_size: int,
@@ -67,22 +77,35 @@ def training_batches(
     start: int = 0,
     workers: int = 0,
     strict: bool = False,
+    processes: Processes = ALONE,
 ) -> Iterator[TrainingBatch]:
-    """An epoch's batches from number `start` on, all of full size.
+    """An epoch's batches from number `start` on, all of full size, or shares of them.
 
     The images that do not fill the last batch are left out; which ones differs from
-    epoch to epoch. In the place of an image that cannot be read stands the batch's
-    first that can.
+    epoch to epoch. In the place of an image that cannot be read stands the first of
+    the batch, or of the process's share of it, that can.
+
+    Args:
+      images: to train on.
+      batch_size: images of a whole batch, which `processes` share evenly.
+      shape: of the canvas.
+      seed: decides the order, with `epoch`.
+      epoch: from 0.
+      start: leave out this many batches.
+      workers: processes that decode; 0 = threads.
+      strict: stop at an image that cannot be read.
+      processes: of which this one reads its share.
 
     Raises:
       UserError: nothing in a batch can be read, or with `strict` the first image that
         cannot; or as `Labelled.read`.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(images.names))
-    order = order[: len(order) // batch_size * batch_size]
-    view = _Canvas(images, order, shape)
+    order = epoch_order(len(images.names), batch_size, seed, epoch)
+    size = batch_size // processes.count
+    mine, _ = share(order, size, processes.index, processes.count)
+    view = _Canvas(images, mine, shape)
     for batch in loader.batches(
-        view, batch_size, workers=workers, strict=strict, start=start
+        view, size, workers=workers, strict=strict, start=start
     ):
         numbers = batch.labels[:, 0, 0]
         replaced = tuple((view.names[i], reason) for i, reason in batch.skipped)
@@ -104,13 +127,18 @@ def evaluation_batches(
     *,
     workers: int = 0,
     strict: bool = False,
+    processes: Processes = ALONE,
 ) -> Iterator[EvaluationBatch]:
     """Every image once: shorter side to 8/7 of `image_size` and centre crop, or stored.
+
+    Of many processes each yields `batch_size` of every so many images for all of them.
 
     Raises:
       UserError: as `training_batches`.
     """
-    view = _Central(images, image_size)
+    every = range(len(images.names))
+    mine, _ = share(every, batch_size, processes.index, processes.count)
+    view = Subset(_Central(images, image_size), mine)
     for batch in loader.batches(view, batch_size, workers=workers, strict=strict):
         yield EvaluationBatch(
             batch.pixels,
@@ -134,8 +162,8 @@ class _Canvas:
     annotations: Annotations = Annotations((), maps=1, grid=(1, 3))
 
     @property
-    def names(self) -> "_Names":
-        return _Names(self.images.names, self.order)
+    def names(self) -> Names:
+        return Names(self.images.names, self.order)
 
     def read(self, index: int) -> Example:
         image, label = self.images.read(int(self.order[index]))
@@ -172,19 +200,6 @@ class _Central:
         if self.images.stored is None:
             image = central_crop(image, self.image_size)
         return Example(np.asarray(image), _numbers(label), np.zeros(0, bool))
-
-
-class _Names:
-    """Names in an order, without making a list of them."""
-
-    def __init__(self, names: tuple[str, ...], order: np.ndarray):
-        self._all, self._order = names, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, index: int) -> str:
-        return self._all[self._order[index]]
 
 
 def central_crop(image: Image.Image, side: int) -> Image.Image:

@@ -15,6 +15,7 @@ from jdissect.data.labelled import Labelled
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing, normalize
 from jdissect.parallel import Devices
+from jdissect.processes import ALONE, Processes
 from jdissect.training.batches import evaluation_batches
 
 Apply = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -101,12 +102,13 @@ class Evaluator:
     Args:
       apply: `apply(params, images, ())` returns logits of normalized images first.
       preprocessing: of the images.
-      devices: where it runs.
+      devices: where it runs; of this process alone.
       batch_size: images a device a step.
       image_size: side of the central crop; see `batches.evaluation_batches`.
       dtype: of the network.
       workers: processes that decode; 0 = threads.
       strict: stop at an image that cannot be read.
+      processes: that share the images; all of them call `run`.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Evaluator:
         dtype: str = "float32",
         workers: int = 0,
         strict: bool = False,
+        processes: Processes = ALONE,
     ):
         def update(wrong, batch, params):
             images = normalize(batch["pixels"], preprocessing, dtype)
@@ -127,30 +130,44 @@ class Evaluator:
             return wrong + count_wrong(logits, batch["labels"], batch["valid"])
 
         self._step, self._devices = devices.spmd(update), devices
-        self._options = {"workers": workers, "strict": strict}
+        self._processes = processes
+        self._options = {"workers": workers, "strict": strict, "processes": processes}
         self._batch_size, self._image_size = batch_size * len(devices), image_size
 
     def run(self, params: Any, images: Labelled, description: str) -> Counts:
         """Classifies all images.
 
         Args:
-          params: of the network.
+          params: of the network, on the host or one device.
           images: at least one of which can be read.
           description: of the progress bar.
 
         Raises:
-          UserError: none can be read; or as `batches.evaluation_batches`.
+          UserError: none can be read; or as `batches.evaluation_batches`, on whichever
+            process.
         """
+        processes = self._processes
+        with processes.agreeing():
+            counts, skipped = self._count(params, images, description)
+        count, first, fifth = map(int, processes.total(counts))
+        skipped = [tuple(one) for part in processes.gather(skipped) for one in part]
+        if not count:
+            raise UserError(f"none of the images can be read, such as {skipped[0][0]}")
+        return Counts(count, {1: first, 5: fifth}, tuple(skipped))
+
+    def _count(self, params, images, description):
+        """int64: images, and those wrong; and what was skipped. Of this process."""
+        params = self._devices.replicate(params)
         state = self._devices.states(np.zeros(2, np.int32))
         count, skipped = 0, []
         batches = evaluation_batches(
             images, self._batch_size, self._image_size, **self._options
         )
         with tqdm.tqdm(
-            total=len(images.names),
+            total=-(-len(images.names) // self._processes.count),
             desc=description,
             unit="img",
-            disable=None,
+            disable=not self._processes.first or None,
             leave=False,
         ) as bar:
             for batch in batches:
@@ -163,10 +180,8 @@ class Evaluator:
                 count += int(batch.valid.sum())
                 skipped += batch.skipped
                 bar.update(int(batch.valid.sum()) + len(batch.skipped))
-        if not count:
-            raise UserError(f"none of the images can be read, such as {skipped[0][0]}")
-        first, fifth = np.asarray(state).sum(axis=0)
-        return Counts(count, {1: int(first), 5: int(fifth)}, tuple(skipped))
+        wrong = np.asarray(state).sum(axis=0)
+        return np.array([count, *wrong], np.int64), skipped
 
 
 def count_wrong(

@@ -1,76 +1,160 @@
 """What every training does, whatever network it trains."""
 
+import dataclasses
 import datetime
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import jax
+import jaxlib
 import ml_collections
-import numpy as np
 import optax
 
+from jdissect import checkpoints, environment, termination, together
 from jdissect.parallel import Devices
+from jdissect.processes import Processes
+from jdissect.store import digest, source_hash
+from jdissect.termination import Terminated
 from jdissect.training import recipe, step
 from jdissect.training.initialization import initial_parameters
-from jdissect.training.loop import Evaluation, Loop, Plan, Terminated
+from jdissect.training.loop import Batch, Evaluation, Loop, Plan
 from jdissect.training.run_directory import RunDirectory
 
 
-def run(
-    config: ml_collections.ConfigDict,
-    architecture: Mapping[str, Any],
-    devices: Devices,
-    directory: RunDirectory,
-    *,
-    overwrite: bool,
-    rate: optax.Schedule,
-    steps_per_epoch: int,
-    batches: Callable,
-    make_step: Callable[[optax.GradientTransformation], Callable],
-    evaluate: Callable | None,
-) -> tuple[dict[str, np.ndarray], int, Evaluation | None] | None:
-    """Trains in `directory`, from its last checkpoint if there is one.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The training that a config asks for, opened.
 
-    Args:
-      config: the whole of it.
+    Attributes:
+      identity: JSON, everything that decides what is trained, by name.
       architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
-      devices: which share the batches.
-      directory: of the run.
-      overwrite: whether to begin anew.
+      devices: of all processes, which share the batches.
       rate: learning rate of a step, from 0.
       steps_per_epoch, batches, evaluate: as `loop.Plan` has them.
       make_step: the `step` of `loop.Plan` for an optimizer.
+      result: of steps and the last evaluation, JSON: what `training.json` keeps.
+      describe: of that result, the trained network's description.
+      report: the same in lines for a person.
+    """
+
+    identity: Mapping[str, Any]
+    architecture: Mapping[str, Any]
+    devices: Devices
+    rate: optax.Schedule
+    steps_per_epoch: int
+    batches: Callable[[int, int], Iterator[Batch]]
+    make_step: Callable[[optax.GradientTransformation], Callable]
+    evaluate: Callable[[Any, str], Evaluation] | None
+    result: Callable[[int, Evaluation | None], dict[str, Any]]
+    describe: Callable[[dict[str, Any]], dict[str, Any]]
+    report: Callable[[dict[str, Any]], str]
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | os.PathLike,
+    overwrite: bool,
+    processes: Processes,
+    prepare: Callable[[ml_collections.ConfigDict, Processes], Job],
+) -> int:
+    """Does the config's job in `workdir`; returns the exit code.
+
+    A training that was interrupted goes on; a finished one is reported again.
+
+    Args:
+      config: the whole of it.
+      workdir: of the run, the same for all processes.
+      overwrite: begin anew, whatever is there.
+      processes: that share the work; all of them call this.
+      prepare: opens the job; raises UserError where something given is wrong.
 
     Returns:
-      parameters by name, steps, and the last evaluation; None where SIGTERM ended it,
-      with the state saved.
+      0; 128 + SIGTERM where that signal ended it, with the state saved.
 
     Raises:
-      UserError: the loss or a weight is not finite; or what reading images raises.
+      UserError: that of `prepare`; the loss or a weight is not finite; or what reading
+        images raises. On all processes, whichever has it.
+    """
+    with processes.agreeing():
+        environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+        job = prepare(config, processes)
+        directory = RunDirectory(workdir, job.identity)
+        result = directory.result(overwrite)
+    _check_alike(processes, config, directory, overwrite, result)
+    if result is not None:
+        if processes.first:
+            print(f"{workdir} is finished (--overwrite trains anew)")
+    else:
+        try:
+            result = _train(config, job, directory, overwrite, processes)
+        except Terminated:
+            return termination.EXIT_CODE
+    if processes.first:
+        print(job.report(result))
+        print(f"network in {Path(directory.model)}")
+    return 0
+
+
+def _check_alike(processes, config, directory, overwrite, result):
+    layout = {
+        "code": source_hash((".",)),
+        "jaxlib": jaxlib.__version__,
+        "platform": jax.default_backend(),
+        "number of devices": jax.local_device_count(),
+        "train.checkpoint_every": config.train.checkpoint_every,
+        "data.batch_size": config.data.batch_size,
+        "workdir": os.fspath(directory.folder),
+        "what the workdir holds": digest(result),
+        "--overwrite": overwrite,
+    }
+    together.check_alike(processes, directory.identity, layout)
+
+
+def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
+    """The result of a training that is not finished, when it is.
+
+    Raises:
+      Terminated: SIGTERM ended it, with the state saved.
     """
     train = config.train
-    optimizer = recipe.optimizer(rate, train.momentum, train.weight_decay)
-    start = initial_parameters(architecture, train.seed)
+    optimizer = recipe.optimizer(job.rate, train.momentum, train.weight_decay)
+    start = initial_parameters(job.architecture, train.seed)
     plan = Plan(
         epochs=train.epochs,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=job.steps_per_epoch,
         batch_size=train.batch_size,
         log_every=train.log_every,
         checkpoint_every=train.checkpoint_every,
-        batches=batches,
-        step=make_step(optimizer),
-        evaluate=evaluate,
-        rate=rate,
+        batches=job.batches,
+        step=job.make_step(optimizer),
+        evaluate=job.evaluate,
+        rate=job.rate,
     )
-    directory.begin(config.to_dict(), overwrite)
-    state = step.initial_state(architecture, optimizer, start)
-    loop = Loop(plan, state, devices.states, directory)
+    with processes.agreeing():
+        if processes.first:
+            directory.begin(config.to_dict(), overwrite)
+    together.check_shared(processes, directory.folder)
+    state = step.initial_state(job.architecture, optimizer, start)
+    loop = Loop(plan, state, job.devices.states, directory, processes)
     try:
         found = loop.run()
     except Terminated:
-        print(f"stopped after step {loop.done}; the same command goes on from there")
-        return None
-    return step.parameters(step.first_copy(loop.state)), loop.done, found
+        if processes.first:
+            print(
+                f"stopped after step {loop.done}; the same command goes on from there"
+            )
+        raise
+    result = job.result(loop.done, found)
+    with processes.agreeing():
+        if processes.first:
+            parameters = step.parameters(step.first_copy(loop.state))
+            description = job.describe(result)
+            checkpoints.save(directory.model, parameters, description, overwrite=True)
+            directory.finish(result)
+    return result
 
 
 def origin(config: ml_collections.ConfigDict, steps: int) -> dict[str, Any]:

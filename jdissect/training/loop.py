@@ -6,14 +6,15 @@ therefore holds the state and that number, and the length of `metrics.jsonl` at 
 moment: a training that was interrupted goes on from it as if it had not been, to the
 same bits on the same devices. (On a GPU that also takes
 XLA_FLAGS=--xla_gpu_deterministic_ops=true: its gradients are sums in any order.)
+
+Of many processes each runs this loop on its share of every batch. All decide alike
+what comes next; the first writes, and all read the checkpoints.
 """
 
 import collections
 import contextlib
 import dataclasses
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -21,18 +22,19 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 import tqdm
+from jax.experimental import multihost_utils
 
+from jdissect import together
 from jdissect.errors import UserError
-from jdissect.training.checkpoints import Checkpoints
+from jdissect.minute import Minute
+from jdissect.processes import ALONE, Processes
+from jdissect.states import Checkpoints
+from jdissect.termination import Terminated, on_sigterm
+from jdissect.training.alarm import Alarm
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
 
 _IN_FLIGHT = 2  # steps whose loss is not awaited: the devices never wait for the host
-_SECONDS = 60.0  # between checkpoints, if no number of steps is given
-
-
-class Terminated(BaseException):
-    """SIGTERM has come, and the state is on disk."""
 
 
 class Batch(Protocol):
@@ -64,8 +66,9 @@ class Plan:
     Attributes:
       epochs, steps_per_epoch, batch_size: how much.
       log_every: steps.
-      checkpoint_every: steps; 0: once a minute.
-      batches: `(epoch, start) -> iterator` of the epoch's batches from `start` on.
+      checkpoint_every: steps; 0: about once a minute.
+      batches: `(epoch, start) -> iterator` of the epoch's batches from `start` on, or
+        of this process's share of them.
       step: `(state, number of the step, batch) -> (state, loss)`; of loss, one a
         device, the first counts.
       evaluate: of the state; None where there is nothing to evaluate on.
@@ -91,6 +94,10 @@ class Loop:
       state: of one device, at the start.
       place: puts a state on all devices, each its copy.
       directory: of the run.
+      processes: that share every batch; all of them run this.
+
+    Raises:
+      UserError: no checkpoint can be read.
     """
 
     def __init__(
@@ -99,20 +106,30 @@ class Loop:
         state: Any,
         place: Callable[[Any], Any],
         directory: RunDirectory,
+        processes: Processes = ALONE,
     ):
-        self._plan = plan
+        self._plan, self._processes = plan, processes
         self._checkpoints: Checkpoints = directory.checkpoints
-        restored = self._checkpoints.restore(state)
+        with processes.agreeing():
+            restored = self._checkpoints.restore(state)
         self.done, length = 0, 0
         if restored is not None:
             state, notes = restored
             self.done, length = notes["step"], notes["metrics_bytes"]
+        together.check_alike(processes, {}, {"the last checkpoint": self.done})
+        if self.done and processes.first:
             print(f"going on after step {self.done} of {self._total}")
         self.state = place(state)
-        self._metrics = Metrics(directory.metrics, length)
+        with processes.agreeing():
+            self._metrics = None
+            if processes.first:
+                self._metrics = Metrics(directory.metrics, length)
         self._pending: collections.deque = collections.deque()
-        self._saved_at = self._logged_at = time.monotonic()
-        self._logged = self.done
+        self._alarm = Alarm(processes)
+        # The clock of the first decides.
+        agreed = lambda seconds: processes.gather(seconds)[0]  # noqa: E731
+        self._minute = Minute(agreed if processes.count > 1 else None, self.done)
+        self._logged_at, self._logged = time.monotonic(), self.done
         self._loss = float("nan")
         self._replaced: set[str] = set()
         self._stop = False  # SIGTERM has come
@@ -130,7 +147,7 @@ class Loop:
           UserError: a loss or a weight is not finite; or what reading images raises.
         """
         found, resumed = None, True
-        with self._on_sigterm(), contextlib.closing(self._metrics):
+        with self._on_sigterm(), self._metrics or contextlib.nullcontext():
             while True:
                 epoch, start = divmod(self.done, self._plan.steps_per_epoch)
                 if self.done and not start:
@@ -147,7 +164,7 @@ class Loop:
         plan, count = self._plan, self._plan.steps_per_epoch
         self._saved = False
         self._logged_at, self._logged = time.monotonic(), self.done
-        batches = plan.batches(epoch, start)
+        batches = self._alarm.batches(plan.batches(epoch, start), count - start)
         with (
             contextlib.closing(batches),
             tqdm.tqdm(
@@ -155,7 +172,7 @@ class Loop:
                 total=count * plan.batch_size,
                 initial=start * plan.batch_size,
                 unit="img",
-                disable=None,
+                disable=not self._processes.first or None,
                 leave=False,
             ) as bar,
         ):
@@ -163,11 +180,11 @@ class Loop:
                 self._tell_replaced(batch)
                 self.state, loss = plan.step(self.state, self.done, batch)
                 self.done += 1
-                self._pending.append((self.done, loss))
+                self._pending.append((self.done, loss, self._alarm.ring()))
                 self._settle(_IN_FLIGHT)
                 bar.update(plan.batch_size)
                 bar.set_postfix(loss=f"{self._loss:.3f}", refresh=False)
-                if self._stop:
+                if self._is_to_stop():
                     self._save()
                     raise Terminated
                 if self.done % count and self._is_due():
@@ -177,12 +194,14 @@ class Loop:
     def _settle(self, allowed: int) -> None:
         """Awaits losses until `allowed` are pending; logs them."""
         while len(self._pending) > allowed:
-            step, loss = self._pending.popleft()
+            step, loss, errors = self._pending.popleft()
             self._loss = float(first_copy(loss))
+            self._alarm.hear(errors())
             if not np.isfinite(self._loss):
                 self._diverged(step, f"the loss is {self._loss}")
-            if step % self._plan.log_every == 0:
-                self._log(step)
+            if self._metrics and step % self._plan.log_every == 0:
+                with self._alarm.watching():
+                    self._log(step)
 
     def _log(self, step: int) -> None:
         now = time.monotonic()
@@ -212,25 +231,32 @@ class Loop:
                 raise Terminated
             found = self._plan.evaluate(self.state, "evaluation")
             record = {"step": self.done, "epoch": epoch, **found.metrics()}
-            self._metrics.append(record)
             line += f"  {found.summary()}"
-        print(line, flush=True)
+            with self._processes.agreeing():
+                if self._metrics:
+                    self._metrics.append(record)
+        if self._processes.first:
+            print(line, flush=True)
         return found
 
     def _is_due(self) -> bool:
         if self._plan.checkpoint_every:
             return self.done % self._plan.checkpoint_every == 0
-        return time.monotonic() - self._saved_at >= _SECONDS
+        return self._minute.is_over(self.done)
 
     def _save(self) -> None:
         self._settle(0)
-        state = first_copy(self.state)
-        if not all(np.isfinite(array).all() for array in jax.tree.leaves(state)):
-            self._diverged(self.done, "a weight is not finite")
-        self._checkpoints.save(
-            self.done, state, {"metrics_bytes": self._metrics.length}
-        )
-        self._saved_at = time.monotonic()
+        with self._processes.agreeing():
+            self._alarm.check()
+            if self._metrics:
+                state = first_copy(self.state)
+                finite = (np.isfinite(array).all() for array in jax.tree.leaves(state))
+                if not all(finite):
+                    self._diverged(self.done, "a weight is not finite")
+                self._checkpoints.save(
+                    self.done, state, {"metrics_bytes": self._metrics.length}
+                )
+        self._minute.begin(self.done)
 
     def _diverged(self, step: int, what: str) -> None:
         steps = self._checkpoints.steps()
@@ -248,26 +274,23 @@ class Loop:
         for name, reason in batch.replaced:
             if name not in self._replaced:
                 self._replaced.add(name)
-                print(
-                    f"image {name} cannot be read and is replaced: {reason}",
-                    file=sys.stderr,
-                )
+                text = f"image {name} cannot be read and is replaced: {reason}"
+                print(text, file=sys.stderr)
 
-    @contextlib.contextmanager
-    def _on_sigterm(self) -> Iterator[None]:
-        """Makes SIGTERM save and end the training, after the step under way."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+    def _on_sigterm(self):
+        """Of many processes JAX itself awaits the signal, and agrees on a step."""
+        if self._processes.count > 1:
+            return contextlib.nullcontext()
+        return on_sigterm(self._terminate)
 
-        def handle(number, frame):
-            del number, frame
-            self._stop = True
-            if self._saved:
-                raise Terminated
+    def _is_to_stop(self) -> bool:
+        """After a step; the same on all processes."""
+        if self._processes.count > 1:
+            return multihost_utils.reached_preemption_sync_point(self.done)
+        return self._stop
 
-        previous = signal.signal(signal.SIGTERM, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+    def _terminate(self) -> None:
+        """Ends the training after the step under way, or now if that loses nothing."""
+        self._stop = True
+        if self._saved:
+            raise Terminated

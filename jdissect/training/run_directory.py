@@ -7,16 +7,16 @@ checkpoints/     see `checkpoints`
 model/           the trained network, a checkpoint folder of `jdissect.checkpoints`
 """
 
+import io
 import json
 import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from jdissect import paths
 from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.training.checkpoints import Checkpoints
+from jdissect.states import Checkpoints
 
 FORMAT_VERSION = 1
 
@@ -30,7 +30,7 @@ class RunDirectory:
     """
 
     def __init__(self, folder: str | os.PathLike, identity: Mapping[str, Any]):
-        self.folder = Path(folder)
+        self.folder = paths.from_user(folder)
         self.identity = json.loads(json.dumps(dict(identity)))
         self.checkpoints = Checkpoints(self.folder / "checkpoints")
         self.metrics = self.folder / "metrics.jsonl"
@@ -66,7 +66,7 @@ class RunDirectory:
           UserError: it cannot be made or written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            paths.make_folder(self.folder)
             self._begin(config, overwrite)
         except OSError as error:
             raise UserError(
@@ -77,8 +77,8 @@ class RunDirectory:
     def _begin(self, config, overwrite):
         if overwrite:
             # The state first: whenever this is cut off, no other run's is taken up.
-            shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
-            shutil.rmtree(self.model, ignore_errors=True)
+            paths.remove_folder(self.checkpoints.folder)
+            paths.remove_folder(self.model)
             self.metrics.unlink(missing_ok=True)
         self._write_status("running", None)
         self._write("config.json", config)
@@ -92,7 +92,7 @@ class RunDirectory:
             raise UserError(f"{self.folder} is a file; give another --workdir")
         path = self.folder / "training.json"
         if not path.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and not paths.is_empty(self.folder):
                 raise UserError(
                     f"{self.folder} is not empty and holds no training; give another "
                     "--workdir"
@@ -128,13 +128,20 @@ class RunDirectory:
 class Metrics:
     """`metrics.jsonl`, open for appending.
 
+    An object in a store cannot grow: it is written anew with every record.
+
     Args:
       path: of the file.
       length: bytes of it to keep; what came later is written anew.
     """
 
-    def __init__(self, path: Path, length: int = 0):
-        self._file = path.open("ab")
+    def __init__(self, path: paths.Path, length: int = 0):
+        self._object = path if paths.is_remote(path) else None
+        if self._object is None:
+            self._file = path.open("ab")
+        else:
+            self._file = io.BytesIO(path.read_bytes() if path.exists() else b"")
+            self._file.seek(0, os.SEEK_END)
         self._file.truncate(min(length, self._file.tell()))
         # Truncating leaves the position behind the end, and `length` is the position.
         self._file.seek(0, os.SEEK_END)
@@ -142,6 +149,8 @@ class Metrics:
     def append(self, record: Mapping[str, Any]) -> None:
         self._file.write((json.dumps(record) + "\n").encode())
         self._file.flush()
+        if self._object is not None:
+            write_whole(self._object, self._file.getvalue())
 
     @property
     def length(self) -> int:
@@ -150,3 +159,9 @@ class Metrics:
 
     def close(self) -> None:
         self._file.close()
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

@@ -3,40 +3,36 @@
 import functools
 import json
 import re
-import signal
-from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 
-from jdissect import checkpoints, environment, models
+from jdissect import checkpoints, environment, models, together
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
 from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, all_devices
+from jdissect.processes import ALONE, Processes
 from jdissect.store import digest
 from jdissect.training import job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
 from jdissect.training.evaluation import Counts, Evaluator
-from jdissect.training.run_directory import RunDirectory
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: str, overwrite: bool = False
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    overwrite: bool = False,
+    processes: Processes = ALONE,
 ) -> int:
-    """Trains the config's network into `workdir`; returns the exit code.
+    """Trains the config's network into `workdir`; as `job.train`."""
+    return job.train(config, workdir, overwrite, processes, _prepare)
 
-    A training that was interrupted goes on; a finished one is reported again.
 
-    Returns:
-      0; 128 + SIGTERM where that signal ended it, with the state saved.
-
-    Raises:
-      UserError: something given is wrong, or the loss is not finite.
-    """
+def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job:
     settings.check(config)
-    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-    devices = Devices(config.parallel)
+    devices = all_devices(config.parallel)
     settings.check_batch(config, len(devices))
     images, validation = _open(config)
     steps_per_epoch = len(images.names) // config.train.batch_size
@@ -47,82 +43,54 @@ def train(
     for name, source in (("images", images), ("validation images", validation)):
         names = None if source is None else [*source.classes, *source.names]
         identity[name] = digest(names)
-    directory = RunDirectory(workdir, identity)
-    result = directory.result(overwrite)
-    if result is not None:
-        print(f"{workdir} is finished (--overwrite trains anew)")
-        _report(result, directory)
-        return 0
     architecture = settings.architecture(config, len(images.classes))
-    rate = recipe.learning_rate(config.train.learning_rate, drops)
-    done = job.run(
-        config,
-        architecture,
-        devices,
-        directory,
-        overwrite=overwrite,
-        rate=rate,
+    return job.Job(
+        identity=identity,
+        architecture=architecture,
+        devices=devices,
+        rate=recipe.learning_rate(config.train.learning_rate, drops),
         steps_per_epoch=steps_per_epoch,
-        batches=_batches(config, images),
+        batches=_batches(config, images, processes),
         make_step=functools.partial(_step, config, architecture, devices),
-        evaluate=_evaluate(config, architecture, devices, validation),
+        evaluate=_evaluate(config, architecture, validation, processes),
+        result=functools.partial(_result, len(images.classes)),
+        describe=functools.partial(_describe, config, architecture, images),
+        report=_report,
     )
-    if done is None:
-        return 128 + signal.SIGTERM
-    parameters, steps, counts = done
-    errors = {} if counts is None else counts.to_json()
-    result = {
-        "steps": steps,
-        "classes": len(images.classes),
-        "top1_error": errors.get("top1_error"),
-        "top5_error": errors.get("top5_error"),
-        "validation_images": errors.get("images", 0),
-    }
-    _save_model(config, architecture, images, parameters, directory, result)
-    directory.finish(result)
-    _report(result, directory)
-    return 0
 
 
-def evaluate(config: ml_collections.ConfigDict, output: str = "") -> dict[str, Any]:
+def evaluate(
+    config: ml_collections.ConfigDict,
+    output: str = "",
+    processes: Processes = ALONE,
+) -> dict[str, Any]:
     """Prints the errors of the config's network on its data.
 
     Args:
       config: `model.weights` and `data` say what.
       output: JSON file to write them to, too; '' for none.
+      processes: that share the images; all of them call this.
 
     Returns:
       what that file holds.
 
     Raises:
-      UserError: something given is wrong.
+      UserError: something given is wrong, on whichever process.
     """
-    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-    if not config.model.weights:
-        raise UserError(
-            "config.model.weights is not set; give the folder of a converted or a "
-            "trained network"
-        )
-    settings.check_evaluation(config)
-    devices = Devices(config.parallel)
-    model = checkpoints.load_classifier(
-        config.model.weights, config.model.name, dtype=config.dtype
-    )
-    description = checkpoints.read_description(config.model.weights)
-    images = _for_network(
-        config, model.classes, description.get("source", {}).get("classes")
-    )
-    evaluator = Evaluator(
-        model.apply,
-        model.preprocessing,
-        devices,
-        batch_size=config.data.batch_size,
-        image_size=config.train.image_size,
-        dtype=config.dtype,
-        workers=config.data.workers,
-        strict=config.data.strict,
-    )
-    counts = evaluator.run(devices.replicate(model.params), images, "evaluation")
+    with processes.agreeing():
+        environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+        model, images = _open_network(config)
+    parts = {
+        "weights": model.weights_sha256,
+        "images": digest([*images.classes, *images.names]),
+        "image_size": config.train.image_size,
+        "dtype": config.dtype,
+        "data.batch_size": config.data.batch_size,
+        "number of devices": jax.local_device_count(),
+    }
+    together.check_alike(processes, parts, {})
+    evaluator = _evaluator(config, model.apply, model.preprocessing, processes)
+    counts = evaluator.run(model.params, images, "evaluation")
     found = {
         "model": config.model.name,
         "weights_sha256": model.weights_sha256,
@@ -130,6 +98,33 @@ def evaluate(config: ml_collections.ConfigDict, output: str = "") -> dict[str, A
         "split": config.data.split,
         **counts.to_json(),
     }
+    with processes.agreeing():
+        if processes.first:
+            _tell(config, model, counts)
+            if output:
+                content = json.dumps(found, indent=2) + "\n"
+                write_whole(output, content.encode())
+    return found
+
+
+def _open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
+    """The config's network, and the images that it is to classify."""
+    if not config.model.weights:
+        raise UserError(
+            "config.model.weights is not set; give the folder of a converted or a "
+            "trained network"
+        )
+    settings.check_evaluation(config)
+    model = checkpoints.load_classifier(
+        config.model.weights, config.model.name, dtype=config.dtype
+    )
+    description = checkpoints.read_description(config.model.weights)
+    return model, _for_network(
+        config, model.classes, description.get("source", {}).get("classes")
+    )
+
+
+def _tell(config, model, counts) -> None:
     print(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
     print(counts.table())
     if counts.skipped:
@@ -138,9 +133,6 @@ def evaluate(config: ml_collections.ConfigDict, output: str = "") -> dict[str, A
             f"skipped {len(counts.skipped)} images that could not be read, such as "
             f"{name}: {reason}"
         )
-    if output:
-        write_whole(output, (json.dumps(found, indent=2) + "\n").encode())
-    return found
 
 
 def _open(config) -> tuple[Labelled, Labelled | None]:
@@ -195,7 +187,7 @@ def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
     return images
 
 
-def _batches(config, images):
+def _batches(config, images, processes):
     shape = canvas_shape(images, config.train.image_size, config.train.canvas)
 
     def batches(epoch, start):
@@ -208,6 +200,7 @@ def _batches(config, images):
             start=start,
             workers=config.data.workers,
             strict=config.data.strict,
+            processes=processes,
         )
 
     return batches
@@ -236,51 +229,66 @@ def _step(config, architecture, devices, optimizer):
     return whole
 
 
-def _evaluate(config, architecture, devices, validation):
+def _evaluate(config, architecture, validation, processes):
     """`(state of all devices, description) -> Counts`, by the running statistics."""
     if validation is None:
         return None
     apply, like = models.as_function(
         models.build_abstract(**architecture, dtype=config.dtype)
     )
-    evaluator = Evaluator(
+    preprocessing = settings.preprocessing(config)
+    evaluator = _evaluator(config, apply, preprocessing, processes)
+
+    def evaluate_state(state, description) -> Counts:
+        values = step.parameters(step.first_copy(state))
+        params = models.with_parameters(like, values)
+        return evaluator.run(params, validation, description)
+
+    return evaluate_state
+
+
+def _evaluator(config, apply, preprocessing, processes) -> Evaluator:
+    return Evaluator(
         apply,
-        settings.preprocessing(config),
-        devices,
+        preprocessing,
+        Devices(config.parallel),
         batch_size=config.data.batch_size,
         image_size=config.train.image_size,
         dtype=config.dtype,
         workers=config.data.workers,
         strict=config.data.strict,
+        processes=processes,
     )
 
-    def evaluate_state(state, description) -> Counts:
-        values = step.parameters(step.first_copy(state))
-        params = models.with_parameters(like, values)
-        return evaluator.run(devices.replicate(params), validation, description)
 
-    return evaluate_state
+def _result(classes: int, steps: int, counts: Counts | None) -> dict[str, Any]:
+    errors = {} if counts is None else counts.to_json()
+    return {
+        "steps": steps,
+        "classes": classes,
+        "top1_error": errors.get("top1_error"),
+        "top5_error": errors.get("top5_error"),
+        "validation_images": errors.get("images", 0),
+    }
 
 
-def _save_model(config, architecture, images, parameters, directory, result) -> None:
+def _describe(config, architecture, images, result) -> dict[str, Any]:
     source = {
         **job.origin(config, result["steps"]),
         "top1_error": result["top1_error"],
         "classes": list(images.classes),
     }
     side = config.train.image_size if images.stored is None else images.stored[0]
-    description = checkpoints.describe_classifier(
+    return checkpoints.describe_classifier(
         architecture, settings.preprocessing(config), input_size=side, source=source
     )
-    checkpoints.save(directory.model, parameters, description, overwrite=True)
 
 
-def _report(result: dict[str, Any], directory: RunDirectory) -> None:
+def _report(result: dict[str, Any]) -> str:
     line = f"{result['steps']} steps, {result['classes']} classes"
     if result["top1_error"] is not None:
         line += (
             f"; top-1 error {result['top1_error']:.2f} %, top-5 error "
             f"{result['top5_error']:.2f} % on {result['validation_images']} images"
         )
-    print(line)
-    print(f"network in {Path(directory.model)}")
+    return line

@@ -21,10 +21,12 @@ from jdissect.augment.standard import color_jitter, pca_lighting
 from jdissect.data import loader
 from jdissect.data.scenes import ScenesSource
 from jdissect.data.scenes.channels import NO_OWNER, channels
-from jdissect.data.source import Annotations, Example
+from jdissect.data.source import Annotations, Example, Subset, share
 from jdissect.parallel import AXIS, Devices
+from jdissect.processes import ALONE, Processes
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import prepare_images
+from jdissect.training.batches import epoch_order
 
 Image = UInt8[np.ndarray, "height width 3"]
 Maps = Int32[np.ndarray, "map height width"]
@@ -65,8 +67,9 @@ def mask_batches(
     epoch: int,
     start: int = 0,
     workers: int = 0,
+    processes: Processes = ALONE,
 ) -> Iterator[MaskBatch]:
-    """An epoch's batches from number `start` on, all of full size.
+    """An epoch's batches from number `start` on, all of full size, or shares of them.
 
     The order and what is left out are as in `batches.training_batches`. Crop and flip
     of a picture are functions of (seed, epoch) and its place in the order.
@@ -74,12 +77,14 @@ def mask_batches(
     Raises:
       UserError: what `source.read` raises.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(source.names))
-    order = order[: len(order) // batch_size * batch_size]
-    view = _Ordered(source, order, geometry, (seed, epoch))
-    for batch in loader.batches(view, batch_size, workers=workers, start=start):
+    order = epoch_order(len(source.names), batch_size, seed, epoch)
+    size = batch_size // processes.count
+    mine, _ = share(range(len(order)), size, processes.index, processes.count)
+    view = Subset(_Ordered(source, order, geometry, (seed, epoch)), mine)
+    for batch in loader.batches(view, size, workers=workers, start=start):
         masks = batch.labels.astype(np.int16)
-        yield MaskBatch(batch.pixels, masks, source.labels[order[batch.index]])
+        scenes = source.labels[order[mine[batch.index]]]
+        yield MaskBatch(batch.pixels, masks, scenes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +175,7 @@ def preparation(
     compiled = jax.jit(prepared, out_shardings=split)
 
     def on_devices(step, batch):
-        return compiled(jnp.int32(step), *devices.scatter(tuple(batch[:3])))
+        return compiled(np.int32(step), *devices.scatter(tuple(batch[:3])))
 
     return on_devices
 

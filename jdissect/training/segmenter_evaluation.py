@@ -14,8 +14,10 @@ from jaxtyping import Int, Int32, Int64
 from jdissect.data import loader
 from jdissect.data.scenes import CONCEPTS, ScenesSource
 from jdissect.data.scenes.channels import NO_OWNER, channels, upernet_labels
+from jdissect.data.source import Subset, share
 from jdissect.models.upernet import SIDE
 from jdissect.parallel import Devices
+from jdissect.processes import ALONE, Processes
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import Apply, Parser
 
@@ -93,10 +95,11 @@ class MaskEvaluator:
 
     Args:
       apply: of a UPerNet whose labels are those of scenes; see `parsing.Parser`.
-      devices: where it runs.
+      devices: where it runs; of this process alone.
       side: of the image that UPerNet sees.
       batch_size: images a device a step.
       workers: processes that read; 0 = threads.
+      processes: that share the pictures; all of them call `run`.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class MaskEvaluator:
         side: int = SIDE,
         batch_size: int = 8,
         workers: int = 0,
+        processes: Processes = ALONE,
     ):
         parser = Parser(apply, upernet_labels(), quarters="none", grid=GRID, side=side)
         self._numbers = len(parser.concepts)
@@ -120,6 +124,7 @@ class MaskEvaluator:
             self._order[names[name]] = place
         self._step = devices.spmd(lambda state, pixels, params: parser(params, pixels))
         self._devices, self._workers = devices, workers
+        self._processes = processes
         self._batch_size = batch_size * len(devices)
 
     def run(self, params: Any, source: ScenesSource, description: str) -> MaskCounts:
@@ -129,14 +134,26 @@ class MaskEvaluator:
           params: of the network.
           source: at least one picture.
           description: of the progress bar.
+
+        Raises:
+          UserError: a picture cannot be read, on whichever process.
         """
+        processes = self._processes
+        every = range(len(source.names))
+        mine, _ = share(every, self._batch_size, processes.index, processes.count)
+        with processes.agreeing():
+            counts = self._count(params, Subset(source, mine), description)
+        return MaskCounts(len(every), *processes.total(counts))
+
+    def _count(self, params, source, description):
+        """Pixels drawn, found and both of this process's pictures, added up."""
         params = self._devices.replicate((params, None))
         total = np.zeros((3, len(CATEGORIES), self._numbers), np.int64)
         with tqdm.tqdm(
             total=len(source.names),
             desc=description,
             unit="img",
-            disable=None,
+            disable=not self._processes.first or None,
             leave=False,
         ) as bar:
             for batch in loader.batches(
@@ -151,7 +168,7 @@ class MaskEvaluator:
                 drawn = resample_nearest(batch.labels, (GRID, GRID))[batch.valid]
                 total += self.count(drawn, maps[batch.valid][:, self._order])
                 bar.update(len(drawn))
-        return MaskCounts(len(source.names), *total)
+        return total
 
     def count(
         self,

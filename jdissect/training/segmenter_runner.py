@@ -1,39 +1,34 @@
 """From a configuration to a UPerNet that was trained on the masks of scenes."""
 
 import functools
-import signal
-from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from jdissect import checkpoints, environment, models
+from jdissect import checkpoints, models
 from jdissect.data.scenes import ScenesSource, open_scenes
 from jdissect.data.scenes.channels import upernet_labels
 from jdissect.errors import UserError
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, all_devices
+from jdissect.processes import ALONE, Processes
 from jdissect.store import digest
 from jdissect.training import job, recipe, segmentation, settings, step
-from jdissect.training.run_directory import RunDirectory
 from jdissect.training.segmenter_evaluation import MaskCounts, MaskEvaluator
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: str, overwrite: bool = False
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    overwrite: bool = False,
+    processes: Processes = ALONE,
 ) -> int:
-    """Trains the config's UPerNet into `workdir`; returns the exit code.
+    """Trains the config's UPerNet into `workdir`; as `job.train`."""
+    return job.train(config, workdir, overwrite, processes, _prepare)
 
-    A training that was interrupted goes on; a finished one is reported again.
 
-    Returns:
-      0; 128 + SIGTERM where that signal ended it, with the state saved.
-
-    Raises:
-      UserError: something given is wrong, or the loss is not finite.
-    """
+def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job:
     settings.check_segmenter(config)
-    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-    devices = Devices(config.parallel)
+    devices = all_devices(config.parallel)
     settings.check_batch(config, len(devices))
     source, validation = _open(config)
     identity = settings.identity(config)
@@ -41,41 +36,24 @@ def train(
     for name, some in (("images", source), ("validation images", validation)):
         identity[name] = digest(None if some is None else list(some.names))
     identity["labels"] = digest(upernet_labels().to_json())
-    directory = RunDirectory(workdir, identity)
-    result = directory.result(overwrite)
-    if result is not None:
-        print(f"{workdir} is finished (--overwrite trains anew)")
-        _report(result, directory)
-        return 0
     architecture = settings.segmenter_architecture(config, upernet_labels().channels)
     steps_per_epoch = len(source.names) // config.train.batch_size
     rate = recipe.polynomial(
         config.train.learning_rate, config.train.epochs * steps_per_epoch
     )
-    done = job.run(
-        config,
-        architecture,
-        devices,
-        directory,
-        overwrite=overwrite,
+    return job.Job(
+        identity=identity,
+        architecture=architecture,
+        devices=devices,
         rate=rate,
         steps_per_epoch=steps_per_epoch,
-        batches=_batches(config, source),
+        batches=_batches(config, source, processes),
         make_step=functools.partial(_step, config, architecture, devices),
-        evaluate=_evaluate(config, architecture, devices, validation),
+        evaluate=_evaluate(config, architecture, validation, processes),
+        result=_result,
+        describe=functools.partial(_describe, config, architecture),
+        report=_report,
     )
-    if done is None:
-        return 128 + signal.SIGTERM
-    parameters, steps, counts = done
-    result = {
-        "steps": steps,
-        "scores": None if counts is None else counts.to_json(),
-        "table": "" if counts is None else counts.table(),
-    }
-    _save_model(config, architecture, parameters, directory, result)
-    directory.finish(result)
-    _report(result, directory)
-    return 0
 
 
 def measure(weights: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -127,7 +105,7 @@ def _open(config) -> tuple[ScenesSource, ScenesSource | None]:
     )
 
 
-def _batches(config, source):
+def _batches(config, source, processes):
     train = config.train
     geometry = segmentation.Geometry(train.window, train.grid, config.augment.flip)
 
@@ -140,6 +118,7 @@ def _batches(config, source):
             epoch=epoch,
             start=start,
             workers=config.data.workers,
+            processes=processes,
         )
 
     return batches
@@ -163,7 +142,7 @@ def _step(config, architecture, devices, optimizer):
     return lambda state, number, batch: moved(state, prepared(number, batch))
 
 
-def _evaluate(config, architecture, devices, validation):
+def _evaluate(config, architecture, validation, processes):
     """`(state of all devices, description) -> MaskCounts`, as the Parser sees it."""
     if validation is None:
         return None
@@ -175,34 +154,40 @@ def _evaluate(config, architecture, devices, validation):
         if not made:
             made["evaluator"] = MaskEvaluator(
                 apply,
-                devices,
+                Devices(config.parallel),
                 side=config.train.image_size,
                 batch_size=config.data.batch_size,
                 workers=config.data.workers,
+                processes=processes,
             )
         return made["evaluator"].run(params, validation, description)
 
     return evaluate_state
 
 
-def _save_model(config, architecture, parameters, directory, result) -> None:
+def _result(steps: int, counts: MaskCounts | None) -> dict[str, Any]:
+    return {
+        "steps": steps,
+        "scores": None if counts is None else counts.to_json(),
+        "table": "" if counts is None else counts.table(),
+    }
+
+
+def _describe(config, architecture, result) -> dict[str, Any]:
     source = {
         **job.origin(config, result["steps"]),
         "scores": result["scores"],
     }
-    description = checkpoints.describe_segmenter(
+    return checkpoints.describe_segmenter(
         architecture,
         upernet_labels().to_json(),
         side=config.train.image_size,
         source=source,
     )
-    checkpoints.save(directory.model, parameters, description, overwrite=True)
 
 
-def _report(result: dict[str, Any], directory: RunDirectory) -> None:
+def _report(result: dict[str, Any]) -> str:
     if result["scores"] is None:
-        print(f"{result['steps']} steps")
-    else:
-        print(f"{result['steps']} steps; {result['scores']['images']} pictures:\n")
-        print(f"{result['table']}\n")
-    print(f"network in {Path(directory.model)}")
+        return f"{result['steps']} steps"
+    pictures = result["scores"]["images"]
+    return f"{result['steps']} steps; {pictures} pictures:\n\n{result['table']}\n"

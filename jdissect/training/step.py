@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -138,7 +137,8 @@ def augmentation(
 
     The whole batch is one array here, shared out among the devices by XLA, and random
     bits are a function of (seed, step) and an image's place in the batch: so the result
-    does not depend on how many devices there are, but for rounding.
+    does not depend on how many devices there are, but for rounding. Of many processes
+    each gives its share of the batch (see `Devices.scatter`).
 
     Args:
       settings: `config.augment`.
@@ -181,6 +181,6 @@ def augmentation(
     compiled = jax.jit(augmented, out_shardings=split)
 
     def on_devices(step, pixels, sizes, labels):
-        return compiled(jnp.int32(step), *devices.scatter((pixels, sizes, labels)))
+        return compiled(np.int32(step), *devices.scatter((pixels, sizes, labels)))
 
     return on_devices

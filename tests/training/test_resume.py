@@ -10,9 +10,9 @@ import pytest
 
 from jdissect import train
 from jdissect.errors import UserError
+from jdissect.states import Checkpoints
 from jdissect.training import runner
 from jdissect.training.batches import TrainingBatch
-from jdissect.training.checkpoints import Checkpoints
 from jdissect.training.loop import Loop, Plan
 from jdissect.training.run_directory import RunDirectory
 from tests.small_trainings import command, finish, interrupt, metrics, run, weights

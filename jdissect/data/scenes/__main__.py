@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,6 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jdissect.data.scenes.source import open_scenes
     from jdissect.data.scenes.splits import SPLITS
     from jdissect.errors import UserError
+    from jdissect.paths import local
 
     parser = argparse.ArgumentParser(
         prog="python -m jdissect.data.scenes",
@@ -38,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if options.prepare:
-            prepare(options.prepare, options.split, options.count, options.seed)
+            folder = local(options.prepare, "--prepare")
+            prepare(folder, options.split, options.count, seed=options.seed)
             print(f"split {options.split} is in {options.prepare}")
             return 0
         source = open_scenes(options.split, options.count, options.seed)
-        export(source, Path(options.export), options.overwrite)
+        export(source, local(options.export, "--export"), options.overwrite)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from jdissect import paths
 from jdissect.concepts import categories
 from jdissect.data.hashing import hash_texts
 from jdissect.data.scenes.prepared import Prepared, open_prepared
@@ -88,10 +89,12 @@ class ScenesSource:
         labels = maps.astype(np.int32)
         return Example(pixels, labels, _annotated(labels))
 
-    def content_hashes(self, cache_dir: Path | None = None) -> tuple[str, ...]:
+    def content_hashes(
+        self, cache_dir: Path | None = None, only: slice = slice(None)
+    ) -> tuple[str, ...]:
         """For each picture the sha256 of what it is drawn from; nothing is drawn."""
         del cache_dir
-        return self._hashes("pixels")
+        return self._hashes("pixels")[only]
 
     def annotation_hashes(self, cache_dir: Path | None = None) -> tuple[str, ...]:
         """The same for its label maps."""
@@ -141,7 +144,8 @@ def open_scenes(
     count = resolve(split, num_images, seed)
     if prepared is None:
         return ScenesSource(split, count, seed)
-    root = Path(prepared).expanduser()
+    # Prepared pictures are mapped into memory.
+    root = paths.local(prepared, "config.data.path of scenes").expanduser()
     if not root.is_dir():
         raise UserError(
             f"config.data.path: there is no folder {root}; prepare pictures there, or "

@@ -1,27 +1,28 @@
-"""The state of an unfinished training on disk, in Orbax's format.
+"""The state of an unfinished run on disk, in Orbax's format.
 
     FOLDER/00012000/state            every array of the state, flat, by name
     FOLDER/00012000/checkpoint.json  step, hash of the arrays, and what the loop adds
 
-A checkpoint is written aside and renamed, so that one that was cut off is not there;
-one that was damaged later is passed over for the one before.
+A checkpoint is written aside and renamed, so that one that was cut off is not there. In
+an object store, where a folder cannot be renamed at once, checkpoint.json is written
+last (and removed first): without it no checkpoint is there. One that was damaged later
+is passed over for the one before.
 """
 
 import contextlib
 import json
 import os
-import shutil
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jdissect import orbax_trees
+from jdissect import orbax_trees, paths
 from jdissect.checkpoint_folder import weights_sha256
 from jdissect.errors import UserError
+from jdissect.paths import Path
 
 KEEP = 2  # the last so many
 
@@ -34,14 +35,15 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder).absolute()
+        self.folder = paths.absolute(paths.to_path(folder))
+        self._remote = paths.is_remote(self.folder)
 
     def steps(self) -> list[int]:
         """Of the checkpoints that are there, ascending."""
         if not self.folder.is_dir():
             return []
-        names = [path.name for path in self.folder.iterdir()]
-        return sorted(int(name) for name in names if name.isdecimal())
+        found = [path for path in self.folder.iterdir() if path.name.isdecimal()]
+        return sorted(int(path.name) for path in found if self._is_there(path))
 
     def path(self, step: int) -> Path:
         return self.folder / f"{step:08d}"
@@ -54,32 +56,32 @@ class Checkpoints:
           state: a pytree of arrays.
           notes: JSON, to be had back with the state.
         """
-        if self.path(step).exists():
+        path = self.path(step)
+        if self._is_there(path):
             return
         arrays = flat(state)
         content = {"step": step, "sha256": weights_sha256(arrays), **notes}
-        aside = self.folder / f".{step:08d}.{os.getpid()}.tmp"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        paths.make_folder(self.folder)
         self._remove_cut_off()
-        aside.mkdir()
         try:
-            orbax_trees.write(aside / "state", arrays)
-            text = json.dumps(content, indent=2)
-            (aside / "checkpoint.json").write_text(text + "\n")
-            aside.rename(self.path(step))
+            with paths.reaching(path), self._appearing(path) as place:
+                orbax_trees.write(place / "state", arrays)
+                text = json.dumps(content, indent=2)
+                (place / "checkpoint.json").write_text(text + "\n")
+        except UserError:
+            raise
         except ValueError as error:  # TensorStore's; a full disk, for one
             reason = str(error).splitlines()[0][:200]
-            raise UserError(f"cannot write {self.path(step)}: {reason}") from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            raise UserError(f"cannot write {path}: {reason}") from error
         for old in self.steps()[:-KEEP]:
-            shutil.rmtree(self.path(old), ignore_errors=True)
+            self._remove(self.path(old))
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Any = None) -> tuple[Any, dict[str, Any]] | None:
         """The last checkpoint that is whole: (state, notes), or None.
 
         Args:
-          like: a state of the same structure and shapes.
+          like: a state of the same structure and shapes; by default the state is a
+            dict of arrays by name.
 
         Raises:
           UserError: there are checkpoints, but none is whole or of this structure.
@@ -92,7 +94,7 @@ class Checkpoints:
                 arrays = dict(orbax_trees.read(path / "state"))
                 if weights_sha256(arrays) != notes["sha256"]:
                     raise ValueError("its arrays are not those that were written")
-                state = unflattened(like, arrays)
+                state = arrays if like is None else unflattened(like, arrays)
             except Exception as error:  # Orbax and TensorStore raise a dozen kinds
                 reason = (str(error) or type(error).__name__).splitlines()[0][:200]
                 print(f"passing over checkpoint {path}: {reason}", file=sys.stderr)
@@ -109,15 +111,47 @@ class Checkpoints:
             )
         return None
 
+    def _is_there(self, path: Path) -> bool:
+        return (path / "checkpoint.json" if self._remote else path).exists()
+
+    @contextlib.contextmanager
+    def _appearing(self, path: Path) -> Iterator[Path]:
+        """Where to write what is then whole at `path`."""
+        if self._remote:
+            yield path
+            return
+        aside = self.folder / f".{path.name}.{os.getpid()}.tmp"
+        aside.mkdir()
+        try:
+            yield aside
+            aside.rename(path)
+        finally:
+            paths.remove_folder(aside)
+
+    def _remove(self, path: Path) -> None:
+        if self._remote:
+            (path / "checkpoint.json").unlink(missing_ok=True)
+        paths.remove_folder(path)
+
     def _discard(self, path: Path) -> None:
+        if self._remote:
+            self._remove(path)
+            return
         damaged = path.with_name(f".{path.name}.damaged")
-        shutil.rmtree(damaged, ignore_errors=True)
+        paths.remove_folder(damaged)
         with contextlib.suppress(OSError):
             path.rename(damaged)
 
     def _remove_cut_off(self) -> None:
-        for path in self.folder.glob(".*.tmp"):
-            shutil.rmtree(path, ignore_errors=True)
+        if not self._remote:
+            cut_off = self.folder.glob(".*.tmp")
+        elif self.folder.is_dir():
+            found = [path for path in self.folder.iterdir() if path.name.isdecimal()]
+            cut_off = [path for path in found if not self._is_there(path)]
+        else:
+            cut_off = []
+        for path in cut_off:
+            paths.remove_folder(path)
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jdissect.errors import UserError
-from jdissect.training.checkpoints import Checkpoints
+from jdissect.states import Checkpoints
 from jdissect.training.run_directory import Metrics
 
 

@@ -1,0 +1,109 @@
+"""Resident memory of a run that is larger than memory: it stays flat.
+
+    python -m benchmarks.memory [--batches=50000] [--features=disk]
+
+A whole dissection, saves included, of synthetic images; only the network is a stub that
+passes its input on. Prints resident memory after each tenth of every pass, beside the
+bytes of all features. What grows with the images would show.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from jdissect.dissection import Dissection, Settings
+from jdissect.features import Images
+from jdissect.journal import Journal
+from jdissect.parallel import Devices
+
+BATCH, SIDE, UNITS, MASK = 4, 4, 64, 8
+
+
+def define() -> flags.FlagValues:
+    """The flags."""
+    values = flags.FlagValues()
+    options = {"flag_values": values}
+    flags.DEFINE_integer("batches", 50_000, "Of features.", **options)
+    flags.DEFINE_enum("features", "disk", ["disk", "none", "memory"], "", **options)
+    flags.DEFINE_integer("every", 2_000, "Steps from save to save.", **options)
+    return values
+
+
+def resident() -> float:
+    """Of this process, MB, without the pages of files that can be dropped."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return (int(fields[1]) - int(fields[2])) * resource.getpagesize() / 1e6
+
+
+def synthetic(count: int):
+    """A `features.Read` of `count` images, drawn anew whenever they are read."""
+    rng = np.random.default_rng(0)
+    pool = rng.normal(size=(97, SIDE, SIDE, UNITS)).astype(np.float32)
+    labels = rng.integers(0, 5, (BATCH, 1, MASK, MASK)).astype(np.int32)
+
+    def read(indices=None, start=0, stop=None):
+        if indices is None:
+            indices = range(start, count if stop is None else stop)
+        for first in range(0, len(indices), BATCH):
+            index = np.asarray(indices[first : first + BATCH])
+            yield Images(
+                index=np.pad(index, (0, BATCH - len(index)), constant_values=-1),
+                valid=np.arange(BATCH) < len(index),
+                pixels=pool[np.resize(index * 31 % 97, BATCH)],
+                labels=labels,
+            )
+
+    return read
+
+
+def measure(
+    batches: int, features: str, every: int, tell=print
+) -> dict[str, list[float]]:
+    """Resident memory in MB after each tenth of every pass, by its name."""
+    found = {}
+
+    def progress(records, name):
+        start, line = time.perf_counter(), found.setdefault(name, [])
+        for done, record in enumerate(records, 1):
+            yield record
+            if done % -(-batches // 10) == 0:
+                line.append(resident())
+        cells = " ".join(f"{value:6.0f}" for value in line)
+        tell(f"{name:14s} {time.perf_counter() - start:6.0f} s  {cells}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            layers=("x",), keep=features, folder=Path(folder) / "features"
+        )
+        engine = Dissection(
+            lambda _, pixels: {"x": pixels},
+            None,
+            [("-", "-"), *((f"c{i}", "object") for i in range(4))],
+            settings,
+            Devices(),
+            progress=progress,
+            journal=Journal(Path(folder) / "saves", every=every, images_a_step=BATCH),
+        )
+        engine.run(synthetic(batches * BATCH), batches * BATCH)
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Measures and prints."""
+    options = define()
+    options(argv)
+    size = options.batches * BATCH * (SIDE * SIDE * UNITS * 4 + MASK * MASK * 2)
+    print(f"features and label maps {size / 1e6:,.0f} MB, {options.features}")
+    found = measure(options.batches, options.features, options.every)
+    grown = max(line[-1] - line[1] for line in found.values())
+    print(f"from a pass's second tenth to its last: at most {grown:+.0f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

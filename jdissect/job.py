@@ -1,0 +1,259 @@
+"""What a config asks for, opened: images, network, segmenter, and how they run."""
+
+import dataclasses
+import functools
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from jdissect import checkpoints, environment, results
+from jdissect.data import loader, open_source
+from jdissect.data.source import Subset, share
+from jdissect.dissection import Dissection, Settings
+from jdissect.errors import UserError
+from jdissect.features import Images
+from jdissect.journal import Journal
+from jdissect.models.preprocess import normalize
+from jdissect.parallel import network_devices
+from jdissect.processes import Processes
+from jdissect.progress import bars
+from jdissect.segmenters import open_segmenter, smallest_image
+from jdissect.store import Run, identity
+
+
+class Job:
+    """What a config asks for, opened.
+
+    Args:
+      config: of values that `runner.check` has passed.
+
+    Attributes:
+      source: of the images.
+      layers: names of the feature maps.
+      run: its directory, once opened.
+
+    Raises:
+      UserError: something given is wrong.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self._config = config
+        self._devices, self._counters = network_devices(config.parallel)
+        self._cache_dir = environment.cache_dir(config.cache.dir)
+        environment.use_compilation_cache(self._cache_dir)
+        self._spill = self._cache_dir and self._cache_dir / "features"
+        self.source = open_source(config.data, smallest_image(config.segmenter.name))
+        if not config.model.weights:
+            raise UserError(
+                "config.model.weights is not set; convert a checkpoint (python -m "
+                "converters.resnet --help) and give its folder"
+            )
+        self._model = checkpoints.load_classifier(
+            config.model.weights, config.model.name, dtype=config.dtype
+        )
+        self.layers = tuple(config.model.layers)
+        for layer in self.layers:
+            if layer not in self._model.endpoint_names:
+                raise UserError(
+                    f"{config.model.name} has no layer '{layer}'; it has "
+                    f"{', '.join(self._model.endpoint_names)}"
+                )
+
+    def hashes(self, processes: Processes) -> list[str]:
+        """Content hashes of all images; each process reads its share of them."""
+        count, parts = len(self.source.names), processes.count
+        ends = [count * part // parts for part in range(parts + 1)]
+        with processes.agreeing():
+            mine = self.source.content_hashes(
+                self._cache_dir, slice(*ends[processes.index :][:2])
+            )
+        return [each for part in processes.gather(list(mine)) for each in part]
+
+    def open_run(self, workdir: str, hashes: list[str]) -> Run:
+        """The run that is asked for, in its directory."""
+        config = self._config
+        self._segmenter = open_segmenter(
+            config, self.source, hashes, self._devices, self._cache_dir
+        )
+        self.run = Run(
+            workdir,
+            _identity(
+                config,
+                self.source,
+                hashes,
+                self._model,
+                self._segmenter,
+                self._cache_dir,
+            ),
+        )
+        return self.run
+
+    def layout(self, overwrite: bool) -> dict[str, Any]:
+        """What must be the same on all processes, though it changes no number."""
+        return {
+            "--overwrite": overwrite,
+            "checkpoint_every": self._config.checkpoint_every,
+            "number of devices": len(self._devices),
+            "workdir": os.fspath(self.run.folder),
+        }
+
+    def check_layout(self, processes: Processes) -> None:
+        """Refuses what cannot be shared out.
+
+        Raises:
+          UserError: more processes than images; a mesh that the devices do not fit.
+        """
+        images, parts = len(self.source.names), self._config.mesh.unit
+        if processes.count > images:
+            raise UserError(
+                f"{processes.count} processes are more than the {images} images"
+            )
+        if len(self._counters) % parts:
+            raise UserError(
+                f"config.mesh.unit is {parts}; it must divide the "
+                f"{len(self._counters)} devices of a process"
+            )
+
+    def journal(self, processes: Processes) -> Journal:
+        """That of the run, with what is saved of it."""
+        config = self._config
+        size = config.data.batch_size * len(self._devices)
+        journal = Journal(
+            self.run.checkpoints,
+            processes,
+            config.checkpoint_every,
+            size * processes.count,
+        )
+        with processes.agreeing():
+            going_on = journal.restore()
+        if going_on and processes.first:
+            print(f"going on where this run was last saved, {going_on}\n")
+        return journal
+
+    def dissect(
+        self, journal: Journal
+    ) -> tuple[dict[str, results.Result], dict[str, float]]:
+        """All layers' results, and seconds by stage."""
+        config, processes = self._config, journal.processes
+        count = len(self.source.names)
+        mine = -(-count // processes.count)
+        reader = Reader(
+            self.source, self._segmenter, config, len(self._devices), processes
+        )
+        network = _network(self._model, self.layers, config.dtype)
+        size = _feature_bytes(network, self._model, self.source)
+        dissection = Dissection(
+            network,
+            self._model.params,
+            self._segmenter.concepts,
+            Settings(
+                layers=self.layers,
+                quantile=config.quantile,
+                topk=config.topk,
+                keep=environment.keep_features(
+                    config.cache.features, size, mine, self._spill
+                ),
+                folder=self._spill,
+                unit_parts=config.mesh.unit,
+            ),
+            self._devices,
+            self._counters,
+            bars(mine, silent=not processes.first),
+            journal,
+        )
+        found = {
+            layer: result.replace(
+                model=config.model.name, iou_thresholds=tuple(config.iou_thresholds)
+            )
+            for layer, result in dissection.run(reader.read, count).items()
+        }
+        # Label maps: part of the pass that asked for them, the first or the last.
+        return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}
+
+
+def _network(model, layers, dtype):
+    def apply(params, pixels):
+        images = normalize(pixels, model.preprocessing, dtype)
+        return model.apply(params, images, layers)[1]
+
+    return apply
+
+
+def _feature_bytes(network, model, source) -> int:
+    """Of one image, all layers."""
+    pixels = jax.ShapeDtypeStruct((1, *source.image_shape, 3), np.uint8)
+    maps = jax.eval_shape(network, model.params, pixels)
+    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(maps))
+
+
+class Reader:
+    """This process's batches of a source with their label maps; see `features.Read`."""
+
+    def __init__(self, source, segmenter, config, devices: int, processes: Processes):
+        self._source, self._segmenter = source, segmenter
+        self._config, self._size = config.data, config.data.batch_size * devices
+        self._processes = processes
+        self.seconds = 0.0  # spent on label maps
+
+    def read(self, indices=None, start=0, stop=None):
+        if indices is None:
+            indices = range(start, len(self._source.names) if stop is None else stop)
+        mine, steps = share(
+            indices, self._size, self._processes.index, self._processes.count
+        )
+        for batch in loader.batches(
+            Subset(self._source, mine),
+            self._size,
+            workers=self._config.workers,
+            strict=self._config.strict,
+            at_least=steps,
+        ):
+            here = batch.index >= 0
+            index = np.full(self._size, -1, np.int64)
+            index[here] = mine[batch.index[here]]
+            batch = dataclasses.replace(batch, index=index.astype(np.int32))
+            yield Images(
+                index=batch.index,
+                valid=batch.valid,
+                pixels=batch.pixels,
+                labels=functools.partial(self._labels, batch),
+                annotated=self._segmenter.annotated(batch),
+                skipped=tuple((int(mine[i]), why) for i, why in batch.skipped),
+            )
+
+    def _labels(self, batch):
+        start = time.perf_counter()
+        maps = self._segmenter.label_maps(batch)
+        self.seconds += time.perf_counter() - start
+        return maps
+
+
+def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
+    return identity(
+        images=list(zip(source.names, hashes, strict=True)),
+        model={
+            "architecture": model.architecture,
+            "preprocessing": model.preprocessing.to_json(),
+            "weights": model.weights_sha256,
+        },
+        segmenter=segmenter.identity(cache_dir),
+        keys={
+            "model.name": config.model.name,
+            "model.layers": list(config.model.layers),
+            "data.source": config.data.source,
+            "data.batch_size": config.data.batch_size,
+            "segmenter.name": config.segmenter.name,
+            "segmenter.batch_size": config.segmenter.batch_size,
+            "segmenter.quarters": config.segmenter.quarters,
+            "quantile": config.quantile,
+            "iou_thresholds": list(config.iou_thresholds),
+            "mask_size": config.mask_size,
+            "dtype": config.dtype,
+            "topk": config.topk,
+        },
+    )

@@ -1,0 +1,61 @@
+"""Units shared out among devices: the host side of `config.mesh.unit`.
+
+The devices of a pass are a grid of `rows` x `parts`, in row-major order. Images are
+shared out among the rows, units among the parts; missing units are zeros.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def over_grid(maps: Any, rows: int, parts: int) -> Any:
+    """[image, height, width, unit] as [device x image of its, height, width, its unit].
+
+    Args:
+      maps: images divisible by `rows`.
+    """
+    if parts == 1:
+        return maps
+    maps = _padded(np.asarray(maps), parts)
+    maps = maps.reshape(rows, -1, *maps.shape[1:3], parts, maps.shape[-1] // parts)
+    maps = maps.transpose(0, 4, 1, 2, 3, 5)
+    return maps.reshape(-1, *maps.shape[3:])
+
+
+def repeated(array: np.ndarray, rows: int, parts: int) -> np.ndarray:
+    """What belongs to images, for every device of their row."""
+    if parts == 1:
+        return array
+    array = np.asarray(array).reshape(rows, 1, -1, *array.shape[1:])
+    array = np.repeat(array, parts, axis=1)
+    return array.reshape(-1, *array.shape[3:])
+
+
+def per_device(tree: Any, rows: int, parts: int) -> Any:
+    """Arrays [..., unit] as [device, ..., its unit]."""
+
+    def split(array):
+        array = _padded(np.asarray(array), parts)
+        array = array.reshape(*array.shape[:-1], parts, -1)
+        return np.concatenate([np.moveaxis(array, -2, 0)] * rows)
+
+    return jax.tree.map(split, tree)
+
+
+def join(parts: list[Any], units: int, axis: int = -1) -> Any:
+    """Trees of some units each as one of all; `axis` is the unit's."""
+
+    def joined(*arrays):
+        array = np.concatenate(arrays, axis=axis)
+        return np.take(array, np.arange(units), axis=axis)
+
+    return jax.tree.map(joined, *parts)
+
+
+def _padded(array: np.ndarray, parts: int) -> np.ndarray:
+    missing = -array.shape[-1] % parts
+    if not missing:
+        return array
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])

@@ -1,0 +1,150 @@
+"""A dissection that is cut off goes on to the same bits, wherever it was."""
+
+import numpy as np
+import pytest
+
+from jdissect.dissection import Dissection, Settings
+from jdissect.errors import UserError
+from jdissect.journal import Journal
+from jdissect.parallel import Devices
+from jdissect.states import Checkpoints
+from tests.test_dissection import CONCEPTS, assert_same, make, reader, run, two_layers
+
+SLOW = pytest.mark.slow
+
+
+class CutOff(BaseException):
+    """What no code of ours handles: as if the process had been killed."""
+
+
+def go_on(data, folder, *, batch=8, every=1, keep="memory", cut=None):
+    """Runs from what is in `folder`; is cut off after `cut` batches."""
+    read, left = reader(data, batch), [cut]
+
+    def interrupted(indices=None, start=0, stop=None):
+        for images in read(indices, start, stop):
+            if left[0] == 0:
+                raise CutOff
+            if left[0] is not None:
+                left[0] -= 1
+            yield images
+
+    journal = Journal(folder, every=every, images_a_step=batch)
+    journal.restore()
+    settings = Settings(
+        layers=("fine", "coarse"), quantile=0.05, keep=keep, folder=folder
+    )
+    engine = Dissection(
+        two_layers, np.float32(2), CONCEPTS, settings, Devices(), journal=journal
+    )
+    return engine.run(interrupted, len(data[0]))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def expected(data):
+    return run(data)
+
+
+@pytest.mark.parametrize("keep", ["none", "memory", pytest.param("disk", marks=SLOW)])
+def test_cut_off_again_and_again(data, expected, tmp_path, keep):
+    """With batches of another size each time, as on other devices."""
+    # Features that are kept are read once: 4 batches, then 2 and the pilots, then all.
+    cuts = [10, 9, 12, None] if keep == "none" else [4, 7, 7, None]
+    for number, cut in enumerate(cuts):
+        batch = (8, 11)[number % 2]
+        if cut is None:
+            found = go_on(data, tmp_path, batch=batch, keep=keep)
+            break
+        with pytest.raises(CutOff):
+            go_on(data, tmp_path, batch=batch, keep=keep, cut=cut)
+    assert_same(found, expected)
+
+
+def test_every_stage_can_be_cut_off(data, expected, tmp_path):
+    """Without features kept every pass reads: cut at every batch there is."""
+    stages = set()
+    for cut in (4, 15, 21, 33):
+        folder = tmp_path / str(cut)
+        try:
+            go_on(data, folder, batch=8, keep="none", cut=cut)
+        except CutOff:
+            stages.add(Checkpoints(folder).restore()[1]["open"])
+        assert_same(go_on(data, folder, batch=11, every=50), expected)
+    assert stages == {"network", "sketch", "sweep 1", "intersections"}
+
+
+def test_damaged_save_is_passed_over(data, expected, tmp_path, capsys):
+    with pytest.raises(CutOff):
+        go_on(data, tmp_path, keep="none", cut=9)
+    steps = Checkpoints(tmp_path).steps()
+    assert len(steps) == 2
+    last = Checkpoints(tmp_path).path(steps[-1])
+    (last / "checkpoint.json").write_text("{")
+    (tmp_path / f".{steps[-1] + 1:08d}.77.tmp").mkdir()  # cut off while it was written
+    assert_same(go_on(data, tmp_path), expected)
+    assert "passing over" in capsys.readouterr().err
+
+
+def test_save_of_other_shapes_is_refused(data, tmp_path):
+    with pytest.raises(CutOff):
+        go_on(data, tmp_path, keep="none", cut=9)
+    with pytest.raises(UserError, match="other shapes"):
+        go_on(make(units=9), tmp_path)
+
+
+def test_errors_of_reading_pass_through(data, tmp_path):
+    def broken(indices=None, start=0, stop=None):
+        yield from list(reader(data, 8)())[:2]
+        raise UserError("the disk is gone")
+
+    engine = Dissection(
+        two_layers,
+        np.float32(2),
+        CONCEPTS,
+        Settings(layers=("fine",), quantile=0.05),
+        Devices(),
+        journal=Journal(tmp_path, every=1, images_a_step=8),
+    )
+    with pytest.raises(UserError, match="the disk is gone"):
+        engine.run(broken, len(data[0]))
+
+
+def test_saves_about_every_minute(monkeypatch, tmp_path, data):
+    """Steps of 7 seconds: saved after 9 of them, not after each."""
+    from jdissect import minute
+
+    clock = [0.0]
+    saves = []
+    save = Checkpoints.save
+
+    def saving(self, number, state, notes):
+        saves.append(clock[0])
+        return save(self, number, state, notes)
+
+    monkeypatch.setattr(minute.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Checkpoints, "save", saving)
+    read = reader(data, 1)
+
+    def slow(indices=None, start=0, stop=None):
+        for images in read(indices, start, stop):
+            clock[0] += 7
+            yield images
+
+    settings = Settings(layers=("fine",), quantile=0.05, keep="none")
+    Dissection(
+        two_layers,
+        np.float32(2),
+        CONCEPTS,
+        settings,
+        Devices(),
+        journal=Journal(tmp_path, images_a_step=1),
+    ).run(slow, len(data[0]))
+    gaps = np.diff([0, *saves])
+    gaps = np.delete(gaps, gaps.argmax())  # that with the pilot images
+    assert len(saves) > 10 and (gaps >= 60).all() and (gaps < 200).all()
+    assert np.median(gaps) <= 77

@@ -1,0 +1,145 @@
+"""Runs of two hosts, one of which is lost: the other says so, and they go on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.hosts import AGAIN, LOST, WORK, hosts, one_line, wait_for
+
+pytestmark = pytest.mark.usefixtures("own_temporary_files")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing of the user's cache is read or written."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of one process."""
+    folder = tmp_path_factory.mktemp("launch") / "whole"
+    subprocess.run(
+        [sys.executable, "-m", *WORK, f"--workdir={folder}"],
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def same_arrays(whole, folder):
+    expected = np.load(whole / "layer4" / "dissection.npz")
+    found = np.load(folder / "layer4" / "dissection.npz")
+    assert found.files == expected.files
+    for name in expected.files:
+        assert found[name].dtype == expected[name].dtype
+        assert found[name].tobytes() == expected[name].tobytes(), name
+    return True
+
+
+def finish(folder, whole):
+    """The same command again, on all hosts."""
+    with hosts([*WORK, f"--workdir={folder}"]) as again:
+        ends = [host.end() for host in again]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert "going on where this run was last saved" in ends[0][1]
+    assert [error for _, _, error in ends] == ["", ""]
+    assert "Gloo" not in ends[0][1] + ends[1][1]
+    assert same_arrays(whole, folder)
+
+
+def lose(folder, number, *, stopped=False, saved=1):
+    """A run of two whose worker `number` is killed; what both launchers returned.
+
+    Args:
+      stopped: it stops first, so that the other one waits in an exchange.
+      saved: checkpoints by then.
+    """
+    with hosts([*WORK, f"--workdir={folder}"], "--heartbeat_timeout=10") as both:
+        wait_for(folder / "checkpoints" / f"{saved:08d}", both)
+        if stopped:
+            both[number].signal(signal.SIGSTOP)
+            time.sleep(3)
+        both[number].signal(signal.SIGKILL)
+        start = time.monotonic()
+        ends = [host.end(timeout=60) for host in both]
+        assert time.monotonic() - start < 25
+    return ends
+
+
+def check_lost(ends, number):
+    """Both ended with code 3 and a line that says why."""
+    assert [code for code, _, _ in ends] == [3, 3], ends
+    killed = "this host's worker was killed by signal 9 (SIGKILL)"
+    assert one_line(ends[number][2], killed, AGAIN)
+    assert one_line(ends[1 - number][2], LOST, AGAIN)
+    # The native output is in a file, and the line says in which.
+    log = Path(ends[1 - number][2].partition("(details: ")[2].rpartition(")")[0])
+    assert "Gloo" in log.read_text()
+
+
+def test_killed_while_the_other_waits(tmp_path, whole):
+    folder = tmp_path / "run"
+    check_lost(lose(folder, 1, stopped=True), 1)
+    finish(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "saved"), [(0, 1), (0, 3), (1, 2)])
+def test_killed(tmp_path, whole, number, saved):
+    """The coordinator, too."""
+    folder = tmp_path / "run"
+    check_lost(lose(folder, number, saved=saved), number)
+    finish(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_silent(tmp_path, number):
+    """A machine that stops without a farewell."""
+    folder = tmp_path / "run"
+    with hosts([*WORK, f"--workdir={folder}"], "--heartbeat_timeout=10") as both:
+        wait_for(folder / "checkpoints" / "00000001", both)
+        start = time.monotonic()
+        both[number].signal(signal.SIGSTOP)
+        code, _, error = both[1 - number].end(timeout=60)
+        assert code == 3 and one_line(error, LOST, AGAIN)
+        assert 4 < time.monotonic() - start < 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [[0, 1], [1]])
+def test_sigterm(tmp_path, whole, own_temporary_files, told):
+    """Saved on all hosts, whichever is told; the same command goes on."""
+    folder = tmp_path / "run"
+    with hosts([*WORK, f"--workdir={folder}"]) as both:
+        wait_for(folder / "checkpoints" / "00000001", both)
+        for number in told:
+            both[number].process.terminate()
+        ends = [host.end() for host in both]
+    assert [code for code, _, _ in ends] == [143, 143], ends
+    assert one_line(ends[0][2], "stopped in the pass") and ends[1][2] == ""
+    assert not list(own_temporary_files.iterdir())
+    finish(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_run_heals_itself(tmp_path, whole):
+    folder = tmp_path / "run"
+    with hosts([*WORK, f"--workdir={folder}"], "--restarts=1") as both:
+        wait_for(folder / "checkpoints" / "00000001", both)
+        both[0].signal(signal.SIGKILL)
+        ends = [host.end() for host in both]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    for _, _, error in ends:
+        assert one_line(error, "starting again in 5 s (1 of 1)")
+    assert "going on where this run was last saved" in ends[0][1]
+    assert same_arrays(whole, folder)
