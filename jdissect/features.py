@@ -6,6 +6,7 @@ again. Either way a pass sees the same records in the same order.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,10 +107,9 @@ class Features:
     ):
         self._devices, self._read = devices, read
         self._params = devices.replicate(params)
-        self._keep = keep
-        self._spill = Spill(folder) if keep == "disk" else None
-        # Give the records of the images from number `_kept_from` on.
-        self._kept: list[Callable[[], Record]] = []
+        self._keep, self._folder = keep, folder
+        # Together the records of the images from number `_kept_from` on.
+        self._kept: list[Iterable[Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
         self.units: dict[str, int] = {}
         self.geometry: dict[str, blocks.Geometry] = {}
@@ -139,38 +139,26 @@ class Features:
         """
         kept = self._kept
         if self._kept_from is None or start < self._kept_from:
-            new = []
+            new = self._keeper()
             for record in self._run(None, start, self._kept_from):
                 yield record
-                if self._keep != "none":
-                    new.append(self._keeper(record))
-            if self._keep == "none":
+                if new is not None:
+                    new.append(record)
+            if new is None:
                 return
-            self._kept, self._kept_from = new + kept, start
-        for give in kept:
-            yield give()
+            self._kept, self._kept_from = [new, *kept], start
+        yield from itertools.chain.from_iterable(kept)
 
     def holding(self, indices: Sequence[int]) -> Iterable[Record]:
         """Records that hold this process's share of the given images, and others."""
         if self._kept_from == 0:
-            return (give() for give in self._kept)
+            return itertools.chain.from_iterable(self._kept)
         return self._run(indices)
 
-    def _keeper(self, record: Record) -> Callable[[], Record]:
-        """Keeps a record; a function that gives it again."""
-        maps = {name: np.asarray(maps) for name, maps in record.features.items()}
-        labels = record.labels()
-        if self._spill is None:
-            labels = functools.partial(np.asarray, labels)
-            kept = dataclasses.replace(record, features=maps, labels=labels)
-            return lambda: kept
-        get = self._spill.get
-        places = {name: self._spill.put(array) for name, array in maps.items()}
-        labels = functools.partial(get, self._spill.put(labels))
-        kept = dataclasses.replace(record, features={}, labels=labels)
-        return lambda: dataclasses.replace(
-            kept, features={name: get(place) for name, place in places.items()}
-        )
+    def _keeper(self) -> "_InMemory | _OnDisk | None":
+        if self._keep == "none":
+            return None
+        return _InMemory() if self._keep == "memory" else _OnDisk(self._folder)
 
     def _run(self, indices=None, start=0, stop=None):
         for images in self._read(indices, start, stop):
@@ -210,6 +198,54 @@ class Features:
             name: blocks.plan(tuple(maps.shape[1:3]), shape)
             for name, maps in features.items()
         }
+
+
+class _InMemory:
+    """Records that are kept in memory."""
+
+    def __init__(self):
+        self._records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        maps = {name: np.asarray(maps) for name, maps in record.features.items()}
+        labels = functools.partial(np.asarray, record.labels())
+        self._records.append(dataclasses.replace(record, features=maps, labels=labels))
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+
+class _OnDisk:
+    """Records that are kept on disk; nothing of them is in memory."""
+
+    def __init__(self, folder: Path):
+        self._spill = Spill(folder)
+        self._layers: tuple[str, ...] = ()
+
+    def append(self, record: Record) -> None:
+        self._layers = tuple(record.features)
+        annotated = [] if record.annotated is None else [record.annotated]
+        self._spill.put(
+            [
+                record.index,
+                record.valid,
+                record.labels(),
+                *(record.features[layer] for layer in self._layers),
+                *annotated,
+            ]
+        )
+
+    def __iter__(self) -> Iterator[Record]:
+        for number in range(len(self._spill)):
+            index, valid, labels, *rest = self._spill.get(number)
+            maps, annotated = rest[: len(self._layers)], rest[len(self._layers) :]
+            yield Record(
+                index=index,
+                valid=valid,
+                features=dict(zip(self._layers, maps, strict=True)),
+                labels=functools.partial(np.asarray, labels),
+                annotated=annotated[0] if annotated else None,
+            )
 
 
 def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:
