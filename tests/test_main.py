@@ -167,6 +167,7 @@ def test_finished_run_is_printed_again(capsys, command, tmp_path):
     assert code == 2 and "newer" in error
 
 
+@pytest.mark.slow
 def test_layers_at_once_equal_runs_alone(capsys, command, tmp_path):
     both = "--config.model.layers=block10,head"
     assert run(capsys, *command, both, f"--workdir={tmp_path}/both")[0] == 0

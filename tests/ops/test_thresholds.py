@@ -156,6 +156,7 @@ def test_counts_and_histogram_are_exact():
         np.testing.assert_array_equal(counts[unit], expected)
 
 
+@pytest.mark.slow
 def test_real_activations(real_features):
     """Exact in two or three sweeps; the sketch alone nearly so.
 
