@@ -183,9 +183,10 @@ def test_killed_again_and_again(alone, tmp_path, kills):
             time.sleep(rng.uniform(0, 0.5))
             process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM]))
             out, err = process.communicate(timeout=60)
-            assert process.returncode in (-9, 143, 0), (out, err)
+            finished = "written to" in out  # the signal came too late
+            assert process.returncode in (-9, 143) or finished, (out, err)
             told += "going on where this run was last saved" in out
-            if process.returncode == 0:
+            if finished:
                 break
     done(run([command(folder, *saving)] * 2))
     assert arrays(folder) == alone
