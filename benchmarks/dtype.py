@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jdissect import cli, runner
-from jdissect.results import load
+from jdissect.stored_layer import load
 
 
 def compare(first, second) -> dict[str, float]:

@@ -18,7 +18,8 @@ from absl import flags
 from scipy.stats import spearmanr
 
 from jdissect.report.table import aligned
-from jdissect.results import Result, load
+from jdissect.results import Result
+from jdissect.stored_layer import load
 from jdissect.study import NAMES
 
 

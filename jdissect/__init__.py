@@ -13,7 +13,7 @@ _HOMES = {
     "Result": "jdissect.results",
     "UserError": "jdissect.errors",
     "dissect": "jdissect.library",
-    "load": "jdissect.results",
+    "load": "jdissect.stored_layer",
 }
 
 __all__ = list(_HOMES)

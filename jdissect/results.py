@@ -12,18 +12,17 @@ import functools
 import io
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jdissect import paths
+from jdissect import grouped, paths
 from jdissect.concepts import reported_categories
-from jdissect.errors import UserError
 from jdissect.files import write_whole
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
+BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +43,10 @@ class Result:
       quantile: share of pixels above T_k, at most.
       iou_thresholds: at which `summary` counts.
       model, layer: names.
+      top_map: float32[unit, k, height, width], each unit's feature map on its top
+        images, before upsampling; None where it was not kept.
+      blocks: the counts by block of images (`store.block`); None: not kept.
+      by_image: the counts by image, of small sets; None: not kept.
     """
 
     thresholds: Float[np.ndarray, "unit"]
@@ -61,6 +64,9 @@ class Result:
     iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS
     model: str = ""
     layer: str = ""
+    top_map: Float[np.ndarray, "unit k height width"] | None = None
+    blocks: grouped.GroupedCounts | None = None
+    by_image: grouped.GroupedCounts | None = None
 
     def replace(self, **changes) -> "Result":
         """The same with some attributes changed."""
@@ -150,10 +156,15 @@ class Result:
                 "edges": self.histogram_edges,
             },
         }
+        if self.top_map is not None:
+            arrays[TOP_MAPS] = {"map": self.top_map}
         for name, content in arrays.items():
             file = io.BytesIO()
             np.savez_compressed(file, **content)
             write_whole(folder / name, file.getvalue())
+        for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
+            if counts is not None:
+                counts.save(folder / name)
         write_whole(folder / "units.csv", self._units_csv().encode())
         # Last: a folder with a summary is complete.
         text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
@@ -175,60 +186,6 @@ class Result:
                 ]
             )
         return file.getvalue()
-
-
-def load(folder: str | os.PathLike) -> Result:
-    """The result that `Result.save` wrote.
-
-    Raises:
-      UserError: the folder or a file is missing, unreadable or inconsistent.
-    """
-    folder = paths.from_user(folder)
-    if not (folder / "summary.json").is_file():
-        raise UserError(f"{folder} holds no dissection: no summary.json in it")
-    summary = json.loads((folder / "summary.json").read_text())
-    if "units" not in summary:
-        layers = ", ".join(summary.get("layers", [])) or "none yet"
-        raise UserError(f"{folder} is a run; load one of its layers: {layers}")
-    counts = _arrays(folder / "dissection.npz")
-    top = _arrays(folder / "topk.npz")
-    histogram = _arrays(folder / "histogram.npz")
-    try:
-        result = Result(
-            thresholds=counts["thresholds"],
-            intersection=counts["intersection"],
-            union=counts["union"],
-            fires=counts["fires"],
-            concepts=tuple(str(name) for name in counts["concepts"]),
-            categories=tuple(str(name) for name in counts["categories"]),
-            top_value=top["value"],
-            top_image=top["image"],
-            histogram_counts=histogram["counts"],
-            histogram_edges=histogram["edges"],
-            images=summary["images"],
-            quantile=summary["quantile"],
-            iou_thresholds=tuple(float(t) for t in summary["iou_thresholds"]),
-            model=summary["model"],
-            layer=summary["layer"],
-        )
-    except KeyError as error:
-        raise UserError(f"{folder}: the stored result lacks {error}") from None
-    shape = (len(result.thresholds), len(result.concepts))
-    for name in ("intersection", "union"):
-        found = getattr(result, name).shape
-        if found != shape:
-            raise UserError(
-                f"{folder}/dissection.npz: '{name}' has shape {found}, not {shape}"
-            )
-    return result
-
-
-def _arrays(path: paths.Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def column_names(

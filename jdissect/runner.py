@@ -9,8 +9,8 @@ import ml_collections
 from jdissect import (
     checkpoints,
     environment,
-    results,
     shipped,
+    stored_layer,
     termination,
     together,
 )
@@ -176,5 +176,5 @@ def top1_error(weights: str) -> float | None:
 
 def _print_stored(folder: Path, layers) -> None:
     for layer in layers:
-        print(layer_report(results.load(folder / layer)))
+        print(layer_report(stored_layer.load(folder / layer)))
     print(f"stored in {folder}")

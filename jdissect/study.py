@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     configs = {name: _config(cli, flags, rest, name) for name in NAMES}
     from jdissect import runner
     from jdissect.report.study import study_table
-    from jdissect.results import load
+    from jdissect.stored_layer import load
 
     found, errors = {}, {}
     for name, config in configs.items():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jdissect import checkpoints, cli, main, models
 from jdissect.models.preprocess import IMAGENET
-from jdissect.results import load
+from jdissect.stored_layer import load
 
 IMAGES, SIDE, GRID = 200, 64, 8
 # unit: (weights of red, green, blue in 0..1, bias); it is relu(weights @ rgb + bias)
