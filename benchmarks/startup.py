@@ -46,7 +46,7 @@ def dispatch() -> float:
     """Milliseconds to start a step."""
     devices = Devices()
     step = devices.spmd(lambda state, batch, constants: state)
-    state = devices.states(iou.empty(1800, 4, 2048))
+    state = devices.states(iou.empty(1, 1800, 4, 2048))
     batch = devices.scatter({"valid": np.ones(32 * len(devices), bool)})
     times = []
     for number in range(220):

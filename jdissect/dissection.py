@@ -19,8 +19,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
-from jdissect import passes, results, thresholds
+from jdissect import grouped, passes, results, thresholds, top_maps
 from jdissect.concepts import Concepts, categories, columns
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
@@ -108,6 +109,7 @@ class Dissection:
         self,
         read: Read,
         count: int | None,
+        blocks: Int[np.ndarray, "image"] | None = None,
     ) -> dict[str, results.Result]:
         """Dissects all layers.
 
@@ -115,6 +117,8 @@ class Dissection:
           read: reads the images.
           count: how many images there are, None if only reading tells (then features
             must be kept).
+          blocks: int32, each image's block, for error bars; by default that of its
+            number as a name.
 
         Raises:
           UserError: an activation that is not finite; no valid image.
@@ -153,6 +157,14 @@ class Dissection:
             raise UserError("none of the images could be read")
         if count is None:
             count = int(first["last"]) + 1
+        tops = {n: topk.result(first["tops"][n], seen) for n in settings.layers}
+        with self._timed("top images"):
+            images = {layer: image for layer, (_, image) in tops.items()}
+            top_map = self._journal.memo(
+                "top maps",
+                {n: np.zeros(s) for n, s in top_maps.grids(features, images).items()},
+                lambda: top_maps.collect(features, processes, images),
+            )
         with self._timed("sketch"):
             placed = self._journal.memo(
                 "edges",
@@ -164,12 +176,14 @@ class Dissection:
         with self._timed("sweeps"):
             exact = thresholds.exact(counting, sketches, placed, pixels, quantile)
         with self._timed("intersections"):
-            counts = self._intersections(counting, exact)
+            entries = len(self._columns) * sum(features.units.values())
+            groups = grouped.Groups.choose(count, entries, blocks)
+            counts = self._intersections(counting, exact, groups)
         found = {}
         for layer in settings.layers:
+            by_block, by_image = groups.packed(counts[layer], self._category)
             intersection, union, fires = iou.result(counts[layer], self._category)
             histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
-            top_value, top_image = topk.result(first["tops"][layer], seen)
             names, of_category = results.column_names(self._concepts, self._columns)
             found[layer] = results.Result(
                 thresholds=keys.from_keys_host(exact[layer]),
@@ -178,20 +192,24 @@ class Dissection:
                 fires=fires,
                 concepts=names,
                 categories=of_category,
-                top_value=top_value,
-                top_image=top_image,
+                top_value=tops[layer][0],
+                top_image=tops[layer][1],
                 histogram_counts=histogram[0],
                 histogram_edges=histogram[1],
                 images=seen,
                 quantile=quantile,
                 layer=layer,
+                mask_shape=features.mask_shape,
+                top_map=top_map.get(layer),
+                blocks=by_block,
+                by_image=by_image,
             )
         return found
 
     def _timed(self, stage):
         return _Stopwatch(self.seconds, stage)
 
-    def _intersections(self, counting, exact) -> dict[str, iou.Counts]:
+    def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
         concepts, categories = len(self._columns), len(self._categories)
 
         def update(state, maps, batch, cuts, shared, geometry, zero):
@@ -202,6 +220,7 @@ class Dissection:
                 batch["valid"],
                 column_of[batch["labels"].astype(jnp.int32)],
                 batch["annotated"],
+                batch["group"],
                 cuts,
                 category,
                 geometry,
@@ -209,12 +228,13 @@ class Dissection:
             )
 
         tally = passes.Tally(
-            empty=functools.partial(iou.empty, concepts, categories),
+            empty=functools.partial(iou.empty, groups.count, concepts, categories),
             update=update,
             merge=lambda first, second: jax.tree.map(np.add, first, second),
             join=iou.join,
             additive=True,
             labels=True,
+            group=lambda index: groups.of[index],
         )
         return counting.run(
             "intersections",

@@ -92,7 +92,7 @@ class Features:
     Attributes (known after the first record):
       units: {layer: its number of units}.
       geometry: {layer: `blocks.Geometry`}.
-      mask_pixels: pixels of the mask grid.
+      mask_shape: (height, width) of the mask grid.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Features:
         self._kept_from: int | None = None  # None: nothing is kept
         self.units: dict[str, int] = {}
         self.geometry: dict[str, blocks.Geometry] = {}
-        self.mask_pixels = 0
+        self.mask_shape = (0, 0)
 
         def forward(state, batch, params):
             del state
@@ -126,6 +126,11 @@ class Features:
             return {name: features[name] for name in layers}
 
         self._forward = devices.spmd(forward)
+
+    @property
+    def mask_pixels(self) -> int:
+        """Pixels of the mask grid."""
+        return self.mask_shape[0] * self.mask_shape[1]
 
     def prepare(self) -> None:
         """Runs one batch, so that the shapes are known."""
@@ -192,7 +197,7 @@ class Features:
         if self.geometry:
             return
         shape = labels().shape[2:]
-        self.mask_pixels = shape[0] * shape[1]
+        self.mask_shape = (int(shape[0]), int(shape[1]))
         self.units = {name: maps.shape[-1] for name, maps in features.items()}
         self.geometry = {
             name: blocks.plan(tuple(maps.shape[1:3]), shape)

@@ -17,6 +17,8 @@ import functools
 import io
 import os
 import zipfile
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
@@ -25,7 +27,68 @@ from jdissect import paths
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 
+BLOCKS = 32  # blocks of images, for error bars
+BY_IMAGE_ENTRIES = 2**25  # of I by image, that are not too many
 _FARTHEST = np.iinfo(np.uint16).max
+
+
+def block(name: str) -> int:
+    """The image's block, in [0, 32)."""
+    return zlib.crc32(name.encode()) % BLOCKS
+
+
+def blocks_of(names: Sequence[str]) -> Int[np.ndarray, "image"]:
+    """The block of every image, int32."""
+    return np.fromiter(map(block, names), np.int32, len(names))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+    """By which groups of images a pass counts.
+
+    Attributes:
+      count: how many there are.
+      of: int32[image], each image's group.
+      blocks: int32[image], each image's block, if groups are images; else None.
+    """
+
+    count: int
+    of: Int[np.ndarray, "image"]
+    blocks: Int[np.ndarray, "image"] | None = None
+
+    @classmethod
+    def choose(
+        cls, images: int, entries: int, blocks: Int[np.ndarray, "image"] | None
+    ) -> "Groups":
+        """Images, where that makes no more than `BY_IMAGE_ENTRIES` counts; else blocks.
+
+        Args:
+          images: how many there are.
+          entries: counts a group.
+          blocks: int32, each image's block; by default that of its number as a name.
+        """
+        if blocks is None:
+            blocks = blocks_of([str(number) for number in range(images)])
+        if images * entries <= BY_IMAGE_ENTRIES:
+            return cls(images, np.arange(images, dtype=np.int32), blocks)
+        return cls(BLOCKS, blocks)
+
+    def packed(
+        self, counts: Sequence[np.ndarray], category: Int[np.ndarray, "concept"]
+    ) -> tuple["GroupedCounts", "GroupedCounts | None"]:
+        """The counts by block, and by image if they are.
+
+        Args:
+          counts: `ops.iou.Counts` of these groups.
+          category: the category of each concept.
+        """
+        intersection, concept, unit = counts
+        found = GroupedCounts.pack(
+            intersection[:, :-1], concept[:, :-1], unit, category
+        )
+        if self.blocks is None:
+            return found, None
+        return found.merged(self.blocks, BLOCKS), found
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +104,7 @@ class GroupedCounts:
       high: ...and that count divided by 256.
       concept: int64[group, concept], pixels of each concept.
       unit: int64[group, category, unit], pixels where each unit fires, over the images
-        that count for each category.
+        that count for each category; in the last row over all images.
       category: int32[concept], the category of each concept.
     """
 

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jdissect import checkpoints, environment, results
+from jdissect import checkpoints, environment, grouped, results
 from jdissect.data import loader, open_source
 from jdissect.data.source import Subset, share
 from jdissect.dissection import Dissection, Settings
@@ -166,11 +166,12 @@ class Job:
             bars(mine, silent=not processes.first),
             journal,
         )
+        blocks = grouped.blocks_of(self.source.names)
         found = {
             layer: result.replace(
                 model=config.model.name, iou_thresholds=tuple(config.iou_thresholds)
             )
-            for layer, result in dissection.run(reader.read, count).items()
+            for layer, result in dissection.run(reader.read, count, blocks).items()
         }
         # Label maps: part of the pass that asked for them, the first or the last.
         return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}

@@ -105,6 +105,7 @@ class Journal:
         if not found:
             return ""
         arrays, notes = found
+        arrays |= {name: arrays[name].astype(np.int64) for name in notes["wide"]}
         for number, (name, leaves) in enumerate(notes["stages"]):
             self._stored[name] = [arrays[_key(number, leaf)] for leaf in range(leaves)]
         self._open, self._position = notes["open"], notes["position"]
@@ -234,10 +235,13 @@ class Journal:
                 leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
                 names.append([stage, len(leaves)])
                 arrays |= {_key(number, i): leaf for i, leaf in enumerate(leaves)}
+            wide = [name for name, leaf in arrays.items() if _fits_32(leaf)]
+            arrays |= {name: arrays[name].astype(np.int32) for name in wide}
             notes = {
                 "stages": names,
                 "open": name,
                 "position": self._position,
+                "wide": wide,
                 "notes": self.notes,
             }
             self._checkpoints.save(self._number + 1, arrays, notes)
@@ -262,6 +266,13 @@ class Journal:
 
 class _Agreed(UserError):
     """An error of another process, known to all."""
+
+
+def _fits_32(array: np.ndarray) -> bool:
+    """Whether counts in 64 bits, of which there are many, would fit into 32."""
+    return array.dtype == np.int64 and array.max(initial=0) < 2**31 > -array.min(
+        initial=0
+    )
 
 
 def _key(stage: int, leaf: int) -> str:

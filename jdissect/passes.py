@@ -10,7 +10,7 @@ one device holds still fit. A unit never needs another one.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ class Tally:
       join: (states of some units each, number of units) -> the state of all.
       additive: whether `merge` adds up every number; such states may be large.
       labels: whether `update` wants `batch["labels"]`.
+      group: image numbers -> each one's group, int32: `batch["group"]` with labels.
     """
 
     empty: Callable[[int], Any]
@@ -45,6 +46,7 @@ class Tally:
     join: Callable[[list[Any], int], Any] = unit_split.join
     additive: bool = False
     labels: bool = False
+    group: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class Passes:
@@ -149,6 +151,7 @@ class _Counting:
             if annotated is None:
                 annotated = np.ones((len(record.valid), self._passes.categories))
             batch["labels"] = record.labels()
+            batch["group"] = self._tally.group(np.maximum(record.index, 0))
             batch["annotated"] = np.asarray(annotated, bool)
         batch = _divisible(batch, rows)
         batch = {name: unit_split.repeated(a, rows, parts) for name, a in batch.items()}
@@ -185,8 +188,11 @@ class _Counting:
         """The devices' states and what was drained before as one, in 64 bits."""
         if self._state is None:
             return self._drained
-        each, parts = per_device(self._state), self._parts
-        columns = [functools.reduce(self.merge, each[p::parts]) for p in range(parts)]
+        parts = self._parts
+        columns: list[Any] = [None] * parts
+        for number, state in enumerate(per_device(self._state)):
+            part, before = number % parts, columns[number % parts]
+            columns[part] = state if before is None else self.merge(before, state)
         whole = columns[0]
         if parts > 1:
             whole = {
@@ -211,11 +217,17 @@ def each(merge):
     return lambda first, second: {n: merge(first[n], second[n]) for n in first}
 
 
-def per_device(state: Any) -> list[Any]:
-    """Every device's state, NumPy in 64 bits."""
-    state = jax.tree.map(lambda array: np.asarray(array).astype(np.int64), state)
-    devices = len(jax.tree.leaves(state)[0])
-    return [jax.tree.map(lambda array, d=d: array[d], state) for d in range(devices)]
+def per_device(state: Any) -> Iterator[Any]:
+    """Every device's state, NumPy in 64 bits; one by one, as they are large."""
+    for device in range(len(jax.tree.leaves(state)[0])):
+        yield jax.tree.map(functools.partial(_of_device, device), state)
+
+
+def _of_device(device: int, array: jax.Array) -> np.ndarray:
+    shards = {
+        shard.index[0].start or 0: shard.data for shard in array.addressable_shards
+    }
+    return np.asarray(shards[device][0]).astype(np.int64)
 
 
 def _divisible(batch, parts: int):

@@ -43,6 +43,8 @@ class Result:
       quantile: share of pixels above T_k, at most.
       iou_thresholds: at which `summary` counts.
       model, layer: names.
+      mask_shape: (height, width) of the grid that masks are compared on; None: of an
+        older version.
       top_map: float32[unit, k, height, width], each unit's feature map on its top
         images, before upsampling; None where it was not kept.
       blocks: the counts by block of images (`store.block`); None: not kept.
@@ -64,6 +66,7 @@ class Result:
     iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS
     model: str = ""
     layer: str = ""
+    mask_shape: tuple[int, int] | None = None
     top_map: Float[np.ndarray, "unit k height width"] | None = None
     blocks: grouped.GroupedCounts | None = None
     by_image: grouped.GroupedCounts | None = None
@@ -123,6 +126,7 @@ class Result:
             "images": self.images,
             "units": len(self.thresholds),
             "quantile": self.quantile,
+            **({"mask_shape": list(self.mask_shape)} if self.mask_shape else {}),
             "iou_thresholds": {
                 str(threshold): {
                     "unique_concepts": self.unique_concepts(threshold),

@@ -19,7 +19,8 @@ from jaxtyping import Int
 
 from jdissect import paths, results, stored_layer
 from jdissect.errors import UserError
-from jdissect.store import BLOCKS, FORMAT_VERSION
+from jdissect.grouped import BLOCKS
+from jdissect.store import FORMAT_VERSION
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

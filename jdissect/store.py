@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ import jaxlib
 from jdissect import paths
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.grouped import block
 
 FORMAT_VERSION = 1
-BLOCKS = 32  # blocks of images, for error bars
 
 
 def digest(value: Any) -> str:
@@ -36,8 +35,8 @@ def digest(value: Any) -> str:
 
 
 RUN_SOURCES = (
-    *("dissection", "features", "first_pass", "journal", "passes", "thresholds"),
-    *("unit_split",),
+    *("dissection", "features", "first_pass", "grouped", "journal", "passes"),
+    *("thresholds", "top_maps", "unit_split"),
     *("concepts", "vocabulary"),
     *("data/images", "ops", "models", "segmenters"),
 )
@@ -237,11 +236,6 @@ class Run:
     def _write(self, name, content):
         text = json.dumps(content, indent=2, ensure_ascii=False)
         write_whole(self.folder / name, (text + "\n").encode())
-
-
-def block(name: str) -> int:
-    """The image's block, in [0, 32)."""
-    return zlib.crc32(name.encode()) % BLOCKS
 
 
 def _plain(layer: str) -> str:

@@ -80,6 +80,7 @@ def load(folder: str | os.PathLike) -> Result:
         iou_thresholds=tuple(float(t) for t in summary["iou_thresholds"]),
         model=summary["model"],
         layer=summary["layer"],
+        mask_shape=_mask_shape(summary, folder),
         top_map=top_map,
         blocks=by_group.get(BLOCKS),
         by_image=by_group.get(BY_IMAGE),
@@ -103,6 +104,16 @@ def _summary(folder: paths.Path) -> Mapping:
         if not isinstance(summary.get(key), kind):
             raise UserError(f"{path}: '{key}' is missing, or no {kind.__name__}")
     return summary
+
+
+def _mask_shape(summary: Mapping, folder: paths.Path) -> tuple[int, int] | None:
+    shape = summary.get("mask_shape")
+    if shape is None:
+        return None
+    sides = shape if isinstance(shape, list) else []
+    if len(sides) != 2 or not all(type(n) is int and 0 < n <= 4096 for n in sides):
+        raise UserError(f"{folder / 'summary.json'}: mask_shape is {shape!r:.40}")
+    return (sides[0], sides[1])
 
 
 def _checked(path: paths.Path, layout: Mapping, lengths: dict[str, int]) -> dict:

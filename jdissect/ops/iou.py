@@ -6,6 +6,8 @@ intersection is an `and` and a population count: for one unit and one concept of
 chunks. A pixel may carry several numbers, at most one a map; it belongs to a concept
 if any map shows it.
 
+Counts are kept by group of images, as error bars need them: by block, or by image.
+
 Rule of the 2017 code for human annotations: an image counts for a concept, in the
 union too, only if it is annotated in the concept's category.
 """
@@ -29,24 +31,24 @@ class Counts(NamedTuple):
     """Running integers; merged by addition.
 
     Attributes:
-      intersection: int32[concept, unit], pixels where the unit fires and the concept
-        is; the last row collects nothing of interest.
-      concept: int32[concept], pixels of each concept; the last likewise.
-      unit: int32[category, unit], pixels where the unit fires, over the images that
-        count for each category; the last row over all images.
+      intersection: int32[group, concept, unit], pixels where the unit fires and the
+        concept is; the last concept collects nothing of interest.
+      concept: int32[group, concept], pixels of each concept; the last likewise.
+      unit: int32[group, category, unit], pixels where the unit fires, over the images
+        that count for each category; the last category over all images.
     """
 
-    intersection: Int[Array, "concept unit"]
-    concept: Int[Array, "concept"]
-    unit: Int[Array, "category unit"]
+    intersection: Int[Array, "group concept unit"]
+    concept: Int[Array, "group concept"]
+    unit: Int[Array, "group category unit"]
 
 
-def empty(concepts: int, categories: int, units: int) -> Counts:
+def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
     """The counts of no data."""
     return Counts(
-        jnp.zeros((concepts + 1, units), jnp.int32),
-        jnp.zeros((concepts + 1,), jnp.int32),
-        jnp.zeros((categories + 1, units), jnp.int32),
+        jnp.zeros((groups, concepts + 1, units), jnp.int32),
+        jnp.zeros((groups, concepts + 1), jnp.int32),
+        jnp.zeros((groups, categories + 1, units), jnp.int32),
     )
 
 
@@ -87,6 +89,7 @@ def update(
     valid: Bool[Array, "image"],
     labels: Int[Array, "image map mask_height mask_width"],
     annotated: Bool[Array, "image category"],
+    group: Int[Array, "image"],
     cuts: Float[Array, "unit"],
     category: Int[Array, "concept"],
     geometry: blocks.Geometry,
@@ -100,6 +103,7 @@ def update(
       valid: images that count.
       labels: int32, 0 for nothing, else column + 1.
       annotated: whether each image counts for each category.
+      group: int32, each image's.
       cuts: float32, `keys.cuts` of T_k; a unit fires where its activation is above.
       category: int32, the category of each column.
       geometry: from `blocks.plan`.
@@ -113,7 +117,7 @@ def update(
         return values > cuts
 
     def one_image(counts, image):
-        features, valid, labels, annotated = image
+        features, valid, labels, annotated, group = image
         masks = blocks.pack(fires, features, cuts, geometry, zero)
         masks = jnp.where(valid, masks, 0)
         counted = (labels > 0) & annotated[category[labels]] & valid
@@ -131,10 +135,10 @@ def update(
             planes = blocks.pack_plane(plane)
             area = jax.lax.population_count(planes).astype(jnp.int32).sum(axis=0)
             common = popcount_product(planes, masks)
-            intersection = intersection.at[here].add(
+            intersection = intersection.at[group, here].add(
                 common, mode="drop", indices_are_sorted=True
             )
-            return first + _CONCEPTS, intersection, areas.at[here].add(area)
+            return first + _CONCEPTS, intersection, areas.at[group, here].add(area)
 
         start = (jnp.zeros((), jnp.int32), counts.intersection, counts.concept)
         _, intersection, areas = jax.lax.while_loop(
@@ -142,10 +146,11 @@ def update(
         )
         fired = jax.lax.population_count(masks).astype(jnp.int32).sum(axis=0)
         everywhere = jnp.append(annotated, True).astype(jnp.int32)
-        unit = counts.unit + everywhere[:, None] * fired
+        unit = counts.unit.at[group].add(everywhere[:, None] * fired)
         return Counts(intersection, areas, unit), None
 
-    return jax.lax.scan(one_image, counts, (features, valid, labels, annotated))[0]
+    images = (features, valid, labels, annotated, group)
+    return jax.lax.scan(one_image, counts, images)[0]
 
 
 def join(parts: list[Counts], units: int) -> Counts:
@@ -165,7 +170,9 @@ def result(
     The union of a unit and a concept counts the images that count for the concept's
     category; `fires` counts all images.
     """
-    intersection = np.asarray(counts.intersection, np.int64)[:-1].T
-    unit = np.asarray(counts.unit, np.int64)
-    union = unit[category].T + np.asarray(counts.concept, np.int64)[:-1] - intersection
+    intersection, concept, unit = (
+        np.asarray(array).sum(axis=0, dtype=np.int64) for array in counts
+    )
+    intersection = intersection[:-1].T
+    union = unit[category].T + concept[:-1] - intersection
     return np.ascontiguousarray(intersection), np.ascontiguousarray(union), unit[-1]

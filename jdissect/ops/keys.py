@@ -34,6 +34,13 @@ def canonical(values: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
+def canonical_host(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """`canonical` in NumPy."""
+    bits = np.array(values, np.float32).view(np.int32)
+    bits[(bits & _MAGNITUDE) < _SMALLEST_NORMAL] = 0
+    return bits.view(np.float32)
+
+
 def to_keys_host(values: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
     """`to_keys` in NumPy: int64, so that differences do not overflow."""
     bits = np.ascontiguousarray(values, np.float32).view(np.int32)

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from jdissect import grouped
 from jdissect.ops import blocks, iou, keys
 from tests.ops import reference
 
@@ -37,7 +38,8 @@ def test_against_brute_force(shape, maps, concepts):
         lambda counts, *rest: iou.update(counts, *rest[:-1], geometry, rest[-1])
     )
     cuts = keys.cuts(keys.to_keys_host(thresholds))
-    counts = iou.empty(concepts, 3, units)
+    group = np.array([1, 0, 1, 1, 0, 2], np.int32)
+    counts = iou.empty(3, concepts, 3, units)
     for some in (slice(0, 4), slice(4, 6)):
         pad = 4 - len(features[some])
 
@@ -50,6 +52,7 @@ def test_against_brute_force(shape, maps, concepts):
             fill(valid),
             fill(labels),
             fill(annotated),
+            fill(group),
             cuts,
             category,
             np.int32(0),
@@ -61,6 +64,15 @@ def test_against_brute_force(shape, maps, concepts):
     np.testing.assert_array_equal(union, want[1])
     np.testing.assert_array_equal(fires, masks[:5].sum(axis=(0, 1, 2)))
     assert intersection.dtype == union.dtype == np.int64
+    packed = grouped.Groups(3, group).packed(counts, category)[0]
+    unit, column = (index.ravel() for index in np.indices(intersection.shape))
+    for number in range(3):
+        here = np.flatnonzero(group[:5] == number)
+        want = brute_force(masks[here], labels[here], annotated[here], category)
+        common = packed.intersection_of(unit, column)
+        np.testing.assert_array_equal(common[:, number], want[0].ravel())
+        union = packed.union_of(unit, column, common)
+        np.testing.assert_array_equal(union[:, number], want[1].ravel())
 
 
 def test_popcount_product_in_several_groups():
