@@ -19,6 +19,7 @@ from jdissect.job import Job
 from jdissect.parallel import MODES
 from jdissect.processes import ALONE, Processes
 from jdissect.report.table import layer_report
+from jdissect.runs import StoredRun
 from jdissect.termination import Terminated
 
 DTYPES = ("float32", "bfloat16")
@@ -142,6 +143,7 @@ def dissect(
                             "total": round(time.perf_counter() - start, 3),
                         },
                         sent_bytes=sent,
+                        top1_error=top1_error(config.model.weights),
                     )
     except Terminated:
         return termination.EXIT_CODE
@@ -172,6 +174,16 @@ def top1_error(weights: str) -> float | None:
     if weights.startswith(shipped.PREFIX):
         return shipped.entry(weights)["scores"]["top1_error"]
     return checkpoints.read_description(weights)["source"].get("top1_error")
+
+
+def known_error(run: StoredRun) -> float | None:
+    """Top-1 error in percent of a finished run's network; None: not known."""
+    if run.top1_error is not None:
+        return run.top1_error
+    try:
+        return top1_error(run.config["model"]["weights"])
+    except (UserError, KeyError, TypeError):
+        return None  # weights that are no longer there
 
 
 def _print_stored(folder: Path, layers) -> None:

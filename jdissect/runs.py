@@ -37,6 +37,7 @@ class StoredRun:
       blocks: int64[image] in [0, 32), by index.
       skipped: indices of the images that could not be read.
       seconds: {stage: s}.
+      top1_error: of the network, percent; None: not known.
     """
 
     folder: paths.Path
@@ -48,6 +49,7 @@ class StoredRun:
     blocks: Int[np.ndarray, "image"]
     skipped: frozenset[int]
     seconds: dict[str, float]
+    top1_error: float | None = None
 
     @property
     def name(self) -> str:
@@ -110,6 +112,11 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
         blocks=blocks,
         skipped=skipped,
         seconds=_field(summary, "seconds", dict, path),
+        top1_error=(
+            _field(summary, "top1_error", float, path)
+            if "top1_error" in summary
+            else None
+        ),
     )
 
 

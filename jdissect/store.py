@@ -198,10 +198,12 @@ class Run:
         images: int,
         seconds: Mapping[str, float],
         sent_bytes: int = 0,
+        top1_error: float | None = None,
     ) -> None:
         """Writes the results; the summary last.
 
-        `sent_bytes` is what the processes of the run gave to exchanges in all.
+        `sent_bytes` is what the processes of the run gave to exchanges in all,
+        `top1_error` the network's in percent, where it is known.
         """
         for layer, result in found.items():
             result.save(self.folder / _plain(layer))
@@ -218,6 +220,7 @@ class Run:
             seconds=dict(seconds),
             layers=list(found),
             sent_bytes=sent_bytes,
+            **({} if top1_error is None else {"top1_error": top1_error}),
         )
         paths.remove_folder(self.checkpoints)
 
