@@ -1,0 +1,101 @@
+"""Compares dissections: python -m jdissect.compare RUN RUN ... --output=DIR
+
+Unique concepts by category and IoU threshold (the study's Figure 3), with intervals;
+differences to the first run; concepts gained and lost between any two, by name.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_OPTIONS = {
+    "output": ("", "Folder for figures, tables and report.html."),
+    "layers": ([], "To be compared; by default all of each run."),
+    "names": ([], "Of the runs; by default those of their folders."),
+    "top1_errors": ([], "Of the networks, percent, such as 23.7,-,22.9."),
+    "thresholds": ([], "IoU; by default those of the first run."),
+    "force": (False, "Compare what is common of runs that differ."),
+    "report": (True, "Write report.html."),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and compares; returns the exit code."""
+    from jdissect import commands
+    from jdissect.errors import UserError
+
+    usage = "jdissect.compare RUN [RUN ...] --output=DIR [FLAG ...]"
+    flags, folders, _ = commands.parse(argv, usage, _OPTIONS)
+    if not folders:
+        raise UserError(f"name a run directory or more: python -m {usage}")
+    if not flags.output:
+        raise UserError("--output is not set; name a folder for figures and tables")
+    if Path(flags.output).is_file():
+        raise UserError(f"{flags.output} is a file; give another --output")
+    errors = [_error(text) for text in flags.top1_errors]
+    thresholds = tuple(_threshold(text) for text in flags.thresholds)
+    from jdissect import comparison
+    from jdissect.runs import open_run
+
+    start = time.perf_counter()
+    compared = comparison.compare(
+        [open_run(folder) for folder in folders],
+        layers=flags.layers,
+        names=flags.names,
+        errors=errors,
+        thresholds=thresholds,
+        force=flags.force,
+    )
+    show(compared, flags.output, flags.report)
+    print(f"\nwritten to {flags.output}, {time.perf_counter() - start:.1f} s")
+    return 0
+
+
+def show(compared, output: str, report: bool = True) -> None:
+    """Writes figures, tables and the page, and prints what was found."""
+    from jdissect.report import comparison_files
+    from jdissect.report.study import comparison_table, differences_table
+
+    figures = comparison_files.write(compared, output)
+    if report:
+        from jdissect.report import comparison_page
+
+        comparison_page.write_of(compared, output, figures)
+    print(comparison_table(compared))
+    if len(compared.models) > 1:
+        print(f"\n{differences_table(compared)}")
+    for note in compared.notes:
+        print(f"\n{note}")
+
+
+def _error(text: str) -> float | None:
+    from jdissect.errors import UserError
+
+    if text in ("", "-"):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise UserError(f"--top1_errors has '{text}'; percent, or - where not known")
+    return value
+
+
+def _threshold(text: str) -> float:
+    from jdissect.errors import UserError
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise UserError(f"--thresholds has '{text}'; numbers in [0, 1)")
+    return value
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))
