@@ -5,8 +5,9 @@ vocabulary. What else differs between two runs (network, layer, dtype, versions)
 a comparison is about, or changes little.
 """
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -180,11 +181,14 @@ def compare(
             f"two runs are both named '{_twice(names)}'; tell them apart with --names"
         )
     differences = _differences(found)
-    results = {
-        (number, layer): run.result(layer)
+    places = [
+        (number, layer)
         for number, run in enumerate(found)
         for layer in (layers or run.layers)
-    }
+    ]
+    results = dict(
+        zip(places, _at_once(lambda p: found[p[0]].result(p[1]), places), strict=True)
+    )
     vocabularies = [dict.fromkeys(_concepts(result)) for result in results.values()]
     if any(list(vocabularies[0]) != list(other) for other in vocabularies):
         differences.append("vocabularies")
@@ -203,7 +207,8 @@ def compare(
         notes.append(f"Only the {len(common)} concepts that all runs know count.")
         results = {key: _only(result, common) for key, result in results.items()}
     models, several = [], any(len(layers or run.layers) > 1 for run in found)
-    for (number, layer), result in results.items():
+    samples = _at_once(uncertainty.sample, results.values())
+    for ((number, layer), result), drawn in zip(results.items(), samples, strict=True):
         given = errors[number] if errors else None
         models.append(
             Model(
@@ -211,7 +216,7 @@ def compare(
                 run=found[number],
                 layer=layer,
                 result=result,
-                samples=uncertainty.sample(result),
+                samples=drawn,
                 error=runner.known_error(found[number]) if given is None else given,
             )
         )
@@ -228,6 +233,12 @@ def compare(
     return Comparison(
         tuple(models), tuple(thresholds) or tuple(default), paired, tuple(notes)
     )
+
+
+def _at_once(function: Callable, arguments: Iterable) -> list:
+    """The results, two at a time: unpacking and arithmetic use a core each."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(function, arguments))
 
 
 def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:

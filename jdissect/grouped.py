@@ -13,12 +13,11 @@ themselves); both compress well, as a concept's units stand beside each other.
 """
 
 import dataclasses
-import functools
 import io
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
@@ -29,6 +28,7 @@ from jdissect.files import write_whole
 
 BLOCKS = 32  # blocks of images, for error bars
 BY_IMAGE_ENTRIES = 2**25  # of I by image, that are not too many
+_PART = 2**21  # entries that are unpacked at a time
 _FARTHEST = np.iinfo(np.uint16).max
 
 
@@ -125,29 +125,27 @@ class GroupedCounts:
         category: Int[np.ndarray, "concept"],
     ) -> "GroupedCounts":
         """The small form of counts that are all there."""
-        size = intersection[0].size if len(intersection) else 0
-        place, count = [], []
-        for number, part in enumerate(intersection):
-            flat = part.reshape(-1)
-            here = np.flatnonzero(flat)
-            place.append(here + number * size)
-            count.append(flat[here])
-        place = np.concatenate([np.zeros(0, np.int64), *place])
-        count = np.concatenate([np.zeros(0, np.int64), *count]).astype(np.int64)
-        gap = np.diff(place, prepend=-1)
-        # Entries of 0 in between, so that each distance fits.
-        between = (gap - 1) // _FARTHEST
-        last = np.cumsum(between + 1) - 1
-        gaps = np.full(len(gap) + between.sum(), _FARTHEST, np.uint16)
-        gaps[last] = gap - between * _FARTHEST
-        counts = np.zeros(len(gaps), np.int64)
-        counts[last] = count
-        large = np.flatnonzero(counts > 255)
+        gaps, lows = [np.zeros(0, np.uint16)], [np.zeros(0, np.uint8)]
+        large, high = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        last, entries = -1, 0  # of the group before, in this group's places
+        for part in intersection:  # by group, so that little is in memory
+            flat = np.reshape(part, -1)
+            place = np.flatnonzero(flat)
+            gap, count = np.diff(place, prepend=last), flat[place].astype(np.int64)
+            if gap.max(initial=0) > _FARTHEST:
+                gap, count = _bridged(gap, count)
+            here = np.flatnonzero(count > 255)
+            gaps.append(gap.astype(np.uint16))
+            lows.append((count & 255).astype(np.uint8))
+            large.append(here + entries)
+            high.append(count[here] >> 8)
+            entries += len(gap)
+            last = (place[-1] if len(place) else last) - len(flat)
         return cls(
-            gap=gaps,
-            low=(counts & 255).astype(np.uint8),
-            large=large,
-            high=counts[large] >> 8,
+            gap=np.concatenate(gaps),
+            low=np.concatenate(lows),
+            large=np.concatenate(large),
+            high=np.concatenate(high),
             concept=np.asarray(concept, np.int64),
             unit=np.asarray(unit, np.int64),
             category=np.asarray(category, np.int32),
@@ -162,25 +160,37 @@ class GroupedCounts:
         """(groups, concepts, units)."""
         return (*self.concept.shape, self.unit.shape[-1])
 
-    @functools.cached_property
-    def _entries(self):
-        """(flat place, count) of every entry, ascending."""
-        count = self.low.astype(np.int64)
-        count[self.large] += np.asarray(self.high, np.int64) << 8
-        return np.cumsum(self.gap, dtype=np.int64) - 1, count
+    def _by_group(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(group, flat places in it, counts), ascending, a group perhaps in parts."""
+        size = self.concept.shape[1] * self.unit.shape[-1]
+        end = -1  # the place before, of all groups
+        for start in range(0, len(self.gap), _PART):
+            part = slice(start, start + _PART)
+            place = np.cumsum(self.gap[part], dtype=np.int64)
+            place += end
+            end = int(place[-1])
+            count = self.low[part].astype(np.int64)
+            large = slice(*np.searchsorted(self.large, [start, start + _PART]))
+            count[self.large[large] - start] += self.high[large] << 8
+            for group in range(int(place[0]) // size, end // size + 1):
+                first = group * size
+                here = slice(*np.searchsorted(place, [first, first + size]))
+                yield group, place[here] - first, count[here]
 
     def intersection_of(
         self, units: Int[np.ndarray, "pair"], columns: Int[np.ndarray, "pair"]
     ) -> Int[np.ndarray, "pair group"]:
         """I of some pairs of a unit and a concept, by group."""
         groups, concepts, width = self.shape
-        place, count = self._entries
-        if not len(place):
-            return np.zeros((len(units), groups), np.int64)
         wanted = np.asarray(columns, np.int64) * width + units
-        wanted = wanted[:, None] + np.arange(groups) * concepts * width
-        found = np.minimum(np.searchsorted(place, wanted), len(place) - 1)
-        return np.where(place[found] == wanted, count[found], 0)
+        found = np.zeros((len(wanted), groups), np.int64)
+        # All of a group at once: a search for each pair would take longer.
+        dense = np.zeros(concepts * width, np.int64)
+        for group, place, count in self._by_group():
+            dense[place] = count
+            found[:, group] += dense[wanted]
+            dense[place] = 0
+        return found
 
     def union_of(
         self,
@@ -195,18 +205,17 @@ class GroupedCounts:
     def intersection(self) -> Int[np.ndarray, "unit concept"]:
         """I over all groups."""
         _, concepts, width = self.shape
-        place, count = self._entries
-        # Exact: sums stay below 2^53.
-        flat = np.bincount(place % (concepts * width), count, concepts * width)
-        return flat.astype(np.int64).reshape(concepts, width).T
+        total = np.zeros(concepts * width, np.int64)
+        for _, place, count in self._by_group():
+            total[place] += count
+        return total.reshape(concepts, width).T
 
     def merged(self, group: Int[np.ndarray, "group"], groups: int) -> "GroupedCounts":
         """The same by fewer groups: number g here belongs to `group[g]` there."""
         _, concepts, width = self.shape
-        place, count = self._entries
-        size = concepts * width
-        place = np.asarray(group, np.int64)[place // size] * size + place % size
-        dense = np.bincount(place, count, groups * size).astype(np.int64)
+        dense = np.zeros((groups, concepts * width), np.int64)
+        for number, place, count in self._by_group():
+            dense[group[number], place] += count
 
         def summed(array):
             total = np.zeros((groups, *array.shape[1:]), np.int64)
@@ -223,14 +232,13 @@ class GroupedCounts:
     def picked(self, columns: Int[np.ndarray, "column"]) -> "GroupedCounts":
         """The same with some concepts only, in that order."""
         groups, concepts, width = self.shape
-        place, count = self._entries
-        dense = np.zeros((groups, len(columns), width), np.int64)
         new = np.full(concepts, -1)
         new[columns] = np.arange(len(columns))
-        there = new[place // width % concepts]
-        kept = there >= 0
-        rest = place[kept]
-        dense[rest // (concepts * width), there[kept], rest % width] = count[kept]
+        dense = np.zeros((groups, len(columns), width), np.int64)
+        for number, place, count in self._by_group():
+            column = new[place // width]
+            kept = column >= 0
+            dense[number, column[kept], place[kept] % width] = count[kept]
         return GroupedCounts.pack(
             dense, self.concept[:, columns], self.unit, self.category[columns]
         )
@@ -242,14 +250,26 @@ class GroupedCounts:
           OSError: as the file system has it; no file is left half-written.
         """
         file = io.BytesIO()
-        np.savez_compressed(
-            file,
-            **{
-                field.name: _smallest(getattr(self, field.name))
-                for field in dataclasses.fields(self)
-            },
-        )
+        # As np.savez_compressed, at a level that takes a fifth of the time; 8 % larger.
+        with zipfile.ZipFile(
+            file, "w", zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as zipped:
+            for field in dataclasses.fields(self):
+                array = _smallest(getattr(self, field.name))
+                with zipped.open(f"{field.name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array)
         write_whole(path, file.getvalue())
+
+
+def _bridged(gap, count):
+    """Entries of count 0 in between, so that each distance fits into 16 bits."""
+    between = (gap - 1) // _FARTHEST
+    last = np.cumsum(between + 1) - 1
+    gaps = np.full(len(gap) + between.sum(), _FARTHEST)
+    gaps[last] = gap - between * _FARTHEST
+    counts = np.zeros(len(gaps), np.int64)
+    counts[last] = count
+    return gaps, counts
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:
@@ -301,8 +321,8 @@ def load(path: str | os.PathLike, units: int, concepts: int) -> GroupedCounts:
             raise UserError(f"{path}: '{name}' leads to {last}, behind {limit - 1}")
     signed = ("large", "high", "concept", "unit")
     return GroupedCounts(
-        gap=found["gap"].astype(np.uint16),
-        low=found["low"].astype(np.uint8),
+        gap=found["gap"].astype(np.uint16, copy=False),
+        low=found["low"].astype(np.uint8, copy=False),
         category=found["category"].astype(np.int32),
         **{name: found[name].astype(np.int64) for name in signed},
     )

@@ -20,7 +20,7 @@ from jdissect.results import Result
 
 LOWEST = 0.01  # IoU of interest
 # A pair is left out whose IoU over all images is below this share of its unit's best,
-_SHARE = 0.2
+_SHARE = 0.05
 # or further below it than so many standard errors of the two.
 _ERRORS = 6.0
 _CHUNK = 2**22  # IoUs at a time
