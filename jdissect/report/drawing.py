@@ -59,9 +59,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size, inches; its parts make room for each other."""
-    figure = Figure((width, height), layout="constrained")
+def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
+    """An empty figure of that size, inches.
+
+    Args:
+      layout: 'constrained': its parts make room for each other; 'none': they stay where
+        they are put, as `place` does.
+    """
+    figure = Figure((width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
@@ -88,7 +93,9 @@ def svg(figure: Figure) -> bytes:
     """The figure as an SVG file."""
     file = io.BytesIO()
     with style():
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        # The resolution is that of photographs in it.
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(file, format="svg", dpi=DPI, metadata=metadata)
     return file.getvalue()
 
 
@@ -176,3 +183,21 @@ def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
 def count_ticks(axis) -> None:
     """Ticks at a few whole numbers."""
     axis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float):
+    """Axes without ticks for a picture, at a distance from the top left, inches."""
+    across, up = figure.get_size_inches()
+    axes = figure.add_axes(
+        (left / across, 1 - (top + height) / up, width / across, height / up)
+    )
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def write_at(figure: Figure, left: float, top: float, text: str, **style) -> None:
+    """Text whose baseline is at a distance from the top left, inches."""
+    across, up = figure.get_size_inches()
+    figure.text(left / across, 1 - top / up, text, **style)
