@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from absl.flags import FlagValues
-
     from jdissect.report.detector_pictures import Detector, Strip
     from jdissect.runs import StoredRun
 
@@ -36,90 +34,67 @@ def main(argv: Sequence[str]) -> int:
     return _COMMANDS[name]([f"figures {name}", *argv[2:]])
 
 
-def _parse(
-    argv: Sequence[str],
-    strings: Mapping[str, str],
-    numbers: Mapping[str, tuple[int, int, str]],
-) -> tuple["FlagValues", list[str]]:
-    """The flags of a figure, and what is no flag.
+_OUTPUT = ("", "Folder to write to; a figure of the same name is replaced.")
+
+
+def _parse(argv: Sequence[str], usage: str, options: Mapping, limits: Mapping):
+    """(flags, other arguments, folder to write to).
 
     Args:
-      argv: its name, then the command line.
-      strings: {name: description}.
-      numbers: {name: (default, smallest, description)}.
+      argv, usage, options: see `commands.parse`; --output is added.
+      limits: {flag: (smallest, largest)} of its numbers.
     """
-    from absl import flags
-
+    from jdissect import commands, paths
     from jdissect.errors import UserError
 
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    output = "Folder to write to; a figure of the same name is replaced."
-    for name, text in {**strings, "output": output}.items():
-        flags.DEFINE_string(name, "", text, **options)
-    for name, (default, least, text) in numbers.items():
-        flags.DEFINE_integer(name, default, text, lower_bound=least, **options)
-    flags.DEFINE_bool("help", False, "Show this.", **options)
-    try:
-        rest = values(list(argv))[1:]
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
-    if values.help:
-        print(f"usage: python -m jdissect.{argv[0]} ...\n")
-        for name in values:
-            print(f"  --{name}: {values[name].help}")
-        sys.exit(0)
-    if not values.output:
+    options = {**options, "output": _OUTPUT}
+    flags, rest, _ = commands.parse(argv, f"jdissect.figures {usage}", options)
+    for name, (least, most) in limits.items():
+        value = flags[name].value
+        if not least <= value <= most:
+            raise UserError(f"--{name} is {value}; it must be in {least} .. {most}")
+    if not flags.output:
         raise UserError("--output=DIR is needed, a folder for the figure")
-    return values, rest
-
-
-def _folder(output: str):
-    """The folder to write to, which need not exist."""
-    from jdissect import paths
-    from jdissect.errors import UserError
-
-    folder = paths.from_user(output)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give another --output")
-    return folder
+    folder = paths.from_user(flags.output)
+    above = () if paths.is_remote(folder) else folder.absolute().parents
+    for path in (folder, *above):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; give another --output")
+    return flags, rest, folder
 
 
 def _augmentations(argv: Sequence[str]) -> int:
     from jdissect.errors import UserError
 
-    flags, rest = _parse(
+    flags, rest, folder = _parse(
         argv,
+        "augmentations --output=DIR [FLAG ...]",
         {
-            "images": "Folder of photographs, or files A,B,...; default: the scenes.",
-            "recipes": "Columns, A,B,...; default: none,cutout,mixup,cutmix,"
-            "saliencymix.",
+            "images": ("", "Folder of photographs, or files A,B; default: the scenes."),
+            "recipes": ([], "Columns; default: all, 'none' first."),
+            "count": (4, "Images of a folder, or scenes: the first ones."),
+            "seed": (0, "Decides partners, lambda and boxes."),
+            "size": (0, "Side of the pictures; 0 is 224, of scenes 112."),
         },
-        {
-            "count": (4, 1, "Images of a folder, or scenes: the first ones by name."),
-            "seed": (0, 0, "Decides partners, lambda and boxes."),
-            "size": (0, 0, "Side of the pictures; 0 is 224, of scenes 112."),
-        },
+        {"count": (1, 100), "seed": (0, 2**31 - 1), "size": (0, 4096)},
     )
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}'; see --help")
-    folder = _folder(flags.output)
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import augment
-    from jdissect.report import drawing, mixed_pictures
+    from jdissect.report import mixed_pictures
 
-    recipes = [r.strip() for r in flags.recipes.split(",") if r.strip()]
-    recipes = list(dict.fromkeys(recipes)) or list(augment.RECIPES)
+    recipes = list(dict.fromkeys(flags.recipes)) or list(augment.RECIPES)
     if unknown := [name for name in recipes if name not in augment.RECIPES]:
         known = ", ".join(augment.RECIPES)
         raise UserError(f"--recipes: unknown recipe '{unknown[0]}'; known are {known}")
     names, pixels = _photographs(flags.images, flags.count, flags.size)
     if len(pixels) < 2 and set(recipes) - set(mixed_pictures.ALONE):
-        raise UserError("one image cannot be mixed; give two or more in --images")
+        raise UserError("one image cannot be mixed; two or more are needed")
     figure = mixed_pictures.draw(pixels, recipes, flags.seed)
     for number, name in enumerate(names):
         print(f"{mixed_pictures.letter(number)}: {name}")
-    _report(drawing.write(figure, folder, "augmentations"))
+    _write(figure, folder, "augmentations")
     return 0
 
 
@@ -169,21 +144,21 @@ def _photographs(images: str, count: int, size: int):
 def _detectors(argv: Sequence[str]) -> int:
     from jdissect.errors import UserError
 
-    flags, rest = _parse(
-        argv,
-        {"layer": "Of the run; default: the last one it probed."},
-        {"per_category": (3, 1, "Detectors a category.")},
-    )
+    usage = "detectors RUN --output=DIR [FLAG ...]"
+    options = {
+        "layer": ("", "Of the run; default: the last one it probed."),
+        "per_category": (3, "Detectors a category."),
+    }
+    flags, rest, folder = _parse(argv, usage, options, {"per_category": (1, 100)})
     if len(rest) != 1:
-        raise UserError("give one run directory: detectors RUN --output=DIR")
-    folder = _folder(flags.output)
+        raise UserError(f"give one run directory: {usage}")
     from jdissect import runs
-    from jdissect.report import detector_pictures, drawing
+    from jdissect.report import detector_pictures
 
     run = runs.open_run(rest[0])
     layer = flags.layer or run.layers[-1]
     result = run.result(layer)
-    if result.top_map is None or getattr(result, "mask_shape", None) is None:
+    if result.top_map is None or result.mask_shape is None:
         raise UserError(
             f"{run.folder} was dissected by an older version; run again with "
             "--overwrite"
@@ -193,12 +168,12 @@ def _detectors(argv: Sequence[str]) -> int:
         least = detector_pictures.DETECTOR
         raise UserError(f"no unit of {run.folder / layer} has an IoU above {least}")
     blocks = _strips(run, result, best)
-    title = f"{result.model} · {layer} · {result.images} images"
+    title = f"{run.name} · {result.model}, {layer} · {result.images} images"
     figure = detector_pictures.draw(blocks, title)
     for category, detectors in best.items():
         for detector in detectors:
             print(f"{category}: {detector.title}")
-    _report(drawing.write(figure, folder, f"detectors-{layer}"))
+    _write(figure, folder, f"detectors-{layer}")
     return 0
 
 
@@ -260,7 +235,10 @@ def _probe_images(run: "StoredRun", numbers: Sequence[int]) -> dict:
     return found
 
 
-def _report(files) -> None:
+def _write(figure, folder, name: str) -> None:
+    from jdissect.report import drawing
+
+    files = drawing.write(figure, folder, name)
     print("written: " + ", ".join(str(file) for file in files))
 
 

@@ -22,13 +22,12 @@ def top_masks(
     Raises:
       UserError: the result has no maps.
     """
-    shape = getattr(result, "mask_shape", None)
-    if result.top_map is None or shape is None:
+    if result.top_map is None or result.mask_shape is None:
         raise UserError(
             f"{result.layer} was dissected by an older version; run again with "
             "--overwrite"
         )
     units = np.asarray(units, np.int64)
     maps = np.moveaxis(result.top_map[units], 0, -1)  # k height width unit
-    pixels = np.asarray(upsample(maps, tuple(shape)))
+    pixels = np.asarray(upsample(maps, result.mask_shape))
     return np.moveaxis(pixels > result.thresholds[units], -1, 0)
