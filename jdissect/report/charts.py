@@ -62,7 +62,7 @@ def curve(
     """
     if not lines or any(len(line.values) != len(thresholds) for line in lines):
         raise ValueError("a value for each threshold is needed, and a line at least")
-    figure = drawing.new_figure(6.4, 3.6 if len(lines) < 9 else 4.2)
+    figure = drawing.new_figure(6.4, max(3.6, 0.8 + 0.17 * len(lines)))
     axes = figure.add_subplot()
     handles = []
     names = drawing.short_names([line.model for line in lines])
@@ -94,7 +94,7 @@ def curve(
         axes.axvline(threshold, color=FAINT, linewidth=0.7, linestyle=(0, (2, 2)))
     axes.set_xlabel("IoU threshold")
     axes.set_ylabel("unique concepts")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(1, axes.get_ylim()[1]))
     axes.margins(x=0.01)
     drawing.count_ticks(axes.yaxis)
     drawing.rule(axes, horizontal=True)
@@ -155,6 +155,8 @@ def differences(
         axes.spines["left"].set_visible(False)
         drawing.count_ticks(axes.xaxis)
         drawing.rule(axes, horizontal=False)
+    low, high = grid[0].get_xlim()
+    grid[0].set_xlim(min(-1, low), max(1, high))
     grid[len(grid) // 2].set_xlabel(
         f"unique concepts\nminus those of {drawing.shortened(baseline, 30)}"
     )

@@ -169,7 +169,7 @@ def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
     if sum(widths) > figure.get_figwidth():
         fitting = max(1, int(figure.get_figwidth() / max(widths)))
         columns = -(-len(labels) // -(-len(labels) // fitting))
-    figure.legend(
+    legend = figure.legend(
         *(objects, labels),
         loc="outside upper center",
         ncols=columns,
@@ -178,6 +178,7 @@ def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
         title=_wrapped(figure, title, 3),
         title_fontproperties={"size": LARGE, "weight": "bold"},
     )
+    legend.get_title().set_multialignment("center")
 
 
 def count_ticks(axis) -> None:

@@ -1,6 +1,7 @@
 """Stacked bars of unique concepts by category: Figure 3 of the study."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ TOTAL = "total"  # what `Result.unique_concepts` calls the sum; not a category
 
 _BAR = 0.84  # width of a bar; bars are 1 apart
 _WIDEST = 24  # bars side by side, of all panels together
-_HIGH, _LOW = 2.0, 1.5  # inches of a panel's data, side by side and one above the other
+# Inches: a panel's data, side by side and one above the other; a letter.
+_HIGH, _LOW, _LETTER = 2.2, 1.5, 0.058
 _CROSS = {"marker": "D", "markersize": 3.6, "mfc": PAPER, "mec": INK, "mew": 0.8}
 
 
@@ -63,19 +65,29 @@ def concepts_by_category(
       interval_name: what the intervals are.
 
     Raises:
-      ValueError: no panels or models, or panels of different models.
+      ValueError: no panels, models or categories, or panels of different models.
 
     Source: Figure 3 of the study.
     """
     models = drawing.same_models(panels)
     bars = [bar for row in panels.values() for bar in row]
     categories = palette.ordered(c for bar in bars for c in bar.counts if c != TOTAL)
-    figure, grid, room = _layout(len(panels), len(models))
-    beside = len(bars) <= _WIDEST
+    if not categories:
+        raise ValueError("counts of categories are needed")
+    plan = _plan(len(panels), next(iter(panels.values())))
+    figure = drawing.new_figure(plan.width, plan.height)
+    grid = figure.subplots(
+        *((1, len(panels)) if plan.beside else (len(panels), 1)),
+        sharex=not plan.beside,
+        sharey=True,
+        squeeze=False,
+    ).ravel()
     top = max(1, *(max(_tops(bar)) for bar in bars))
-    spare = max(0.0, 1.3 / len(panels) / room - len(models) / 2)  # few bars stay narrow
+    spare = max(
+        0.0, 1.3 / len(panels) / plan.room - len(models) / 2
+    )  # few bars stay narrow
     # What is as tall as its number.
-    smallest = top * drawing.SMALL / 72 / (_HIGH if beside else _LOW)
+    smallest = top * drawing.SMALL / 72 / (_HIGH if plan.beside else _LOW)
     for axes, (threshold, row) in zip(grid, panels.items(), strict=True):
         _stack(axes, row, palette.fills(categories), smallest)
         for place, bar in enumerate(row):
@@ -86,41 +98,63 @@ def concepts_by_category(
         axes.set_ylim(0, 1.1 * top)
         drawing.count_ticks(axes.yaxis)
         drawing.rule(axes, horizontal=True)
-        if beside or axes is grid[-1]:
-            _write_names(axes, row, room)
-        if not beside or axes is grid[0]:
+        if plan.beside or axes is grid[-1]:
+            _write_names(axes, row, plan.angle)
+        if not plan.beside or axes is grid[0]:
             axes.set_ylabel("unique concepts")
     drawing.legend_above(figure, _bar_legend(categories, bars, interval_name), title)
     drawing.write_note(figure, note)
     return figure
 
 
-def _layout(panels: int, models: int):
-    """The figure, its panels, and the room that a bar has, inches."""
-    bars = panels * models
-    if bars <= _WIDEST:
-        room = max(0.4, min(1.0, 7.0 / bars))
-        figure = drawing.new_figure(max(3.6, 0.75 + room * bars), 3.4)
-        grid = figure.subplots(1, panels, sharey=True)
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where panels and names go; inches.
+
+    Attributes:
+      beside: whether panels are side by side; else one is above the other.
+      room: that a bar has.
+      angle: of the names, degrees.
+      width, height: of the figure.
+    """
+
+    beside: bool
+    room: float
+    angle: int
+    width: float
+    height: float
+
+
+def _plan(panels: int, row: Sequence[Bar]) -> _Layout:
+    bars = panels * len(row)
+    longest = max(map(len, drawing.short_names([bar.model for bar in row])))
+    lines = 1 + any(bar.error is not None for bar in row)
+    # Names that have to be slanted are written once.
+    beside = bars <= _WIDEST and (len(row) <= 5 or longest <= 14)
+    room = max(0.4, min(1.0, 7.0 / bars)) if beside else 0.55
+    length = _LETTER * max(longest, 13 * (lines - 1))
+    angle = 0
+    if length > room:
+        angle = 40 if room * math.sin(math.radians(40)) > 0.14 * lines + 0.02 else 60
+    across, down = (length * f(math.radians(angle)) for f in (math.cos, math.sin))
+    across = across - room / 2 if angle else 0.0
+    down += 0.14 * lines
+    if beside:
+        width, height = room * bars + panels * max(0.1, across), _HIGH
     else:
-        room = 0.55
-        figure = drawing.new_figure(
-            max(5.0, 0.8 + room * models), 1.6 + _LOW * 1.25 * panels
-        )
-        grid = figure.subplots(panels, 1, sharex=True, sharey=True)
-    return figure, np.atleast_1d(grid), room
+        width, height = room * len(row) + across, panels * (_LOW + 0.3)
+    return _Layout(beside, room, angle, max(3.6, 0.6 + width), 0.8 + height + down)
 
 
-def _write_names(axes, row: Sequence[Bar], room: float) -> None:
-    """Names of the models, the error in a second line; slanted where too long."""
+def _write_names(axes, row: Sequence[Bar], angle: int) -> None:
+    """Names of the models, the error in a second line."""
     lines = drawing.short_names([bar.model for bar in row])
-    slanted = max(map(len, lines)) * 0.06 > room
     lines = [
         line if bar.error is None else f"{line}\nerror {bar.error:.2f} %"
         for line, bar in zip(lines, row, strict=True)
     ]
-    how = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    axes.set_xticks(range(len(row)), lines, **how)
+    how = {"rotation": angle, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(row)), lines, **(how if angle else {}))
 
 
 def _tops(bar: Bar) -> tuple[float, ...]:

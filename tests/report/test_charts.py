@@ -122,6 +122,34 @@ def inside(figure):
     return all((edge == 255).all() for edge in edges)
 
 
+def test_nothing_found_is_drawn_too():
+    nothing = dict.fromkeys(COUNTS, 0)
+    for figure in (
+        concepts_by_category({t: [Bar("one", nothing)] for t in THRESHOLDS}),
+        curve([0.1, 0.2], [Line("one", [0, 0])]),
+        differences({0.04: [Difference("one", 0, (0, 0))]}, baseline="two"),
+    ):
+        ticks = [text for text in texts(figure) if re.fullmatch(r"[-−]?[\d.]+", text)]
+        assert "one" in texts(figure) and "0" in ticks and inside(figure)
+
+
+@pytest.mark.parametrize("panels", [1, 3, 5])
+@pytest.mark.parametrize("models", [2, 8])
+def test_long_names_leave_room(panels, models):
+    names = [f"resnet50 imagenet number {n}" for n in range(models)]
+    thresholds = [n / 100 for n in range(1, panels + 1)]
+    note = "Coverage of these intervals was measured below 90 %. " * 3
+    figure = concepts_by_category(
+        {t: bars(names, interval=(60, 71), error=12.5) for t in thresholds},
+        title="A title of more than a line, " * 4,
+        note=note,
+    )
+    assert inside(figure)  # draws, so that what follows is in place
+    for axes in figure.axes:
+        assert axes.get_window_extent().height / figure.dpi > 1.1  # inches
+        assert axes.get_window_extent().width / figure.dpi > 0.35 * models
+
+
 def test_names_are_taken_as_they_are():
     names = ["$x_1$", "_hidden", "a_b^c", "<b>&amp;", r"\alpha", "$", "line\nbreak\x00"]
     categories = {"$part$": 12, "_material": 13}
@@ -230,6 +258,7 @@ def test_differences_show_their_numbers():
     [
         lambda: concepts_by_category({}),
         lambda: concepts_by_category({0.04: []}),
+        lambda: concepts_by_category({0.04: [Bar("one", {"total": 3})]}),
         lambda: concepts_by_category({0.03: bars("ab"), 0.04: bars("ba")}),
         lambda: differences({}, baseline="one"),
         lambda: curve([0.1, 0.2], []),
