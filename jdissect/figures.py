@@ -1,0 +1,254 @@
+"""Draws the study's figures of photographs:
+
+    python -m jdissect.figures augmentations --images=PHOTOS --output=figures
+    python -m jdissect.figures detectors runs/mixup --output=figures
+
+`augmentations` is Figure 1: what the five recipes make of photographs (without --images
+of the scenes). `detectors` is Figure 2: a finished run's best units with the images
+they fire at most, dark where they do not fire. Both write an SVG and a PNG.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jdissect.report.detector_pictures import Detector, Strip
+    from jdissect.runs import StoredRun
+
+PICTURES = 5  # images a unit, at most
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and draws; returns the exit code."""
+    from jdissect.errors import UserError
+
+    name = argv[1] if len(argv) > 1 else ""
+    if name in ("--help", "-help"):
+        print(__doc__.strip())
+        print("\nEach has its own --help.")
+        return 0
+    if name not in _COMMANDS:
+        said = f"unknown figure '{name}'" if name else "say which figure"
+        raise UserError(f"{said}; there are: {', '.join(_COMMANDS)}")
+    return _COMMANDS[name]([f"figures {name}", *argv[2:]])
+
+
+_OUTPUT = ("", "Folder to write to; a figure of the same name is replaced.")
+
+
+def _parse(argv: Sequence[str], usage: str, options: Mapping, limits: Mapping):
+    """(flags, other arguments, folder to write to).
+
+    Args:
+      argv, usage, options: see `commands.parse`; --output is added.
+      limits: {flag: (smallest, largest)} of its numbers.
+    """
+    from jdissect import commands, paths
+    from jdissect.errors import UserError
+
+    options = {**options, "output": _OUTPUT}
+    flags, rest, _ = commands.parse(argv, f"jdissect.figures {usage}", options)
+    for name, (least, most) in limits.items():
+        value = flags[name].value
+        if not least <= value <= most:
+            raise UserError(f"--{name} is {value}; it must be in {least} .. {most}")
+    if not flags.output:
+        raise UserError("--output=DIR is needed, a folder for the figure")
+    folder = paths.from_user(flags.output)
+    above = () if paths.is_remote(folder) else folder.absolute().parents
+    for path in (folder, *above):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; give another --output")
+    return flags, rest, folder
+
+
+def _augmentations(argv: Sequence[str]) -> int:
+    from jdissect.errors import UserError
+
+    flags, rest, folder = _parse(
+        argv,
+        "augmentations --output=DIR [FLAG ...]",
+        {
+            "images": ("", "Folder of photographs, or files A,B; default: the scenes."),
+            "recipes": ([], "Columns; default: all, 'none' first."),
+            "count": (4, "Images of a folder, or scenes: the first ones."),
+            "seed": (0, "Decides partners, lambda and boxes."),
+            "size": (0, "Side of the pictures; 0 is 224, of scenes 112."),
+        },
+        {"count": (1, 100), "seed": (0, 2**31 - 1), "size": (0, 4096)},
+    )
+    if rest:
+        raise UserError(f"unexpected argument '{rest[0]}'; see --help")
+    # Imported here so that a bad flag is answered before JAX is loaded.
+    from jdissect import augment
+    from jdissect.report import mixed_pictures
+
+    recipes = list(dict.fromkeys(flags.recipes)) or list(augment.RECIPES)
+    if unknown := [name for name in recipes if name not in augment.RECIPES]:
+        known = ", ".join(augment.RECIPES)
+        raise UserError(f"--recipes: unknown recipe '{unknown[0]}'; known are {known}")
+    names, pixels = _photographs(flags.images, flags.count, flags.size)
+    if len(pixels) < 2 and set(recipes) - set(mixed_pictures.ALONE):
+        raise UserError("one image cannot be mixed; two or more are needed")
+    figure = mixed_pictures.draw(pixels, recipes, flags.seed)
+    for number, name in enumerate(names):
+        print(f"{mixed_pictures.letter(number)}: {name}")
+    _write(figure, folder, "augmentations")
+    return 0
+
+
+def _photographs(images: str, count: int, size: int):
+    """(names, uint8[image, size, size, 3]): photographs, or scenes without any.
+
+    Raises:
+      UserError: none are there, or one cannot be read.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from jdissect import paths
+    from jdissect.data import UnreadableImage
+    from jdissect.data.folder import open_folder
+    from jdissect.data.images import open_rgb
+    from jdissect.data.scenes import open_scenes
+    from jdissect.errors import UserError
+
+    if not images:
+        source = open_scenes("probe", count)
+        names = list(source.names)
+        pictures = [Image.fromarray(source.read(n).pixels) for n in range(count)]
+        size = size or pictures[0].width
+    else:
+        if paths.from_user(images).is_dir():
+            source = open_folder(images, count)
+            names, files = list(source.names), list(source.paths)
+        else:
+            alone = paths.from_user(images).is_file()  # its name may have a comma
+            parts = [images] if alone else images.split(",")
+            names = files = [part.strip() for part in parts if part.strip()]
+        if missing := [f for f in files if not paths.from_user(f).is_file()]:
+            raise UserError(f"--images: there is no file or folder {missing[0]}")
+        try:
+            pictures = [open_rgb(file, file) for file in files]
+        except UnreadableImage as error:
+            raise UserError(f"--images: {error}") from None
+        size = size or 224
+    fitted = [
+        ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+        for picture in pictures
+    ]
+    return names, np.stack([np.asarray(picture) for picture in fitted])
+
+
+def _detectors(argv: Sequence[str]) -> int:
+    from jdissect.errors import UserError
+
+    usage = "detectors RUN --output=DIR [FLAG ...]"
+    options = {
+        "layer": ("", "Of the run; default: the last one it probed."),
+        "per_category": (3, "Detectors a category."),
+    }
+    flags, rest, folder = _parse(argv, usage, options, {"per_category": (1, 100)})
+    if len(rest) != 1:
+        raise UserError(f"give one run directory: {usage}")
+    from jdissect import runs
+    from jdissect.report import detector_pictures
+
+    run = runs.open_run(rest[0])
+    layer = flags.layer or run.layers[-1]
+    result = run.result(layer)
+    if result.top_map is None or result.mask_shape is None:
+        raise UserError(
+            f"{run.folder} was dissected by an older version; run again with "
+            "--overwrite"
+        )
+    best = detector_pictures.best_detectors(result, flags.per_category)
+    if not best:
+        least = detector_pictures.DETECTOR
+        raise UserError(f"no unit of {run.folder / layer} has an IoU above {least}")
+    blocks = _strips(run, result, best)
+    title = f"{run.name} · {result.model}, {layer} · {result.images} images"
+    figure = detector_pictures.draw(blocks, title)
+    for category, detectors in best.items():
+        for detector in detectors:
+            print(f"{category}: {detector.title}")
+    _write(figure, folder, f"detectors-{layer}")
+    return 0
+
+
+def _strips(
+    run: "StoredRun", result, best: Mapping[str, Sequence["Detector"]]
+) -> dict[str, list["Strip"]]:
+    """The detectors with their photographs and masks."""
+    from jdissect.report.detector_pictures import Strip
+    from jdissect.report.top_masks import top_masks
+
+    units = [detector.unit for detectors in best.values() for detector in detectors]
+    images = result.top_image[units, :PICTURES]
+    masks = dict(zip(units, top_masks(result, units), strict=True))
+    photographs = _probe_images(run, sorted({int(n) for n in images.ravel()}))
+    shown = dict(zip(units, images, strict=True))
+
+    def strip(detector):
+        numbers = shown[detector.unit]
+        pictures = [photographs[int(number)] for number in numbers]
+        return Strip(detector, pictures, masks[detector.unit][: len(numbers)])
+
+    return {
+        category: [strip(detector) for detector in detectors]
+        for category, detectors in best.items()
+    }
+
+
+def _probe_images(run: "StoredRun", numbers: Sequence[int]) -> dict:
+    """{number: pixels} of a run's images, read again.
+
+    Raises:
+      UserError: they are not there any more, or others are.
+    """
+    from jdissect.data import UnreadableImage, open_source
+    from jdissect.errors import UserError
+    from jdissect.segmenters import smallest_image
+
+    settings = run.settings()
+    try:
+        smallest = smallest_image(settings.segmenter.name)
+        source = open_source(settings.data, smallest)
+    except (AttributeError, TypeError) as error:
+        text = f"{run.folder / 'config.json'} cannot be used: {error}"
+        raise UserError(" ".join(text.split())) from None
+    found = {}
+    for number in numbers:
+        if not 0 <= number < len(run.names):
+            raise UserError(f"{run.folder} is damaged: it has no image {number}")
+        name = run.names[number]
+        if number >= len(source.names) or source.names[number] != name:
+            raise UserError(
+                f"{name} is not image {number} of the data any more; run again with "
+                "--overwrite"
+            )
+        try:
+            found[number] = source.read(number).pixels
+        except UnreadableImage as error:
+            raise UserError(str(error)) from None
+    return found
+
+
+def _write(figure, folder, name: str) -> None:
+    from jdissect.report import drawing
+
+    files = drawing.write(figure, folder, name)
+    print("written: " + ", ".join(str(file) for file in files))
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "augmentations": _augmentations,
+    "detectors": _detectors,
+}
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))

@@ -1,0 +1,33 @@
+"""Where units fire in the images of their highest activation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from jdissect.errors import UserError
+from jdissect.ops.upsample import upsample
+from jdissect.results import Result
+
+
+def top_masks(
+    result: Result, units: Sequence[int]
+) -> Bool[np.ndarray, "unit k height width"]:
+    """The pixels of the mask grid that exceed T_k, as the dissection counted them.
+
+    Args:
+      result: of a layer, with `top_map` and `mask_shape`.
+      units: numbers of units.
+
+    Raises:
+      UserError: the result has no maps.
+    """
+    if result.top_map is None or result.mask_shape is None:
+        raise UserError(
+            f"{result.layer} was dissected by an older version; run again with "
+            "--overwrite"
+        )
+    units = np.asarray(units, np.int64)
+    maps = np.moveaxis(result.top_map[units], 0, -1)  # k height width unit
+    pixels = np.asarray(upsample(maps, result.mask_shape))
+    return np.moveaxis(pixels > result.thresholds[units], -1, 0)
