@@ -124,5 +124,6 @@ def write(folder, *results, identity=(), config=(), status="finished", **summary
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "name", "block", "skipped"])
         for number in range(images):
-            writer.writerow([number, str(number), grouped.block(str(number)), 0])
+            name = f"scenes/1/probe/{number}"
+            writer.writerow([number, name, grouped.block(name), 0])
     return folder

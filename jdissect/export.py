@@ -1,0 +1,255 @@
+"""Exports for other programs: python -m jdissect.export RUN [RUN ...] --output=DIR
+
+- `descriptions.csv`, as CLIP-Dissect writes it: layer, unit, description, similarity.
+  The description is the unit's concept, the similarity its IoU.
+- `report.json`, a layer each, as netdissect 2017 does: {"header": {"name", "image"},
+  "units": [{"unit", "iou", "label", "cat", "image"}]}, by IoU descending. Images are
+  small JPEGs of each unit's top image beside it, where the photographs can be read.
+- `units.parquet`, a long table of all pairs of a unit and a concept with an IoU above
+  --cutoff, for pandas.read_parquet and the like.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_FORMATS = ("descriptions", "report", "parquet")
+_SIDE = 224  # of exported images, pixels
+_OPTIONS = {
+    "output": ("", "Folder to write to."),
+    "formats": (list(_FORMATS), "Of: descriptions, report, parquet."),
+    "layers": ([], "By default all of each run."),
+    "cutoff": (0.01, "Pairs of a higher IoU go into the Parquet table."),
+    "images": (True, "Write the units' top images beside report.json."),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and exports; returns the exit code."""
+    from jdissect import commands, paths
+    from jdissect.errors import UserError
+    from jdissect.runs import open_run
+
+    usage = "jdissect.export RUN [RUN ...] --output=DIR [FLAG ...]"
+    flags, folders, _ = commands.parse(argv, usage, _OPTIONS)
+    if not folders:
+        raise UserError(f"name a run directory or more: python -m {usage}")
+    if not flags.output:
+        raise UserError("--output is not set; name a folder")
+    output = paths.from_user(flags.output)
+    if Path(flags.output).is_file():
+        raise UserError(f"{output} is a file; give another --output")
+    if unknown := [name for name in flags.formats if name not in _FORMATS]:
+        raise UserError(f"--formats has '{unknown[0]}'; of {', '.join(_FORMATS)}")
+    if not 0 <= flags.cutoff < 1:
+        raise UserError(f"--cutoff is {flags.cutoff}; a number in [0, 1)")
+    found = [open_run(folder) for folder in folders]
+    names = [run.name for run in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two runs are both named '{twice[0]}'; export them apart")
+    # All is read before anything is written.
+    results = {
+        run.name: {layer: run.result(layer) for layer in (flags.layers or run.layers)}
+        for run in found
+    }
+    for run in found:
+        folder = output / run.name if len(found) > 1 else output
+        paths.make_folder(folder)
+        for text in write(
+            run,
+            results[run.name],
+            folder,
+            formats=flags.formats,
+            cutoff=flags.cutoff,
+            images=flags.images,
+        ):
+            print(text)
+    return 0
+
+
+def write(
+    run: Any,
+    results: dict[str, Any],
+    folder: Any,
+    *,
+    formats: Sequence[str] = _FORMATS,
+    cutoff: float = 0.01,
+    images: bool = True,
+) -> list[str]:
+    """Writes a run's layers; returns the files' paths.
+
+    Args:
+      run: `runs.StoredRun`.
+      results: {layer: `results.Result`}.
+      folder: that exists.
+      formats: which of `descriptions`, `report` and `parquet`.
+      cutoff: IoU above which pairs go into the Parquet table.
+      images: whether to write pictures beside `report.json`.
+
+    Raises:
+      OSError: as the file system has it; no file is left half-written.
+    """
+    from jdissect.files import write_whole
+
+    content: dict[str, bytes] = {}
+    if "descriptions" in formats:
+        content["descriptions.csv"] = descriptions(results).encode()
+    if "parquet" in formats:
+        content["units.parquet"] = parquet(run.name, results, cutoff)
+    if "report" in formats:
+        pictures = _Pictures(run, folder) if images else None
+        for layer, result in results.items():
+            name = "report.json" if len(results) == 1 else f"report-{layer}.json"
+            report = netdissect_report(result, run.name, pictures and pictures.of)
+            text = json.dumps(report, indent=1, ensure_ascii=False)
+            content[name] = text.encode()
+    for name, data in content.items():
+        write_whole(folder / name, data)
+    return [str(folder / name) for name in content]
+
+
+def descriptions(results: dict[str, Any]) -> str:
+    """CLIP-Dissect's `descriptions.csv`: a line a unit; none for one that never fires.
+
+    Names that a spreadsheet would run have an apostrophe before them.
+    """
+    from jdissect.tables import safe_cell
+
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["layer", "unit", "description", "similarity"])
+    for layer, result in results.items():
+        for unit, column in enumerate(result.best_concept):
+            if column >= 0:
+                name = safe_cell(result.concepts[column])
+                iou = f"{result.best_iou[unit]:.6f}"
+                writer.writerow([safe_cell(layer), unit, name, iou])
+    return file.getvalue()
+
+
+def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
+    """netdissect's `report.json` of a layer.
+
+    Args:
+      result: of the layer.
+      name: of the network, for the header.
+      picture: image number -> its file's name, or None where it cannot be had.
+    """
+    units = []
+    for unit in (-result.best_iou).argsort(kind="stable"):
+        column = result.best_concept[unit]
+        if column < 0:
+            continue
+        record = {
+            "unit": int(unit),
+            "iou": round(float(result.best_iou[unit]), 6),
+            "label": result.concepts[column],
+            "cat": result.categories[column],
+        }
+        shown = picture and picture(int(result.top_image[unit, 0]))
+        units.append({**record, **({"image": shown} if shown else {})})
+    header: dict[str, Any] = {"name": f"{name} {result.layer}"}
+    if units and "image" in units[0]:
+        header["image"] = units[0]["image"]
+    return {"header": header, "units": units}
+
+
+def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
+    """A row a pair of a unit and a concept with an IoU above `cutoff`, as Parquet.
+
+    Columns: run, layer, unit, concept, category, iou, intersection and union (pixels),
+    threshold (T_k), is_best (whether it is the unit's concept).
+    """
+    import numpy as np
+    import pyarrow
+    import pyarrow.parquet
+
+    def names(values, numbers):
+        return pyarrow.DictionaryArray.from_arrays(
+            pyarrow.array(np.asarray(numbers, np.int32)), pyarrow.array(list(values))
+        )
+
+    tables = []
+    for layer, result in results.items():
+        iou = result.intersection / np.maximum(result.union, 1)
+        unit, column = np.nonzero(iou > cutoff)
+        categories = list(dict.fromkeys(result.categories)) or [""]
+        place = np.array([categories.index(c) for c in result.categories], np.int32)
+        # A name of two categories has one place in the dictionary of names.
+        concepts = list(dict.fromkeys(result.concepts)) or [""]
+        number = {name: n for n, name in enumerate(concepts)}
+        of_name = np.array([number[name] for name in result.concepts], np.int32)
+        columns = {
+            "run": names([run], np.zeros(len(unit))),
+            "layer": names([layer], np.zeros(len(unit))),
+            "unit": unit.astype(np.int32),
+            "concept": names(concepts, of_name[column]),
+            "category": names(categories, place[column]),
+            "iou": iou[unit, column].astype(np.float32),
+            "intersection": result.intersection[unit, column],
+            "union": result.union[unit, column],
+            "threshold": result.thresholds[unit],
+            "is_best": result.best_concept[unit] == column,
+        }
+        tables.append(pyarrow.table(columns))
+    table = pyarrow.concat_tables(tables).unify_dictionaries()
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+class _Pictures:
+    """Small JPEGs of images, written when first asked for."""
+
+    def __init__(self, run, folder):
+        from jdissect.data import open_source
+        from jdissect.errors import UserError
+
+        self._folder, self._written = folder, {}
+        try:
+            self._source = open_source(run.settings().data)
+            if tuple(self._source.names) != run.names:
+                raise UserError("its images are others now")
+        except (UserError, OSError, AttributeError) as error:
+            reason = str(error).splitlines()[0]
+            print(
+                f"{run.folder}: report.json without images: {reason}", file=sys.stderr
+            )
+            self._source = None
+
+    def of(self, index: int) -> str | None:
+        """The file's name, relative to report.json; None where it cannot be had."""
+        if self._source is None or not 0 <= index < len(self._source.names):
+            return None
+        if index not in self._written:
+            self._written[index] = self._write(index)
+        return self._written[index]
+
+    def _write(self, index):
+        from PIL import Image
+
+        from jdissect import paths
+        from jdissect.data import UnreadableImage
+        from jdissect.files import write_whole
+
+        try:
+            picture = Image.fromarray(self._source.read(index).pixels)
+        except UnreadableImage:
+            return None
+        picture.thumbnail((_SIDE, _SIDE))
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=80)
+        paths.make_folder(self._folder / "images")
+        name = f"images/{index:07d}.jpg"
+        write_whole(self._folder / name, file.getvalue())
+        return name
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))
