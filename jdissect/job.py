@@ -234,14 +234,19 @@ class Reader:
         return maps
 
 
+def model_identity(model: checkpoints.Classifier) -> dict[str, Any]:
+    """What tells a network from others, in a run's identity."""
+    return {
+        "architecture": model.architecture,
+        "preprocessing": model.preprocessing.to_json(),
+        "weights": model.weights_sha256,
+    }
+
+
 def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
     return identity(
         images=list(zip(source.names, hashes, strict=True)),
-        model={
-            "architecture": model.architecture,
-            "preprocessing": model.preprocessing.to_json(),
-            "weights": model.weights_sha256,
-        },
+        model=model_identity(model),
         segmenter=segmenter.identity(cache_dir),
         keys={
             "model.name": config.model.name,
