@@ -94,7 +94,7 @@ def render(
     place_of[shown] = np.arange(len(shown))
     content = _content(results, estimates, place_of)
     content["page"] |= {
-        "images": [_tail(names[i]) if i < len(names) else f"image {i}" for i in shown],
+        "images": [image_name(names, int(index)) for index in shown],
         "shape": list(source.image_shape) if source else [1, 1],
         "chunk": CHUNK,
     }
@@ -184,19 +184,22 @@ def _finished(content, made: pictures.Pictures | None, shown) -> bytes:
     )
 
 
-def counts_table(result: Result, estimates: Any | None) -> list[dict[str, Any]]:
-    """Counts at the stored thresholds, for a template.
+def counts_table(
+    result: Result, estimates: Any | None, thresholds: Sequence[float] = ()
+) -> list[dict[str, Any]]:
+    """Counts at some thresholds, for a template.
 
     Args:
       result: of a layer.
       estimates: its `uncertainty.LayerEstimates`, or None.
+      thresholds: IoU; by default those of the result.
 
     Returns:
       a row a threshold: `threshold`, and `cells` of `category`, `concepts`, `units`
       and `estimate` (None where it is not known).
     """
     rows = []
-    for threshold in result.iou_thresholds:
+    for threshold in thresholds or result.iou_thresholds:
         units = result.detector_units(threshold)
         known = estimates.counts.get(threshold, {}) if estimates is not None else {}
         cells = [
@@ -231,7 +234,9 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
     return [(what, layer_data.short(value)) for what, value in facts if value]
 
 
-def _tail(name: str) -> str:
-    """The end of an image's name, which tells more than its beginning."""
-    limit = layer_data.NAME
+def image_name(names: Sequence[str], index: int) -> str:
+    """An image's name; of a long one the end, which tells more than its beginning."""
+    if not 0 <= index < len(names):
+        return f"image {index}"
+    name, limit = names[index], layer_data.NAME
     return name if len(name) <= limit else f"…{name[1 - limit :]}"

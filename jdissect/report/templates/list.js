@@ -17,7 +17,7 @@ function setUpThreshold(start, highest, changed) {
   number.addEventListener("change", () => {
     if (!number.checkValidity() || number.value === "") number.value = range.value;
   });
-  set(String(start), null);
+  range.value = number.value = String(start);
 }
 
 // Calls `changed` with the set of numbers of the categories that are ticked.

@@ -22,7 +22,11 @@ function unitPicture(layer, unit, rank, tag, attributes) {
   return picture(place, unitAlt(layer, unit, rank), masks, tag, attributes);
 }
 
-// The share of the upsampled pixels in each bin, on a logarithmic scale.
+// T with its index k, in HTML and in SVG.
+const cutName = () => [element("i", {}, "T"), element("sub", {}, "k")];
+
+// Pixels per width, as bins are narrow around T_k, on a logarithmic scale. A bin without
+// width holds exact zeros; it is said in words, and its bar is as high as the highest.
 function histogramOf(layer, unit) {
   const data = layer.histograms();
   const counts = data.counts.subarray(unit * data.bins, (unit + 1) * data.bins);
@@ -30,53 +34,71 @@ function histogramOf(layer, unit) {
   const edges = data.edges.subarray(first, first + data.bins + 1);
   const threshold = layer.threshold[unit];
   const low = edges[0];
-  const range = edges[data.bins] - low || 1;
+  const high = edges[data.bins];
+  const range = high - low || 1;
   const width = 560;
-  const height = 170;
-  const x = (value) => (Math.min(Math.max((value - low) / range, 0), 1) * width);
-  const most = Math.log1p(counts.reduce((a, b) => Math.max(a, b), 1));
-  const bars = [...counts].map((count, bin) => {
+  const bottom = 192;
+  const x = (value) => Math.min(Math.max((value - low) / range, 0), 1) * width;
+  const densities = [...counts].map((count, bin) => {
+    const size = (edges[bin + 1] - edges[bin]) / range;
+    return size > 1e-6 ? count / size : 0;
+  });
+  const there = densities.filter((density) => density > 0).map(Math.log);
+  const lowest = Math.min(...there) - 0.7;
+  const scale = 170 / (Math.max(...there) - lowest);
+  const total = counts.reduce((a, b) => a + b, 0);
+  const bars = [];
+  let zeros = 0;
+  densities.forEach((density, bin) => {
+    if (!counts[bin]) return;
     const left = x(edges[bin]);
-    const size = Math.max(x(edges[bin + 1]) - left - 1, 2);
-    const tall = (Math.log1p(count) / most) * height;
-    const above = edges[bin] >= threshold || (edges[bin] + edges[bin + 1]) / 2 > threshold;
+    if (!density) zeros += counts[bin];
+    const size = density ? Math.max(x(edges[bin + 1]) - left - 0.6, 0.8) : 5;
+    const tall = density ? (Math.log(density) - lowest) * scale : 170;
+    const between = density
+      ? `${digits(edges[bin])} to ${digits(edges[bin + 1])}`
+      : digits(edges[bin]);
+    const middle = (edges[bin] + edges[bin + 1]) / 2;
+    const about = `${between}: ${Math.round(counts[bin]).toLocaleString("en")} pixels`;
     const bar = drawn("rect", {
-      class: above ? "above" : "below",
+      class: middle > threshold ? "above" : density ? "below" : "zeros",
       x: left.toFixed(1),
-      y: (height - tall + 22).toFixed(1),
+      y: (bottom - tall).toFixed(1),
       width: size.toFixed(1),
       height: tall.toFixed(1),
     });
-    bar.append(
-      drawn(
-        "title",
-        {},
-        `${digits(edges[bin])} to ${digits(edges[bin + 1])}: ` +
-          `${Math.round(count).toLocaleString("en")} pixels`,
-      ),
-    );
-    return bar;
+    bar.append(drawn("title", {}, about));
+    bars.push(bar);
   });
-  const text = (at, y, anchor, words, kind) =>
-    drawn("text", { x: at, y, "text-anchor": anchor, class: kind }, words);
+  const text = (at, y, anchor, kind, ...words) =>
+    drawn("text", { x: at, y, "text-anchor": anchor, class: kind }, ...words);
   const line = x(threshold);
   const anchor = line > width * 0.75 ? "end" : line < width * 0.25 ? "start" : "middle";
+  const share = `${digits(low)}: ${Math.round((100 * zeros) / total)} % of the pixels`;
   return drawn(
     "svg",
     {
-      viewBox: `0 0 ${width} ${height + 44}`,
+      viewBox: `0 0 ${width} ${bottom + 22}`,
       role: "img",
       class: "histogram",
       "aria-label":
         `Histogram of the unit’s activations, from ${digits(low)} to ` +
-        `${digits(edges[data.bins])}; T_k is ${digits(threshold)}`,
+        `${digits(high)}; T_k is ${digits(threshold)}`,
     },
     ...bars,
-    drawn("line", { x1: 0, x2: width, y1: height + 22, y2: height + 22, class: "axis" }),
-    drawn("line", { x1: line, x2: line, y1: 16, y2: height + 22, class: "cut" }),
-    text(line, 11, anchor, `T_k = ${digits(threshold)}`, "cut-label"),
-    text(0, height + 38, "start", digits(low), "tick"),
-    text(width, height + 38, "end", digits(edges[data.bins]), "tick"),
+    drawn("line", { x1: 0, x2: width, y1: bottom, y2: bottom, class: "axis" }),
+    drawn("line", { x1: line, x2: line, y1: 16, y2: bottom, class: "cut" }),
+    text(
+      line,
+      11,
+      anchor,
+      "cut-label",
+      "T",
+      drawn("tspan", { dy: 3, "font-size": 10 }, "k"),
+      drawn("tspan", { dy: -3 }, ` = ${digits(threshold)}`),
+    ),
+    text(0, bottom + 16, "start", "tick", zeros ? share : digits(low)),
+    text(width, bottom + 16, "end", "tick", digits(high)),
   );
 }
 
@@ -147,7 +169,7 @@ function topImages(layer, unit) {
           "figcaption",
           {},
           element("b", {}, digits(layer.topValue[at])),
-          element("span", { class: "name", title: name }, name),
+          element("span", { class: "name", title: name }, name.split("/").slice(-2).join("/")),
         ),
       ),
     );
@@ -159,12 +181,12 @@ function unitView(layer, unit, pick) {
   const column = layer.best[unit];
   const category = column >= 0 ? page.categories[layer.category[column]] : null;
   const facts = [
-    ["IoU", layer.iou[unit].toFixed(4)],
-    ["T_k", digits(layer.threshold[unit])],
+    [["IoU"], layer.iou[unit].toFixed(4)],
+    [cutName(), digits(layer.threshold[unit])],
   ];
   if (layer.stability && !Number.isNaN(layer.stability[unit])) {
     const share = `${Math.round(100 * layer.stability[unit])} %`;
-    facts.push(["keeps its concept", `in ${share} of resamples`]);
+    facts.push([["keeps its concept"], `in ${share} of resamples`]);
   }
   const masks = layer.masks();
   const about =
@@ -182,7 +204,7 @@ function unitView(layer, unit, pick) {
         { class: "unit-facts" },
         category && element("li", { class: "label" }, swatch(category), category.name),
         ...facts.map(([what, value]) =>
-          element("li", {}, element("span", { class: "quiet" }, `${what} `), value),
+          element("li", {}, element("span", { class: "quiet" }, ...what), " ", value),
         ),
       ),
     ),
@@ -200,8 +222,10 @@ function unitView(layer, unit, pick) {
         element(
           "p",
           { class: "quiet hint" },
-          `Pixels of the upsampled maps of all images, logarithmic; at most ` +
-            `${digits(100 * layer.quantile)} % exceed T_k.`,
+          "Pixels of the upsampled maps of all images, by activation, on a logarithmic " +
+            `scale; at most ${digits(100 * layer.quantile)} % exceed `,
+          ...cutName(),
+          ".",
         ),
       ),
       element(
