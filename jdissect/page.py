@@ -1,0 +1,39 @@
+"""Writes report.html of finished runs again: python -m jdissect.page RUN [RUN ...]
+
+A dissection writes it at its end. Again, where images have come back that were away,
+or where a newer version makes better pages.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+_USAGE = "jdissect.page RUN [RUN ...]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and writes; returns the exit code."""
+    # Imported here so that a bad flag is answered before JAX is loaded.
+    from jdissect import commands
+    from jdissect.errors import UserError
+
+    _, folders, _ = commands.parse(argv, _USAGE, {})
+    if not folders:
+        raise UserError(f"name a run directory or more: python -m {_USAGE}")
+    from jdissect import uncertainty
+    from jdissect.report.page import write_report
+    from jdissect.runs import open_run
+
+    # All of them first: a wrong name is told before minutes are spent.
+    for run in [open_run(folder) for folder in folders]:
+        start = time.perf_counter()
+        known = {name: uncertainty.estimates(run.result(name)) for name in run.layers}
+        path = write_report(run, known)
+        print(f"{path}, {time.perf_counter() - start:.1f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))

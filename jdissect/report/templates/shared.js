@@ -1,0 +1,94 @@
+// Names may be anything: they are set as text, never as HTML.
+const byId = (id) => document.getElementById(id);
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null) continue;
+    if (name === "swatch") made.style.setProperty("--swatch", value);
+    else if (name === "share") made.style.setProperty("--share", value);
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+const hidden = (text) => element("span", { class: "hidden" }, text);
+const swatch = (category) =>
+  element("span", { class: "swatch", swatch: category.color });
+
+// "1 unit", "2 units"
+const many = (count, word) =>
+  `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+const digits = (value) => Number(value.toPrecision(4)).toString();
+
+// All of the document is there; what stands behind the script may be used.
+const complete = new Promise((resolve) => {
+  if (document.readyState !== "loading") resolve();
+  else document.addEventListener("DOMContentLoaded", () => resolve());
+});
+
+const json = (id) => JSON.parse(byId(id).textContent);
+
+const ARRAYS = {
+  u1: Uint8Array,
+  u2: Uint16Array,
+  u4: Uint32Array,
+  i4: Int32Array,
+  f4: Float32Array,
+  f8: Float64Array,
+};
+
+function typed([kind, text]) {
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+  return new ARRAYS[kind](bytes.buffer);
+}
+
+// An object like the block's, with its packed arrays unpacked.
+function unpacked(content) {
+  if (content === null) return null;
+  const isPacked = (value) =>
+    Array.isArray(value) && value.length === 2 && typeof value[1] === "string";
+  const entries = Object.entries(content);
+  return Object.fromEntries(
+    entries.map(([key, value]) => [key, isPacked(value) ? typed(value) : value]),
+  );
+}
+
+function later(wait, action) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => action(...values), wait);
+  };
+}
+
+function setUpTheme() {
+  const button = byId("theme");
+  const kinds = ["auto", "light", "dark"];
+  let kind = "auto";
+  try {
+    kind = localStorage.getItem("jdissect-theme") || "auto";
+  } catch {
+    // Pages from disk may have no storage.
+  }
+  const show = () => {
+    if (!kinds.includes(kind)) kind = "auto";
+    if (kind === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = kind;
+    button.textContent = `Theme: ${kind}`;
+  };
+  button.addEventListener("click", () => {
+    kind = kinds[(kinds.indexOf(kind) + 1) % kinds.length];
+    try {
+      localStorage.setItem("jdissect-theme", kind);
+    } catch {
+      // As above.
+    }
+    show();
+  });
+  button.hidden = false;
+  show();
+}
