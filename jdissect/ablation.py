@@ -1,261 +1,226 @@
-"""From a config, a run and a choice of units to what the network loses without them."""
+"""From a config and a run to what zeroing units does: opens, runs, and sums up.
+
+Zeroed are, in turn: the units that were asked for; every unit by itself; and the
+*interpretable* units, those that detect a concept, against the others.
+
+Where the layer is the last one, one forward pass answers all (`interventions`). Where
+something follows it, the network runs once for every set of units, and single units
+are measured only where they were asked for.
+"""
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
-import tqdm
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from jdissect import environment, interventions
+from jdissect import environment, interventions, paired, paths, runner
 from jdissect.checkpoints import Classifier
 from jdissect.errors import UserError
+from jdissect.forward_passes import ForwardPasses
+from jdissect.interpretable import Groups, Interpretable
+from jdissect.interventions import Effects, Outcomes, zeroing
 from jdissect.job import model_identity
-from jdissect.models.layers import spatial_mean
-from jdissect.models.preprocess import normalize
-from jdissect.report import ablation_tables
+from jdissect.paired import Change
 from jdissect.results import Result
 from jdissect.runs import StoredRun, open_run
 from jdissect.store import digest
-from jdissect.training import runner
-from jdissect.training.batches import evaluation_batches
+from jdissect.training.runner import open_network
+from jdissect.unit_choice import UnitChoice
+
+DRAWS, DRAWS_BY_PASSES = 200, 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Outcome:
-    """What was measured.
+class Ablation:
+    """What was found.
 
     Attributes:
-      units: that were zeroed.
-      labels: int64[image], of the images that could be read.
-      classes: names by number.
-      before, after: bool[image], whether each is classified rightly.
-      single: numbers of units that were zeroed by themselves, too.
-      right: int[single, class], images of a class that are right without the unit.
-      loss: float[single, class], mean log-probability that its images lose.
-      contrast: detectors against others; None where it was not measured.
-      threshold: IoU above which `contrast` calls a unit a detector.
+      model: its name; weights_sha256, source, split: what was measured on what.
+      layer, units: the layer, and how many units it has.
+      choice: what was asked for; chosen: the units' numbers.
+      linear: whether one forward pass was enough; passes: how many were made.
+      classes: names; labels: int[image].
+      skipped: name and reason of images that could not be read.
+      before, after: outcomes of all images, a row each.
+      change: of top-1.
+      alone: single units' effects; ranking: [class, place] in them, see
+        `interventions.ranking`.
+      run: directory of the dissection, '' without; result: the layer's.
+      interpretable: None where there is nothing to compare; `note` says why.
+      seed: of everything random.
     """
 
-    units: Int[np.ndarray, "zeroed"]
-    labels: Int[np.ndarray, "image"]
+    model: str
+    weights_sha256: str
+    source: str
+    split: str
+    layer: str
+    units: int
+    choice: UnitChoice
+    chosen: Int[np.ndarray, "unit"]
+    linear: bool
+    passes: int
     classes: tuple[str, ...]
-    before: Bool[np.ndarray, "image"]
-    after: Bool[np.ndarray, "image"]
-    single: Int[np.ndarray, "single"]
-    right: Int[np.ndarray, "single class"]
-    loss: Float[np.ndarray, "single class"]
-    contrast: interventions.Contrast | None
-    threshold: float
+    labels: Int[np.ndarray, "image"]
+    skipped: tuple[tuple[str, str], ...]
+    before: Outcomes
+    after: Outcomes
+    change: Change
+    alone: Effects
+    ranking: Int[np.ndarray, "class unit"]
+    run: str
+    result: Result | None
+    interpretable: Interpretable | None
+    note: str
+    seed: int
+
+
+def open_dissection(given: str, default: str, choice: UnitChoice) -> StoredRun | None:
+    """The run that knows the units; None where there is none and none is needed.
+
+    Raises:
+      UserError: there is none and it was asked for, or `choice` needs it.
+    """
+    there = (paths.from_user(default) / "summary.json").is_file()
+    if not given and not there:
+        if choice.needs_result:
+            raise UserError(
+                f"--units={choice.text} needs a dissection, and there is no {default}; "
+                "run python -m jdissect.main, or name a run directory by --run"
+            )
+        return None
+    return open_run(given or default)
 
 
 def ablate(
     config: ml_collections.ConfigDict,
-    folder: str,
-    layer: str,
-    units: str,
-    output: str = "",
+    run: StoredRun | None,
+    choice: UnitChoice,
+    *,
+    layer: str = "",
     seed: int = 0,
-) -> Outcome:
-    """Measures, prints, and writes tables.
+    draws: int | None = None,
+) -> Ablation:
+    """Zeroes units of the config's network on the images of `config.data`.
 
     Args:
-      config: `model.weights` and `data` say which network and which labelled images.
-      folder: run directory of the network's dissection.
-      layer: '' for the last one of the run.
-      units: 'detectors:0.04', 'top:20' or '3,14,15'.
-      output: folder for tables; '' for none.
-      seed: of random draws.
+      config: as `jdissect.evaluate` takes it.
+      run: the same network's dissection; without, units have no concepts.
+      choice: the units.
+      layer: theirs; '' is the run's last, or the config's.
+      seed: of random choices of units and of resamples.
+      draws: random choices; None: as many as `DRAWS` says.
 
     Raises:
-      UserError: something given is wrong; nothing is written then.
+      UserError: something given is wrong, or does not fit together.
     """
-    if output and Path(output).is_file():
-        raise UserError(f"{output} is a file; give another --output")
-    run = open_run(folder)
-    layer = layer or run.layers[-1]
-    result = run.result(layer)
-    zeroed = pick_units(units, result)
+    runner.check(config)
+    layer = layer or (run.layers if run else config.model.layers)[-1]
+    result = run.result(layer) if run else None
     environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-    model, images = runner.open_network(config)
-    _check_same(run, model)
+    model, images = open_network(config)
     if layer not in model.endpoint_names:
-        raise UserError(f"{config.model.name} has no layer '{layer}'")
-    threshold = _middle(result.iou_thresholds)
-    measure = _linear if layer == model.endpoint_names[-1] else _masked
-    outcome = measure(config, model, images, result, layer, zeroed, threshold, seed)
-    name = f"{config.model.name} {layer}"
-    print(ablation_tables.text(outcome, result, name, seed))
-    if output:
-        ablation_tables.write(outcome, result, name, output, seed)
-        print(f"\nwritten to {output}")
-    return outcome
-
-
-def pick_units(text: str, result: Result) -> Int[np.ndarray, "zeroed"]:
-    """The units that --units names, ascending.
-
-    Raises:
-      UserError: it names none, or one that is not there.
-    """
-    count = len(result.thresholds)
-    kind, colon, value = text.partition(":")
-    try:
-        if kind == "detectors" and colon:
-            threshold = float(value)
-            if not 0 <= threshold < 1:
-                raise ValueError
-            found = np.flatnonzero(result.detectors(threshold))
-        elif kind == "top" and colon:
-            if int(value) < 1:
-                raise ValueError
-            found = np.argsort(-result.best_iou, kind="stable")[: int(value)]
-        else:
-            found = np.array([int(part) for part in text.split(",")])
-    except ValueError:
         raise UserError(
-            f"--units is '{text}'; give detectors:IOU, top:COUNT or numbers 3,14,15"
-        ) from None
-    if not len(found):
-        raise UserError(f"--units={text} names no unit")
-    if found.min() < 0 or found.max() >= count:
-        raise UserError(f"--units names unit {found.max()}; there are 0 to {count - 1}")
-    return np.unique(found)
-
-
-def _check_same(run: StoredRun, model: Classifier) -> None:
-    if run.identity.get("model") != digest(model_identity(model)):
-        raise UserError(
-            f"{run.folder} is the dissection of another network than config.model"
+            f"{config.model.name} has no layer '{layer}'; it has "
+            f"{', '.join(model.endpoint_names)}"
         )
-
-
-def _middle(thresholds) -> float:
-    return sorted(thresholds)[len(thresholds) // 2]
-
-
-def _linear(config, model, images, result, layer, units, threshold, seed) -> Outcome:
-    """By the means of the last layer's maps: one forward pass for everything."""
-
-    def pool(params, pixels):
-        normal = normalize(pixels, model.preprocessing, config.dtype)
-        return spatial_mean(model.apply(params, normal, (layer,))[1][layer])
-
-    pooled, labels = _over_images(config, model, images, pool, "forward pass")
-    kernel, bias = _last_layer(model.params)
-    if kernel.shape[0] != len(result.thresholds):
-        raise UserError(
-            f"{layer} has {kernel.shape[0]} units, its dissection "
-            f"{len(result.thresholds)}"
+    passes = ForwardPasses(model, images, config)
+    units = passes.units(layer)
+    if run:
+        _check_same_network(run, model, config.model.weights)
+        if len(result.thresholds) != units:
+            raise UserError(
+                f"{run.folder / layer} has {len(result.thresholds)} units; the "
+                f"network's {layer} has {units}"
+            )
+    chosen = choice.units(units, layer, result)
+    # Nothing but the spatial mean and `fc` follows the last endpoint of a classifier.
+    linear = layer == model.endpoint_names[-1]
+    draws = draws or (DRAWS if linear else DRAWS_BY_PASSES)
+    streams = [np.random.default_rng([seed, number]) for number in range(3)]
+    groups, note = _groups(config, choice, result)
+    parts = [zeroing(units, [])[None], zeroing(units, chosen)[None]]
+    if groups:
+        parts += groups.masks(draws, streams[0])
+    sets = np.concatenate(parts)
+    if linear:
+        readout = passes.readout()
+        labels, count = readout.labels, 1
+        outcomes = interventions.outcomes(readout, sets)
+        alone = interventions.each_alone(readout, np.arange(units))
+    else:
+        singles = np.stack([zeroing(units, [unit]) for unit in chosen])
+        outcomes, labels = passes.masked(layer, np.concatenate([sets, singles]))
+        count = len(sets) + len(singles)
+        alone = interventions.effects(
+            chosen, outcomes[len(sets) :], labels, model.classes
         )
-
-    @jax.jit
-    def right(mask):
-        logits = interventions.logits_without(pooled, kernel, bias, mask)
-        return interventions.is_right(logits, labels)
-
-    def right_without(zeroed):
-        return np.asarray(right((~zeroed).astype(np.float32)))
-
-    nothing = np.zeros(len(result.thresholds), bool)
-    before = right_without(nothing)
-    some = nothing.copy()
-    some[units] = True
-    by_class, loss = interventions.single_units(
-        pooled, kernel, bias, labels, len(images.classes)
-    )
-    return Outcome(
+    before, after = outcomes[:1], outcomes[1:2]
+    all_units = interventions.effects(np.array([-1]), before, labels, model.classes)
+    return Ablation(
+        model=config.model.name,
+        weights_sha256=model.weights_sha256,
+        source=config.data.source,
+        split=config.data.split,
+        layer=layer,
         units=units,
+        choice=choice,
+        chosen=chosen,
+        linear=linear,
+        passes=count,
+        classes=tuple(images.classes),
         labels=labels,
-        classes=images.classes,
+        skipped=tuple(passes.skipped),
         before=before,
-        after=right_without(some),
-        single=np.arange(len(nothing)),
-        right=np.asarray(by_class),
-        loss=np.asarray(loss) / _of_class(labels, images.classes),
-        contrast=interventions.contrast(
-            right_without, result.detectors(threshold), before, seed
+        after=after,
+        change=paired.change(before.right[0], after.right[0], streams[1]),
+        alone=alone,
+        ranking=interventions.ranking(alone, all_units.right[0], all_units.loss[0]),
+        run=str(run.folder) if run else "",
+        result=result,
+        interpretable=groups
+        and groups.compared(
+            before.right[0],
+            [outcomes.right[rows] for rows in _rows(parts)[2:]],
+            _loss_added(alone, all_units) / len(labels) if linear else None,
+            result,
+            streams[2],
         ),
-        threshold=threshold,
+        note=note,
+        seed=seed,
     )
 
 
-def _masked(config, model, images, result, layer, units, threshold, seed) -> Outcome:
-    """By forward passes with units masked: of a layer that others follow."""
-    del seed
-
-    def classify(params, pixels, mask):
-        normal = normalize(pixels, model.preprocessing, config.dtype)
-        return model.apply(params, normal, (), {layer: mask})[0]
-
-    def logits(zeroed, description):
-        mask = np.ones(len(result.thresholds), np.float32)
-        mask[zeroed] = 0
-        run = functools.partial(classify, mask=mask)
-        return _over_images(config, model, images, run, description)
-
-    whole, labels = logits([], "all units")
-    without, _ = logits(units, "without the units")
-    before = interventions.true_log_probability(whole, labels)
-    right, loss = [], []
-    for unit in units:
-        changed, _ = logits([unit], f"without unit {unit}")
-        lost = before - interventions.true_log_probability(changed, labels)
-        counts = np.zeros((2, len(images.classes)))
-        is_right = np.asarray(interventions.is_right(changed, labels))
-        np.add.at(counts[0], labels, is_right)
-        np.add.at(counts[1], labels, np.asarray(lost))
-        right.append(counts[0].astype(int))
-        loss.append(counts[1])
-    return Outcome(
-        units=units,
-        labels=labels,
-        classes=images.classes,
-        before=np.asarray(interventions.is_right(whole, labels)),
-        after=np.asarray(interventions.is_right(without, labels)),
-        single=units,
-        right=np.array(right),
-        loss=np.array(loss) / _of_class(labels, images.classes),
-        contrast=None,
-        threshold=threshold,
-    )
+def _check_same_network(run: StoredRun, model: Classifier, weights: str) -> None:
+    there = run.identity.get("model")
+    if there is not None and there != digest(model_identity(model)):
+        raise UserError(
+            f"{run.folder} is the dissection of another network than {weights}; name "
+            "that of this one by --run"
+        )
 
 
-def _of_class(labels, classes) -> np.ndarray:
-    """How many images each class has, at least 1."""
-    return np.maximum(np.bincount(labels, minlength=len(classes)), 1)
+def _groups(config, choice, result):
+    """What is to be compared, or None and why not."""
+    if result is None:
+        return None, "without a dissection no unit is known to be interpretable"
+    thresholds = sorted(config.iou_thresholds)
+    threshold = choice.threshold
+    if threshold is None:
+        threshold = thresholds[len(thresholds) // 2]
+    detectors = result.detectors(threshold)
+    if detectors.all() or not detectors.any():
+        which = "all" if detectors.any() else "none"
+        return None, f"{which} of the units are detectors at IoU > {threshold:g}"
+    return Groups(threshold, detectors), ""
 
 
-def _over_images(
-    config, model: Classifier, images: Any, function: Callable, description: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """(function(params, pixels), labels) of all images that can be read."""
-    function = jax.jit(function)
-    values, labels = [], []
-    batches = evaluation_batches(
-        images,
-        config.data.batch_size,
-        config.train.image_size,
-        workers=config.data.workers,
-        strict=config.data.strict,
-    )
-    total = -(-len(images.names) // config.data.batch_size)
-    for batch in tqdm.tqdm(
-        batches, total=total, desc=description, disable=None, leave=False
-    ):
-        found = np.asarray(function(model.params, batch.pixels))
-        values.append(found[batch.valid])
-        labels.append(batch.labels[batch.valid])
-    if not sum(map(len, labels)):
-        raise UserError("none of the images can be read")
-    return np.concatenate(values), np.concatenate(labels).astype(np.int32)
+def _rows(parts):
+    ends = np.cumsum([len(part) for part in parts])
+    return [slice(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
 
 
-def _last_layer(params) -> tuple[jax.Array, jax.Array]:
-    """(kernel [unit, class], bias [class]) of the linear layer after the mean."""
-    return params["fc"]["kernel"][...], params["fc"]["bias"][...]
+def _loss_added(alone: Effects, all_units: Effects) -> Float[np.ndarray, "unit"]:
+    """To the sum of all images' losses, by zeroing each unit."""
+    return alone.loss.sum(axis=1) - all_units.loss.sum()

@@ -1,195 +1,236 @@
-"""What a network loses without some of its units.
+"""What a network loses when units of it are zeroed: the numbers of an ablation.
 
-A unit is *zeroed*: its feature map is 0 everywhere. Where nothing but the spatial mean
-and a linear layer follow, the logits without a set S of units are
+Zeroing a unit is an intervention: its feature map is replaced by 0 in every image, and
+the rest of the network runs as before (Bau et al., "Network Dissection", 2017, and
+"Understanding the role of individual units in a deep neural network", PNAS 2020).
+Of the last layer before the spatial mean and the linear classifier this needs no second
+forward pass: with f_u the unit's map, W and b the classifier's weights,
 
-    logits - sum_{u in S} mean(f_u) W[u],
+    logits = sum_u mean(f_u) W_u + b,     so that without the units S
+    logits_S = logits - sum_{u in S} mean(f_u) W_u.
 
-so that one forward pass that keeps mean(f) answers for every set of units.
-Source: Bau et al. 2020, "Understanding the role of individual units in a deep neural
-network", section 3 (units zeroed, and their effect on the accuracy of each class).
+An image is *right* if no class comes before its own (`evaluation.ranks`), and its *log-
+probability* is that of its class after softmax. `paired` has the intervals.
 """
 
 import dataclasses
-import functools
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-RESAMPLES = 2000
-DRAWS = 200  # of random sets of units
+from jdissect.training.evaluation import ranks
+
+_CHUNK = 2**22  # logits at a time
+_UNITS = 64  # that are zeroed one by one at a time
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """Of a share of images, in percentage points.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcomes:
+    """How images fare, a row an intervention.
 
     Attributes:
-      value: after less before.
-      low, high: 95 % interval.
+      right: bool[mask, image].
+      log_probability: float32[mask, image], of the image's class, at most 0.
     """
 
-    value: float
-    low: float
-    high: float
+    right: Bool[np.ndarray, "mask image"]
+    log_probability: Float[np.ndarray, "mask image"]
+
+    def __getitem__(self, rows: slice) -> "Outcomes":
+        return Outcomes(self.right[rows], self.log_probability[rows])
 
 
-def logits_without(
-    pooled: Float[Array, "image unit"],
-    kernel: Float[Array, "unit class"],
-    bias: Float[Array, "class"],
-    mask: Float[Array, "unit"],
-) -> Float[Array, "image class"]:
-    """The logits with some units zeroed.
-
-    Args:
-      pooled: spatial means of the feature maps.
-      kernel, bias: of the linear layer.
-      mask: 0 for units that are zeroed, else 1.
-    """
-    return jnp.dot(pooled * mask, kernel, precision=_HIGHEST) + bias
-
-
-def is_right(
-    logits: Float[Array, "*batch class"], labels: Int[Array, "*batch"]
-) -> Bool[Array, "*batch"]:
-    """Whether the class is that of the highest logit; the lowest number on a tie."""
-    return jnp.argmax(logits, axis=-1) == labels
-
-
-def true_log_probability(
-    logits: Float[Array, "*batch class"], labels: Int[Array, "*batch"]
-) -> Float[Array, "*batch"]:
-    """log softmax of the image's own class."""
-    own = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return own - jax.nn.logsumexp(logits, axis=-1)
-
-
-@functools.partial(jax.jit, static_argnames="classes")
-def single_units(
-    pooled: Float[Array, "image unit"],
-    kernel: Float[Array, "unit class"],
-    bias: Float[Array, "class"],
-    labels: Int[Array, "image"],
-    classes: int,
-) -> tuple[Int[Array, "unit class"], Float[Array, "unit class"]]:
-    """What each unit by itself does for each class.
-
-    Returns:
-      right: how many images of each class are classified rightly without the unit.
-      loss: sum over each class's images of the log-probability of the class that is
-        lost without the unit (more than 0: the unit speaks for it).
-    """
-    logits = jnp.dot(pooled, kernel, precision=_HIGHEST) + bias
-    before = true_log_probability(logits, labels)
-
-    def without(column):
-        values, weights = column
-        changed = logits - values[:, None] * weights
-        lost = before - true_log_probability(changed, labels)
-        right = is_right(changed, labels).astype(jnp.int32)
-        zeros = jnp.zeros(classes)
-        return (
-            zeros.astype(jnp.int32).at[labels].add(right),
-            zeros.at[labels].add(lost),
-        )
-
-    # A unit at a time: [image, class] is stored, never [image, unit, class].
-    return jax.lax.map(without, (pooled.T, kernel))
-
-
-def paired_change(
-    before: Bool[np.ndarray, "image"], after: Bool[np.ndarray, "image"], seed: int
-) -> Change:
-    """The change of the share that is right, with a paired bootstrap over images.
-
-    Only how many images turn right and wrong matters: resampling images is drawing
-    these two numbers.
-    """
-    images = len(before)
-    if not images:
-        return Change(0.0, 0.0, 0.0)
-    gained = int((after & ~before).sum())
-    lost = int((before & ~after).sum())
-    shares = np.array([gained, lost, images - gained - lost]) / images
-    drawn = np.random.default_rng(seed).multinomial(images, shares, RESAMPLES)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / images, [0.025, 0.975])
-    value = (gained - lost) / images
-    return Change(100 * value, 100 * float(low), 100 * float(high))
-
-
-@dataclasses.dataclass(frozen=True)
-class Contrast:
-    """Interpretable units against others, equally many of both.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Readout:
+    """What one forward pass keeps of every image, and the classifier that reads it.
 
     Attributes:
-      size: units that are zeroed.
-      detectors, others: change of the share that is right without so many of them.
-      difference: of detectors less others; below 0: detectors matter more.
+      pooled: float32[image, unit], spatial means of the last feature maps.
+      logits: float32[image, class], the network's own.
+      labels: int[image].
+      kernel: float32[unit, class], W.
+      bias: float32[class], b.
     """
 
-    size: int
-    detectors: Change
-    others: Change
-    difference: Change
+    pooled: Float[np.ndarray, "image unit"]
+    logits: Float[np.ndarray, "image class"]
+    labels: Int[np.ndarray, "image"]
+    kernel: Float[np.ndarray, "unit class"]
+    bias: Float[np.ndarray, "class"]
 
 
-def contrast(
-    right_without,
-    is_detector: Bool[np.ndarray, "unit"],
-    before: Bool[np.ndarray, "image"],
-    seed: int,
-    draws: int = DRAWS,
-) -> Contrast | None:
-    """Zeroes detectors, and as many units that are none.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Effects:
+    """What zeroing each unit by itself does.
 
-    The smaller group is zeroed whole, against random ones of the larger group. Each
-    draw has images of its own, too, drawn with replacement, the same for both, so that
-    intervals are about other images and other choices of units.
+    Attributes:
+      units: int[unit], their numbers.
+      right: int64[unit, class], images of the class that are right without the unit.
+      loss: float64[unit, class], sum of their -log-probability without it.
+    """
+
+    units: Int[np.ndarray, "unit"]
+    right: Int[np.ndarray, "unit class"]
+    loss: Float[np.ndarray, "unit class"]
+
+
+def zeroing(units: int, zeroed: Any) -> Float[np.ndarray, "unit"]:
+    """The mask that zeroes some of so many units: float32, 0 or 1."""
+    mask = np.ones(units, np.float32)
+    mask[zeroed] = 0
+    return mask
+
+
+def random_zeroing(
+    group: Bool[np.ndarray, "unit"],
+    size: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draw unit"]:
+    """Masks that zero random units of a group.
 
     Args:
-      right_without: bool[unit] (True: zeroed) -> bool[image], which images are right.
-      is_detector: by unit.
-      before: which images are right with all units.
-      seed: of the draws.
-      draws: how many.
-
-    Returns:
-      None where one of the groups is empty.
+      group: which units belong to it.
+      size: how many are zeroed, at most as many as there are; then there is one mask.
+      draws: random choices.
+      rng: makes them.
     """
-    rng = np.random.default_rng(seed)
-    groups = np.flatnonzero(is_detector), np.flatnonzero(~is_detector)
-    size = min(map(len, groups))
-    if not size:
-        return None
-
-    def change(units):
-        zeroed = np.zeros(len(is_detector), bool)
-        zeroed[units] = True
-        return right_without(zeroed).astype(float) - before
-
-    whole = [change(group) if len(group) == size else None for group in groups]
-    values, resampled = [], []
-    for _ in range(draws):
-        weights = rng.multinomial(len(before), np.full(len(before), 1 / len(before)))
-        both = [
-            change(rng.choice(group, size, replace=False)) if all_ is None else all_
-            for group, all_ in zip(groups, whole, strict=True)
+    numbers = np.flatnonzero(group)
+    return np.stack(
+        [
+            zeroing(len(group), rng.choice(numbers, size, replace=False))
+            for _ in range(1 if len(numbers) == size else draws)
         ]
-        values.append([changed.mean() for changed in both])
-        resampled.append([changed @ weights / len(before) for changed in both])
-    values, resampled = 100 * np.array(values), 100 * np.array(resampled)
-
-    def summary(centre, drawn):
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        return Change(float(centre.mean()), float(low), float(high))
-
-    return Contrast(
-        size,
-        summary(values[:, 0], resampled[:, 0]),
-        summary(values[:, 1], resampled[:, 1]),
-        summary(values[:, 0] - values[:, 1], resampled[:, 0] - resampled[:, 1]),
     )
+
+
+def outcome(
+    logits: Float[Array, "image class"], labels: Int[Array, "image"]
+) -> tuple[Bool[Array, "image"], Float[Array, "image"]]:
+    """(right, log-probability of the class) of images. Jittable."""
+    scores = jax.nn.log_softmax(logits.astype(jnp.float32))
+    own = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    return ranks(logits, labels) == 0, own
+
+
+def outcomes(readout: Readout, masks: Float[np.ndarray, "mask unit"]) -> Outcomes:
+    """How images fare with the last layer masked, without a forward pass.
+
+    Args:
+      readout: of the images.
+      masks: a factor a unit, 0 where it is zeroed. A row of ones takes the network's
+        own logits.
+    """
+    count, (images, classes) = len(masks), readout.logits.shape
+    right = np.empty((count, images), bool)
+    own = np.empty((count, images), np.float32)
+    size = max(1, _CHUNK // classes)
+    for row, mask in enumerate(np.asarray(masks, np.float32)):
+        for part in _slices(images, size):
+            labels = readout.labels[part]
+            if mask.all():
+                found = _outcome(readout.logits[part], labels)
+            else:
+                found = _masked(
+                    readout.pooled[part], mask, readout.kernel, readout.bias, labels
+                )
+            right[row, part], own[row, part] = found
+    return Outcomes(right, own)
+
+
+_outcome = jax.jit(outcome)
+
+
+@jax.jit
+def _masked(pooled, mask, kernel, bias, labels):
+    return outcome(jnp.dot(pooled * mask, kernel, precision=_HIGHEST) + bias, labels)
+
+
+def each_alone(readout: Readout, units: Int[np.ndarray, "unit"]) -> Effects:
+    """What zeroing each unit by itself does, by class, without a forward pass.
+
+    Logits of all [images, units, classes] are never there at once.
+    """
+    images, classes = readout.logits.shape
+    found = []
+    for chunk in _slices(len(units), _UNITS):
+        numbers = np.asarray(units)[chunk]
+        right = np.empty((len(numbers), images), bool)
+        own = np.empty((len(numbers), images), np.float32)
+        for part in _slices(images, max(1, _CHUNK // (_UNITS * classes))):
+            right[:, part], own[:, part] = _without_each(
+                readout.logits[part],
+                readout.pooled[part][:, numbers],
+                readout.kernel[numbers],
+                readout.labels[part],
+            )
+        found.append(effects(numbers, Outcomes(right, own), readout.labels, classes))
+    return Effects(
+        *(
+            np.concatenate([getattr(one, field.name) for one in found])
+            for field in dataclasses.fields(Effects)
+        )
+    )
+
+
+@jax.jit
+def _without_each(logits, pooled, kernel, labels):
+    def without(mean, weights):  # of one unit
+        return outcome(logits - mean[:, None] * weights, labels)
+
+    return jax.vmap(without, in_axes=(1, 0))(pooled, kernel)
+
+
+def effects(
+    units: Int[np.ndarray, "unit"],
+    alone: Outcomes,
+    labels: Int[np.ndarray, "image"],
+    classes: int,
+) -> Effects:
+    """Sums by class of what happened, a row a unit that was zeroed by itself."""
+    return Effects(
+        np.asarray(units),
+        by_class(alone.right.astype(np.int64), labels, classes),
+        -by_class(alone.log_probability.astype(np.float64), labels, classes),
+    )
+
+
+def by_class(
+    values: np.ndarray, labels: Int[np.ndarray, "image"], classes: int
+) -> np.ndarray:
+    """[..., image] summed to [..., class]; 0 for a class without images."""
+    total = np.zeros((*values.shape[:-1], classes), values.dtype)
+    order = np.argsort(labels, kind="stable")
+    there, starts = np.unique(np.asarray(labels)[order], return_index=True)
+    if len(there):
+        total[..., there] = np.add.reduceat(values[..., order], starts, axis=-1)
+    return total
+
+
+def ranking(
+    alone: Effects, right: Int[np.ndarray, "class"], loss: Float[np.ndarray, "class"]
+) -> Int[np.ndarray, "class unit"]:
+    """For each class the places of units in `alone`, those that it needs most first.
+
+    By the images of the class that are lost without the unit; where those are as many,
+    by how much the class's loss grows, then by the lower number. Both are noted on the
+    images that choose the unit, so that the first of many seem stronger than they are.
+
+    Args:
+      alone: what zeroing each unit does.
+      right: images of each class that are right with all units.
+      loss: the sums of their -log-probability.
+    """
+    lost, grown = right - alone.right, alone.loss - loss
+    number = np.broadcast_to(alone.units[:, None], lost.shape)
+    return np.lexsort((number, -grown, -lost), axis=0).T
+
+
+def _slices(length: int, size: int) -> Iterator[slice]:
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))

@@ -235,7 +235,7 @@ class Reader:
 
 
 def model_identity(model: checkpoints.Classifier) -> dict[str, Any]:
-    """What tells a network from others, in a run's identity."""
+    """What makes a network itself: a run's `identity.model` is its digest."""
     return {
         "architecture": model.architecture,
         "preprocessing": model.preprocessing.to_json(),

@@ -1,144 +1,187 @@
-"""Zeroed units, against loops, and where it is known what they do."""
+"""Zeroed units, against brute force; intervals, against what is known."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdissect import interventions, models
-from jdissect.models.layers import spatial_mean
-from tests.small_segmenters import draw
+from jdissect import interventions, paired
+
+IMAGES, UNITS, CLASSES = 90, 70, 6
 
 
-def network(rng, images=40, units=7, classes=5):
-    pooled = rng.random((images, units), np.float32)
+def softmax(logits):
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def readout(seed=0, images=IMAGES, units=UNITS, classes=CLASSES, **changes):
+    rng = np.random.default_rng(seed)
+    pooled = rng.exponential(size=(images, units)).astype(np.float32)
     kernel = rng.normal(size=(units, classes)).astype(np.float32)
     bias = rng.normal(size=classes).astype(np.float32)
-    labels = rng.integers(0, classes, images).astype(np.int32)
-    return pooled, kernel, bias, labels
+    arrays = {
+        "pooled": pooled,
+        "kernel": kernel,
+        "bias": bias,
+        "logits": (pooled.astype(float) @ kernel + bias).astype(np.float32),
+        "labels": rng.integers(0, classes - 1, images),  # the last class has none
+    }
+    return interventions.Readout(**{**arrays, **changes})
 
 
-def test_single_units_against_a_loop():
-    pooled, kernel, bias, labels = network(np.random.default_rng(0))
-    right, loss = interventions.single_units(pooled, kernel, bias, labels, 5)
-
-    def log_probability(logits):
-        logits = logits.astype(np.float64)
-        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-
-    rows = np.arange(len(labels))
-    before = log_probability(pooled @ kernel + bias)[rows, labels]
-    for unit in range(7):
-        without = pooled.copy()
-        without[:, unit] = 0
-        after = log_probability(without @ kernel + bias)
-        for number in range(5):
-            here = labels == number
-            want = (after.argmax(axis=1) == labels)[here].sum()
-            assert right[unit, number] == want
-            lost = (before - after[rows, labels])[here].sum()
-            assert loss[unit, number] == pytest.approx(lost, abs=2e-4)
+def brute_force(one, zeroed):
+    """(right, log-probability) in float64."""
+    keep = np.ones(one.pooled.shape[1])
+    keep[zeroed] = 0
+    logits = (one.pooled * keep) @ one.kernel.astype(float) + one.bias
+    rows = np.arange(len(logits))
+    right = logits.argmax(axis=1) == one.labels
+    return right, np.log(softmax(logits)[rows, one.labels])
 
 
-@pytest.mark.parametrize(
-    "name, options",
-    [
-        ("resnet18", {"width": 8, "classes": 6}),
-        ("resnet50", {"width": 4, "classes": 6}),
-        ("efficientnet_lite0", {"classes": 6}),
-    ],
-)
-def test_the_linear_path_is_the_honest_one(name, options):
-    """Zeroing means of the last maps is zeroing the maps and running the rest."""
-    architecture = {"name": name, **options}
-    apply, params = models.for_inference(architecture, draw(architecture, 0))
-    layer = models.build_abstract(**architecture).endpoint_names[-1]
-    images = np.random.default_rng(0).normal(size=(3, 64, 64, 3)).astype(np.float32)
-    whole, features = jax.jit(apply)(params, images)
-    pooled = spatial_mean(features[layer])
-    mask = np.ones(pooled.shape[1], np.float32)
-    mask[::3] = 0
-    run = jax.jit(lambda params, images: apply(params, images, None, {layer: mask}))
-    logits, masked = run(params, images)
-    assert not np.asarray(masked[layer])[..., ::3].any()
-    fc = params["fc"]
-    found = interventions.logits_without(
-        pooled, fc["kernel"][...], fc["bias"][...], mask
-    )
-    scale = np.abs(np.asarray(whole)).max()
-    np.testing.assert_allclose(found, logits, atol=1e-5 * scale)
-    assert np.abs(np.asarray(logits - whole)).max() > 1e-3 * scale
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(interventions, "_CHUNK", 1500)
 
 
-def test_masks_in_the_middle():
-    model = models.build("resnet18", width=4, classes=3, rngs=models.nnx.Rngs(1))
-    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-    plain, features = model(images)
-    ones = {"layer2": jnp.ones(8)}
-    same, _ = model(images, masks=ones)
-    np.testing.assert_array_equal(plain, same)
-    none, later = model(images, masks={"layer2": jnp.zeros(8)})
-    assert not np.asarray(later["layer2"]).any()
-    np.testing.assert_array_equal(later["layer1"], features["layer1"])
-    assert np.abs(np.asarray(later["layer3"] - features["layer3"])).max() > 0
-    np.testing.assert_allclose(none[0], none[1], rtol=1e-6)  # nothing of the image
-    with pytest.raises(ValueError, match="no layer 'layer9'"):
-        model(images, masks={"layer9": jnp.ones(8)})
+def test_sets_of_units(small_chunks):
+    one = readout()
+    sets = [[], [3], [0, 5, 69], list(range(UNITS))]
+    masks = np.stack([interventions.zeroing(UNITS, zeroed) for zeroed in sets])
+    found = interventions.outcomes(one, masks)
+    for row, zeroed in enumerate(sets):
+        right, own = brute_force(one, zeroed)
+        np.testing.assert_array_equal(found.right[row], right)
+        np.testing.assert_allclose(
+            found.log_probability[row], own, rtol=1e-5, atol=2e-5
+        )
+    assert found.right[0].any() and not found.right[0].all()
 
 
-def test_a_planted_unit_decides_its_class():
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), 50).astype(np.int32)
-    pooled = rng.random((150, 6)).astype(np.float32) * 0.1
-    pooled[labels == 1, 3] += 1
-    pooled[labels == 2, 5] += 1
-    kernel = np.zeros((6, 3), np.float32)
-    kernel[3, 1] = kernel[5, 2] = 1
-    bias = np.array([0.5, 0, 0], np.float32)
-    right, loss = interventions.single_units(pooled, kernel, bias, labels, 3)
-    want = np.full((6, 3), 50)
-    want[3, 1] = want[5, 2] = 0
-    np.testing.assert_array_equal(right, want)
-    assert np.asarray(loss)[:, 1].argmax() == 3 and np.asarray(loss)[:, 2].argmax() == 5
-
-    def right_without(zeroed):
-        mask = (~zeroed).astype(np.float32)
-        logits = interventions.logits_without(pooled, kernel, bias, mask)
-        return np.asarray(interventions.is_right(logits, labels))
-
-    before = right_without(np.zeros(6, bool))
-    assert before.all()
-    detectors = np.isin(np.arange(6), [3, 5])
-    found = interventions.contrast(right_without, detectors, before, seed=0, draws=50)
-    assert found.size == 2
-    assert found.detectors.value == pytest.approx(-100 * 2 / 3)
-    assert found.others == interventions.Change(0, 0, 0)
-    assert found.difference.high < -50
-    swapped = interventions.contrast(right_without, ~detectors, before, 0, draws=50)
-    assert swapped.detectors == found.others
-    everything = np.ones(6, bool)
-    assert interventions.contrast(right_without, everything, before, 0) is None
-
-
-def test_paired_intervals_hold_the_truth():
-    rng = np.random.default_rng(0)
-    inside, widths = 0, []
-    for trial in range(200):
-        before = rng.random(400) < 0.7
-        after = np.where(before, rng.random(400) < 0.9, rng.random(400) < 0.1)
-        change = interventions.paired_change(before, after, seed=trial)
-        truth = 100 * (0.3 * 0.1 - 0.7 * 0.1)
-        inside += change.low <= truth <= change.high
-        widths.append(change.high - change.low)
-    assert inside >= 0.9 * 200 and np.mean(widths) < 8
-    same = interventions.paired_change(before, before, 0)
-    assert same == interventions.Change(0, 0, 0)
+def test_each_unit_alone(small_chunks):
+    one = readout(1)
+    found = interventions.each_alone(one, np.arange(UNITS))
+    assert found.right.shape == found.loss.shape == (UNITS, CLASSES)
+    for unit in range(UNITS):
+        right, own = brute_force(one, [unit])
+        for label in range(CLASSES):
+            images = one.labels == label
+            assert found.right[unit, label] == right[images].sum()
+            np.testing.assert_allclose(
+                found.loss[unit, label], -own[images].sum(), rtol=1e-5, atol=1e-4
+            )
 
 
 def test_ties_go_to_the_lower_class():
-    logits = jnp.array([[1.0, 1.0, 0.0]])
-    assert interventions.is_right(logits, jnp.array([0]))[0]
-    assert not interventions.is_right(logits, jnp.array([1]))[0]
-    probability = interventions.true_log_probability(logits, jnp.array([2]))
-    want = jax.nn.log_softmax(logits)[0, 2]
-    assert probability[0] == pytest.approx(float(want))
+    logits = np.array([[1, 1, 0], [1, 1, 0], [0, 2, 2]], np.float32)
+    right, _ = interventions.outcome(logits, np.array([0, 1, 2]))
+    assert np.asarray(right).tolist() == [True, False, False]
+
+
+def test_planted_unit_decides_its_class():
+    """Unit 3 alone says class 1; without it class 1 is never right."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pooled = rng.uniform(0, 0.01, (60, 8)).astype(np.float32)
+    pooled[:, 3] += labels == 1
+    pooled[:, 5] += labels == 2
+    kernel = np.zeros((8, 3), np.float32)
+    kernel[3, 1] = kernel[5, 2] = 5
+    bias = np.array([1, 0, 0], np.float32)
+    one = readout(
+        pooled=pooled,
+        kernel=kernel,
+        bias=bias,
+        labels=labels,
+        logits=pooled @ kernel + bias,
+    )
+    alone = interventions.each_alone(one, np.arange(8))
+    before = interventions.outcomes(one, np.ones((1, 8), np.float32))
+    assert before.right.all()
+    whole = interventions.effects(np.array([-1]), before, labels, 3)
+    assert whole.right.tolist() == [[20, 20, 20]]
+    order = interventions.ranking(alone, whole.right[0], whole.loss[0])
+    assert order[1, 0] == 3 and order[2, 0] == 5
+    assert alone.right[3].tolist() == [20, 0, 20]
+    assert alone.right[[0, 1, 2, 4, 6, 7]].min() == 20
+
+
+def test_ranking_by_images_then_loss_then_number():
+    alone = interventions.Effects(
+        units=np.array([7, 8, 9, 10]),
+        right=np.array([[5], [4], [5], [5]]),
+        loss=np.array([[1.0], [1.0], [2.0], [1.0]]),
+    )
+    order = interventions.ranking(alone, np.array([5]), np.array([1.0]))
+    assert alone.units[order[0]].tolist() == [8, 9, 7, 10]
+
+
+def test_by_class_keeps_classes_without_images():
+    values = np.array([[1, 2, 3], [10, 20, 30]])
+    found = interventions.by_class(values, np.array([2, 0, 2]), 4)
+    assert found.tolist() == [[2, 0, 4, 0], [20, 0, 40, 0]]
+
+
+def test_random_units_of_a_group():
+    group = np.arange(10) < 4
+    rng = np.random.default_rng(0)
+    masks = interventions.random_zeroing(group, 2, 50, rng)
+    assert masks.shape == (50, 10) and (masks.sum(axis=1) == 8).all()
+    assert (masks[:, 4:] == 1).all() and len(np.unique(masks, axis=0)) == 6
+    whole = interventions.random_zeroing(group, 4, 50, rng)
+    np.testing.assert_array_equal(whole, [1 - group])
+
+
+def coverage(interval, truth, repetitions=400):
+    rng = np.random.default_rng(0)
+    found = [interval(rng) for _ in range(repetitions)]
+    return np.mean([one.low <= truth <= one.high for one in found])
+
+
+def test_interval_of_a_change_contains_the_truth():
+    """Of 150 images 20 % are lost and 8 % gained, in truth: -12 points."""
+
+    def interval(rng):
+        kind = rng.choice(3, 150, p=[0.2, 0.08, 0.72])
+        return paired.change(kind == 0, kind == 1, rng, 500)
+
+    assert 0.92 < coverage(interval, -0.12) < 0.98
+
+
+@pytest.mark.parametrize("images", [5, 20])
+def test_interval_of_few_images_contains_the_truth(images):
+    def interval(rng):
+        lost, gained, _ = rng.multinomial(images, [0.1, 0.02, 0.88])
+        return paired.change_of_few(lost, gained, images)
+
+    assert coverage(interval, -0.08, 2000) > 0.93
+    still = paired.change_of_few(0, 0, images)
+    assert still.low < 0 == still.value < still.high
+
+
+def test_interval_of_a_difference_contains_the_truth():
+    """Images differ in how hard they are, draws in how much they take."""
+
+    def interval(rng):
+        hard = rng.random(100)
+
+        def right(mean):
+            taken = rng.normal(mean, 0.1, (15, 1))
+            return hard + taken + rng.normal(0, 0.1, (15, 100)) < 0.5
+
+        return paired.difference(right(0.0), right(0.1), rng, 300)
+
+    assert 0.9 < coverage(interval, 0.1, 200) <= 1
+
+
+def test_difference_of_means_and_rank_correlation():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1, 1, 40), rng.normal(0, 2, 60)
+    found = paired.difference_of_means(first, second, rng)
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    error = np.sqrt(1 / 40 + 4 / 60)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.2)
+    tied = rng.integers(0, 5, 40)
+    assert paired.rank_correlation(first, tied) == pytest.approx(
+        stats.spearmanr(first, tied).statistic
+    )

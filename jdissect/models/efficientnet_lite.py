@@ -123,7 +123,8 @@ class EfficientNetLite0(nnx.Module):
           images: as `preprocess.normalize` returns them.
           endpoints: None for all and the logits, () for the logits only, or names:
             then the logits are None and nothing deeper than needed is computed.
-          masks: {endpoint: factor of each unit}, applied where it is read.
+          masks: {endpoint: a factor a unit of it}, such as 0 for a unit that is not to
+            count; see `endpoints.run_stages`.
 
         Returns:
           float32 logits or None; and {endpoint: feature map}.

@@ -42,8 +42,8 @@ def run_stages(
       head: from the last stage's output to logits.
       endpoints: None for every stage's output and the logits; () for the logits
         only; else names, whose outputs are returned, and nothing deeper is computed.
-      masks: {stage: factor of each unit of its output}, such as 0 for units that are
-        to be without effect on all that follows.
+      masks: {stage: a factor a unit}: what a stage's output is multiplied by before
+        anybody reads it; 0 takes a unit out of all that follows.
 
     Returns:
       logits, or None if names were given; and {endpoint: feature map}.

@@ -108,7 +108,11 @@ def evaluate(
 
 
 def open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
-    """The config's network, and the images that it is to classify."""
+    """The config's network, and the images that it is to classify.
+
+    Raises:
+      UserError: no weights or classes, or the two do not fit.
+    """
     if not config.model.weights:
         raise UserError(
             "config.model.weights is not set; give the folder of a converted or a "
