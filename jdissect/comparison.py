@@ -200,6 +200,8 @@ def compare(
             "common"
         )
     notes = _notes(found)
+    if all(run.by_itself for run in found) and len(found) > 1:
+        notes.append("Taken to be of the same images: the results do not say.")
     if differences:
         notes.insert(0, f"Compared by force: different {_and(differences)}.")
     if "vocabularies" in differences:
@@ -245,7 +247,7 @@ def _at_once(function: Callable, arguments: Iterable) -> list:
 
 def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:
     """The directories' names, with as much of the path as tells them apart."""
-    paths = [run.folder.absolute().parts for run in found]
+    paths = [run.path.absolute().parts for run in found]
     for length in range(1, max(map(len, paths)) + 1):
         names = tuple("/".join(parts[-length:]) for parts in paths)
         if len(set(names)) == len(names):
@@ -255,6 +257,11 @@ def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:
 
 def _differences(found: Sequence[StoredRun]) -> list[str]:
     first = found[0].identity
+    if all(run.by_itself for run in found):
+        # They do not say which images they stand on; their number is a hint.
+        images = len({run.images for run in found}) > 1
+        quantiles = len({run.identity["quantile"] for run in found}) > 1
+        return ["probe images"] * images + ["quantiles"] * quantiles
     return list(
         dict.fromkeys(
             words

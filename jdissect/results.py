@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from jdissect import grouped, paths
 from jdissect.concepts import reported_categories
 from jdissect.files import write_whole
+from jdissect.tables import safe_cell
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
@@ -183,8 +184,8 @@ class Result:
             writer.writerow(
                 [
                     unit,
-                    self.concepts[column] if named else "",
-                    self.categories[column] if named else "",
+                    safe_cell(self.concepts[column]) if named else "",
+                    safe_cell(self.categories[column]) if named else "",
                     f"{self.best_iou[unit]:.6f}",
                     repr(float(self.thresholds[unit])),
                 ]

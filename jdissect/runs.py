@@ -38,6 +38,8 @@ class StoredRun:
       skipped: indices of the images that could not be read.
       seconds: {stage: s}.
       top1_error: of the network, percent; None: not known.
+      by_itself: whether it is a result that `Result.save` wrote outside of a run; its
+        images' names are not known.
     """
 
     folder: paths.Path
@@ -50,11 +52,17 @@ class StoredRun:
     skipped: frozenset[int]
     seconds: dict[str, float]
     top1_error: float | None = None
+    by_itself: bool = False
+
+    @property
+    def path(self) -> paths.Path:
+        """What was opened: the run directory, or the result's folder."""
+        return self.folder / self.layers[0] if self.by_itself else self.folder
 
     @property
     def name(self) -> str:
         """The directory's."""
-        return self.folder.name
+        return self.path.name
 
     def settings(self) -> ml_collections.ConfigDict:
         """The config as entry points take it."""
@@ -75,7 +83,7 @@ class StoredRun:
 
 
 def open_run(folder: str | os.PathLike) -> StoredRun:
-    """Reads a finished run directory.
+    """Reads a finished run directory, or a result that a program saved by itself.
 
     Raises:
       UserError: it is none, unfinished, of a newer version, or damaged.
@@ -84,7 +92,11 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
     path = folder / "summary.json"
     summary = _json(path, f"{folder} holds no run")
     if "format_version" not in summary and "units" in summary:
-        raise UserError(f"{folder} is a layer of a run; give the run, {folder.parent}")
+        if (folder.parent / "summary.json").is_file():
+            raise UserError(
+                f"{folder} is a layer of a run; give the run, {folder.parent}"
+            )
+        return _saved_result(folder)
     version = _field(summary, "format_version", int, path)
     if version > FORMAT_VERSION:
         raise UserError(
@@ -117,6 +129,23 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
             if "top1_error" in summary
             else None
         ),
+    )
+
+
+def _saved_result(folder: paths.Path) -> StoredRun:
+    """A result that a program saved by itself, as a run that knows nothing more."""
+    result = stored_layer.load(folder)
+    return StoredRun(
+        folder=folder.parent,
+        config={},
+        identity={"quantile": result.quantile},
+        layers=(folder.name,),
+        images=result.images,
+        names=(),
+        blocks=np.zeros(0, np.int64),
+        skipped=frozenset(),
+        seconds={},
+        by_itself=True,
     )
 
 

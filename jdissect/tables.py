@@ -9,8 +9,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 def safe_cell(value: Any) -> Any:
     """A cell's value; text that would run as a formula gets an apostrophe before it.
 
-    Concepts' names come from files of other people. `units.csv` of a run directory, a
-    contract between programs, has the names as they are.
+    Concepts' names come from files of other people.
     """
     if isinstance(value, str) and value.lstrip(" \ufeff").startswith(_FORMULA):
         return f"'{value}"

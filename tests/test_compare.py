@@ -109,6 +109,23 @@ def test_layers_and_names(tmp_path, capsys):
     assert code == 0 and "12.25 %" in text and "+0" in text
 
 
+def test_results_that_programs_saved(tmp_path, capsys):
+    """`jdissect.dissect(...).save(DIR)` has no run around it."""
+    for seed in (3, 4):
+        small_runs.result(seed).save(tmp_path / f"mine{seed}")
+    folders = [tmp_path / "mine3", tmp_path / "mine4"]
+    code, text, error = run(capsys, *folders, f"--output={tmp_path / 'o'}")
+    assert code == 0, error
+    assert "mine4" in text and "Taken to be of the same images" in text
+    small_runs.result(5, images=40).save(tmp_path / "fewer")
+    command = (folders[0], tmp_path / "fewer", f"--output={tmp_path / 'p'}")
+    code, _, error = run(capsys, *command)
+    assert code == 2 and "different probe images" in error
+    other = small_runs.write(tmp_path / "run", small_runs.result(5))
+    code, _, error = run(capsys, folders[0], other, f"--output={tmp_path / 'p'}")
+    assert code == 2 and "probe images" in error
+
+
 def test_one_run_alone(folders, tmp_path, capsys):
     code, text, _ = run(capsys, folders[0], f"--output={tmp_path}")
     assert code == 0 and "less" not in text

@@ -73,7 +73,7 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
 def _described(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
-        "run": str(model.run.folder),
+        "run": str(model.run.path),
         "network": model.result.model,
         "layer": model.layer,
         "units": len(model.result.thresholds),

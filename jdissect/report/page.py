@@ -62,7 +62,7 @@ def write_report(
         facts=_facts(run),
         names=run.names,
     )
-    path = run.folder / NAME
+    path = run.path / NAME
     write_whole(path, page)
     return path
 
