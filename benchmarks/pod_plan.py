@@ -14,6 +14,7 @@ import sys
 
 from absl import flags
 
+from jdissect.grouped import BLOCKS
 from jdissect.ops import sweep
 from jdissect.ops.edges import EDGES
 
@@ -68,9 +69,11 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
     jpegs = IMAGES * reads / (hosts * chip.cores_a_host * chip.jpegs_a_core)
     total = max(sum(seconds.values()), jpegs)
     read = reads * JPEG_BYTES * IMAGES
-    counters = 4 * UNITS * (CONCEPTS + 1 + 5)
-    # 64-bit sums travel as 16 bytes a number; two sweeps, and the small states.
-    sent = 16 * UNITS * (CONCEPTS + 6 + 2 * sweep.SLOTS) + 2 * 8 * UNITS * (EDGES + 13)
+    counters = 4 * BLOCKS * UNITS * (CONCEPTS + 1 + 5)
+    # Sums travel as 4 bytes a number (those of pixels, over 2^32, as 16); two sweeps,
+    # and the small states.
+    sent = 4 * UNITS * (BLOCKS * (CONCEPTS + 6) + 2 * sweep.SLOTS)
+    sent += 16 * UNITS * (EDGES + 13)
     return {
         "hosts": f"{hosts}",
         "labels, once": f"{seconds['labels']:,.0f} s",

@@ -216,9 +216,7 @@ class _Pictures:
                 raise UserError("its images are others now")
         except (UserError, OSError, AttributeError) as error:
             reason = str(error).splitlines()[0]
-            print(
-                f"{run.folder}: report.json without images: {reason}", file=sys.stderr
-            )
+            print(f"{run.path}: report.json without images: {reason}", file=sys.stderr)
             self._source = None
 
     def of(self, index: int) -> str | None:

@@ -79,16 +79,20 @@ class Processes:
     def total(self, tree: Any) -> Any:
         """The sum of all processes' trees of int64 arrays, exactly.
 
-        Devices add 32 bits at most: each number travels as four limbs of 16 bits.
+        Devices add 32 bits at most. Where no sum can exceed them, as of most counts, a
+        number travels as it is; else as four limbs of 16 bits.
         """
         if self.count == 1:
             return tree
         leaves, structure = jax.tree.flatten(tree)
         flat = np.concatenate([np.ravel(leaf).astype(np.int64) for leaf in leaves])
+        ends = self.gather([int(flat.min(initial=0)), int(flat.max(initial=0))])
+        lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
+        narrow = lowest >= 0 and highest * self.count < 2**32
         summed = np.empty_like(flat)
         for start in range(0, flat.size, _CHUNK):
             part = flat[start : start + _CHUNK]
-            summed[start : start + _CHUNK] = self._summed(part)
+            summed[start : start + _CHUNK] = self._summed(part, 1 if narrow else _LIMBS)
         ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
         parts = zip(np.split(summed, ends), leaves, strict=True)
         return jax.tree.unflatten(
@@ -152,15 +156,17 @@ class Processes:
     def _everyone(self, array: np.ndarray) -> np.ndarray:
         return self._exchange(array, _rows)
 
-    def _summed(self, part: np.ndarray) -> np.ndarray:
+    def _summed(self, part: np.ndarray, count: int) -> np.ndarray:
+        """The sum of all processes' parts, each number in `count` limbs."""
         # Few shapes, as each is compiled.
         size = max(64, 1 << max(0, part.size - 1).bit_length())
-        limbs = np.zeros((_LIMBS, size), np.uint32)
-        for limb in range(_LIMBS):
-            limbs[limb, : part.size] = (part >> 16 * limb) & 0xFFFF
+        limbs = np.zeros((count, size), np.uint32)
+        mask = 0xFFFFFFFF if count == 1 else 0xFFFF
+        for limb in range(count):
+            limbs[limb, : part.size] = (part >> 16 * limb) & mask
         limbs = self._exchange(limbs, _sum)
         limbs = limbs[:, : part.size].astype(np.int64)
-        return sum(limbs[limb] << 16 * limb for limb in range(_LIMBS))
+        return sum(limbs[limb] << 16 * limb for limb in range(count))
 
     def _exchange(self, array: np.ndarray, function: Callable) -> np.ndarray:
         """`function` of all processes' arrays, stacked; on one device of each."""

@@ -29,7 +29,7 @@ def open_images(run: "StoredRun", source: Source | None = None) -> Source | None
     except (UserError, OSError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         print(
-            f"warning: no pictures in the report of {run.folder}: {reason}",
+            f"warning: no pictures in the report of {run.path}: {reason}",
             file=sys.stderr,
         )
         return None
