@@ -8,11 +8,7 @@ import pytest
 from jdissect.report import page as run_page
 from tests.ops import reference
 from tests.report import synthetic
-from tests.report.browser import overflow, until
-
-FOCUSED_MASK = (
-    "getComputedStyle(document.activeElement.querySelector('canvas')).opacity == 1"
-)
+from tests.report.browser import FOCUSED_MASK, overflow, until
 
 
 @pytest.fixture(scope="module")
