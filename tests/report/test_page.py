@@ -2,13 +2,16 @@
 
 import base64
 import html.parser
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jdissect import cli
 from jdissect import page as command
+from jdissect.data import scenes
 from jdissect.report import embedding, layer_data, masks, page, pictures
 from tests.ops import reference
 from tests.report import synthetic
@@ -252,11 +255,67 @@ def test_thumbnails_fit_their_budget(monkeypatch):
     assert pictures.make(lambda index: None, (first,), 100).encoded == {}
 
 
+def test_a_sample_may_be_wrong():
+    source = synthetic.NoiseSource(300)
+    flat = np.full((112, 112, 3), 90, np.uint8)
+    asked = []
+
+    def pixels(index):
+        asked.append(index)
+        return flat if index % 3 == 0 else source.read(index).pixels
+
+    made = pictures.make(pixels, (range(300),), 500_000)
+    assert asked[:4] == [0, 3, 6, 9]  # the sample is of flat ones only
+    size = sum(len(base64.b64encode(c)) + 3 for c in made.encoded.values())
+    assert size <= 500_000 and len(made.encoded) == 300 and made.side < 128
+
+
 def test_long_names_are_cut():
     assert page.image_name(["x" * 300 + ".jpg"], 0).endswith("x.jpg")
     assert len(page.image_name(["x" * 300], 0)) == layer_data.NAME
     assert page.image_name((), 4) == "image 4"
     assert len(layer_data.short("y" * 999)) == layer_data.NAME
+
+
+def test_the_command_writes_a_finished_run(tmp_path, capsys):
+    folder = tmp_path / "run"
+    result = synthetic.make_result(12, 20, 6)
+    result.save(folder / "layer4")
+    config = {
+        "data": {
+            "source": "scenes",
+            "path": "",
+            "split": "probe",
+            "name": "",
+            "num_images": 6,
+        },
+        "segmenter": {"name": "annotations"},
+    }
+    summary = {
+        "format_version": 1,
+        "status": "finished",
+        "images": 6,
+        "layers": ["layer4"],
+        "identity": {},
+        "seconds": {},
+    }
+    names = scenes.open_scenes("probe", 6).names
+    rows = [f"{n},{name},0,0" for n, name in enumerate(names)]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "images.csv").write_text("\n".join(["index,name,block,skipped", *rows]))
+    assert cli.entry(command.main, ["page", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{folder / 'report.html'}, ") and not captured.err
+    blocks = read(folder / "report.html").blocks
+    assert blocks["page"]["images"] == list(names)
+    assert blocks["masks-0"]["shape"] == [56, 56]
+    for text, index in zip(blocks["pictures-0"], range(6), strict=True):
+        thumbnail = Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB")
+        drawn = scenes.open_scenes("probe", 6).read(index).pixels
+        assert thumbnail.size == (112, 112)
+        difference = np.abs(np.asarray(thumbnail, float) - drawn)
+        assert difference.mean() < 8  # of 255
 
 
 def test_the_command_refuses_in_one_line(tmp_path, capsys):

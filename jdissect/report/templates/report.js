@@ -66,9 +66,15 @@ function card(unit) {
   for (let rank = 0; rank < layer.k; rank++) {
     strip.append(unitPicture(layer, unit, rank));
   }
+  const spoken = [
+    column >= 0 ? layer.concepts[column] : "never fires",
+    category ? category.name : "",
+    `IoU ${layer.iou[unit].toFixed(3)}`,
+    `unit ${unit}`,
+  ];
   const link = element(
     "a",
-    { href: address(unit), class: "card" },
+    { href: address(unit), class: "card", "aria-label": spoken.filter(Boolean).join(", ") },
     element(
       "span",
       { class: "card-head" },
@@ -258,6 +264,9 @@ function setUpTools() {
     }
     showList();
   });
+  byId("found-concepts").addEventListener("toggle", () =>
+    showCounts(layer, state.threshold, pick),
+  );
   byId("layers")?.addEventListener("change", (event) =>
     complete.then(() => showLayer(Number(event.target.value))),
   );
