@@ -7,6 +7,7 @@ import pytest
 
 from jdissect.report import page as run_page
 from tests.ops import reference
+from tests.report import browser as browsers
 from tests.report import synthetic
 from tests.report.browser import FOCUSED_MASK, overflow, until
 
@@ -303,3 +304,12 @@ def test_without_pictures_it_still_works(watched, result, tmp_path, capsys):
     page.wait_for_selector("#unit[open]")
     page.hover(".tops .picture >> nth=0")
     assert "There are no masks" in page.inner_text("#unit-body")
+
+
+def test_without_a_browser_tests_say_so(monkeypatch):
+    monkeypatch.setattr(browsers.shutil, "which", lambda name: None)
+    with (
+        pytest.raises(pytest.skip.Exception, match="no browser on this machine"),
+        browsers.launched(),
+    ):
+        pass
