@@ -70,6 +70,7 @@ def get_common() -> ml_collections.ConfigDict:
     )
     config.topk = 5  # images of highest activation to keep a unit
     config.dtype = "float32"  # 'float32', 'bfloat16'; of the network
+    config.report = True  # write report.html into the run directory
     config.checkpoint_every = 0  # steps from save to save; 0 = about a minute
     config.mesh = ml_collections.ConfigDict()
     config.mesh.unit = 1  # devices that share an image's units; divides a process's

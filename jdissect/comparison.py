@@ -7,6 +7,7 @@ a comparison is about, or changes little.
 
 import concurrent.futures
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -68,6 +69,7 @@ class Comparison:
     paired: bool
     notes: tuple[str, ...]
 
+    @functools.cache  # noqa: B019
     def estimates(self, model: Model) -> uncertainty.LayerEstimates | None:
         """Intervals of a model's counts, None where there are no resamples."""
         if model.samples is None:

@@ -234,14 +234,19 @@ class Reader:
         return maps
 
 
+def model_identity(model: checkpoints.Classifier) -> dict[str, Any]:
+    """What makes a network itself: a run's `identity.model` is its digest."""
+    return {
+        "architecture": model.architecture,
+        "preprocessing": model.preprocessing.to_json(),
+        "weights": model.weights_sha256,
+    }
+
+
 def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
     return identity(
         images=list(zip(source.names, hashes, strict=True)),
-        model={
-            "architecture": model.architecture,
-            "preprocessing": model.preprocessing.to_json(),
-            "weights": model.weights_sha256,
-        },
+        model=model_identity(model),
         segmenter=segmenter.identity(cache_dir),
         keys={
             "model.name": config.model.name,

@@ -1,5 +1,6 @@
 """From a config to a run directory: dissects one model."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jdissect.job import Job
 from jdissect.parallel import MODES
 from jdissect.processes import ALONE, Processes
 from jdissect.report.table import layer_report
-from jdissect.runs import StoredRun
+from jdissect.runs import StoredRun, open_run
 from jdissect.termination import Terminated
 
 DTYPES = ("float32", "bfloat16")
@@ -145,6 +146,8 @@ def dissect(
                         sent_bytes=sent,
                         top1_error=top1_error(config.model.weights),
                     )
+                    if config.report:
+                        _write_report(job)
     except Terminated:
         return termination.EXIT_CODE
     except BaseException:
@@ -156,6 +159,19 @@ def dissect(
         _tell(found, skipped, job.source.names)
         print(f"written to {workdir}")
     return 0
+
+
+def _write_report(job: Job) -> None:
+    """The page of the finished run; the run is whole without it."""
+    from jdissect import uncertainty
+    from jdissect.report.page import write_report
+
+    try:
+        run = open_run(job.run.folder)
+        known = {name: uncertainty.estimates(run.result(name)) for name in run.layers}
+        write_report(run, known, job.source)
+    except (OSError, UserError) as error:
+        print(f"report.html was not written: {error}", file=sys.stderr)
 
 
 def _tell(found, skipped, names) -> None:

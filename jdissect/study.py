@@ -17,7 +17,7 @@ _OPTIONS = {
     "workdir": ("runs/study", "Holds the run directories, and the comparison."),
     "weights": ("", "Folder of the checkpoints NAME; '' as configs say."),
     "overwrite": (False, "Replace runs that are there."),
-    "report": (True, "Write report.html of the comparison."),
+    "report": (True, "Write report.html of the runs and the comparison."),
 }
 
 
@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _config(cli, flags, rest, name):
     variant = f":{flags.variant}" if flags.variant else ""
-    argv = ["study", f"--config=configs/{name}.py{variant}", *rest]
+    report = f"--config.report={flags.report}"
+    argv = ["study", f"--config=configs/{name}.py{variant}", report, *rest]
     if flags.weights:
         argv.append(f"--config.model.weights={flags.weights}/{name}")
     return cli.parse(cli.define(argv, {}, {}), argv)

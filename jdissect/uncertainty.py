@@ -259,6 +259,12 @@ def summarize(samples: Samples, thresholds: Sequence[float]) -> LayerEstimates:
     return LayerEstimates(counts, samples.stability)
 
 
+def expected(samples: Samples, threshold: float) -> Interval:
+    """The interval `Estimate.expected` of the total, alone: of many thresholds."""
+    plain = (samples.plain > threshold).sum(axis=-1)
+    return _estimate(plain, plain, samples.groups).expected
+
+
 def difference(
     first: Samples, second: Samples, threshold: float, category: str = TOTAL
 ) -> Estimate:

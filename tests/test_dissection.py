@@ -3,12 +3,13 @@
 import dataclasses
 import subprocess
 import sys
+import zlib
 
 import jax
 import numpy as np
 import pytest
 
-from jdissect import passes
+from jdissect import grouped, passes
 from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
 from jdissect.features import Images
@@ -68,18 +69,21 @@ def two_layers(scale, pixels):
     return {"fine": pixels * scale, "coarse": pixels[:, ::2, ::2] * scale}
 
 
-def run(data, batch=8, calls=None, **changes):
+def run(data, batch=8, calls=None, blocks=None, **changes):
     settings = Settings(layers=("fine", "coarse"), quantile=0.05, **changes)
     engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
-    return engine.run(reader(data, batch, calls), len(data[0]))
+    return engine.run(reader(data, batch, calls), len(data[0]), blocks)
 
 
 def arrays(result):
-    return {
-        field.name: getattr(result, field.name)
-        for field in dataclasses.fields(result)
-        if isinstance(getattr(result, field.name), np.ndarray)
-    }
+    found = {}
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, np.ndarray):
+            found[field.name] = value
+        elif dataclasses.is_dataclass(value):
+            found |= {f"{field.name}.{n}": a for n, a in arrays(value).items()}
+    return found
 
 
 def assert_same(first, second):
@@ -111,13 +115,54 @@ def test_against_brute_force():
             either = (fires | there).sum(axis=(0, 1, 2))
             np.testing.assert_array_equal(result.intersection[:, column], both)
             np.testing.assert_array_equal(result.union[:, column], either)
+            each = (fires & there).sum(axis=(1, 2)), (fires | there).sum(axis=(1, 2))
+            check_by_image(result, column, each, valid)
         peaks = np.where(
             valid[:, None], two_layers(2, pixels)[layer].max(axis=(1, 2)), -9
         )
         order = np.argsort(-peaks, axis=0, kind="stable")[:5].T
         np.testing.assert_array_equal(result.top_image, order)
+        # What each unit sees on its top images is what was counted.
+        assert result.mask_shape == SHAPE and result.top_map.shape[:2] == (7, 5)
+        place = np.flatnonzero(valid)
+        for unit, rank in np.ndindex(7, 5):
+            shown = reference.upsample(
+                result.top_map[unit, rank][None, ..., None], SHAPE
+            )
+            image = np.searchsorted(place, result.top_image[unit, rank])
+            np.testing.assert_array_equal(
+                shown[0, ..., 0] > thresholds[unit], masks[image, ..., unit]
+            )
         assert result.histogram_counts.sum(axis=1).tolist() == [up[..., 0].size] * 7
         assert result.images == 43
+
+
+def check_by_image(result, column, each, valid):
+    """The counts by image and by block; `each` has those of the valid images."""
+    units, columns = np.arange(7), np.full(7, column)
+    common = result.by_image.intersection_of(units, columns)
+    union = result.by_image.union_of(units, columns, common)
+    for found, want in zip((common, union), each, strict=True):
+        np.testing.assert_array_equal(found[:, valid], want.T)
+        assert not found[:, ~valid].any()
+    block = np.array([zlib.crc32(str(n).encode()) % 32 for n in range(len(valid))])
+    summed = np.zeros((7, 32), int)
+    np.add.at(summed.T, block, common.T)
+    np.testing.assert_array_equal(result.blocks.intersection_of(units, columns), summed)
+
+
+def test_many_images_are_counted_by_block_only(monkeypatch):
+    data = make()
+    names = [f"a/{number}.jpg" for number in range(45)]
+    blocks = grouped.blocks_of(names)
+    by_image = run(data, blocks=blocks)
+    monkeypatch.setattr(grouped, "BY_IMAGE_ENTRIES", 45 * 3 * 14 - 1)
+    found = run(data, blocks=blocks)
+    for layer, result in found.items():
+        assert result.by_image is None and by_image[layer].by_image is not None
+        expected = arrays(by_image[layer])
+        for name, array in arrays(result).items():
+            np.testing.assert_array_equal(array, expected[name], name)
 
 
 def test_features_kept_or_not_and_batch_size_do_not_matter(tmp_path):

@@ -4,7 +4,7 @@ Tan & Le, "EfficientNet", ICML 2019; the Lite variants are Google's, for integer
 hardware (ORIGINALS 7). TensorFlow's "SAME" padding throughout.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 from flax import nnx
@@ -112,6 +112,7 @@ class EfficientNetLite0(nnx.Module):
         self,
         images: Float[Array, "batch height width 3"],
         endpoints: str | Sequence[str] | None = None,
+        masks: Mapping[str, Float[Array, "unit"]] | None = None,
     ) -> tuple[
         Float[Array, "batch classes"] | None,
         dict[str, Float[Array, "batch height2 width2 unit"]],
@@ -122,6 +123,8 @@ class EfficientNetLite0(nnx.Module):
           images: as `preprocess.normalize` returns them.
           endpoints: None for all and the logits, () for the logits only, or names:
             then the logits are None and nothing deeper than needed is computed.
+          masks: {endpoint: a factor a unit of it}, such as 0 for a unit that is not to
+            count; see `endpoints.run_stages`.
 
         Returns:
           float32 logits or None; and {endpoint: feature map}.
@@ -133,7 +136,7 @@ class EfficientNetLite0(nnx.Module):
         stages += [(f"block{i}", block) for i, block in enumerate(self.blocks)]
         stages += [("head", lambda x: nnx.relu6(self.head(x)))]
         images = images.astype(jnp.dtype(self.dtype))
-        return run_stages(stages, images, self._head, endpoints)
+        return run_stages(stages, images, self._head, endpoints, masks)
 
     def _head(self, maps):
         return self.fc(spatial_mean(maps))

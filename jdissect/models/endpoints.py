@@ -1,6 +1,6 @@
 """How a network returns its feature maps: a dict of named endpoints, no hooks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Array, Float
 
@@ -32,6 +32,7 @@ def run_stages(
     images: Maps,
     head: Callable[[Maps], Float[Array, "batch classes"]],
     endpoints: str | Sequence[str] | None,
+    masks: Mapping[str, Float[Array, "unit"]] | None = None,
 ) -> tuple[Float[Array, "batch classes"] | None, dict[str, Maps]]:
     """Runs a network of consecutive stages as far as the endpoints need.
 
@@ -41,6 +42,8 @@ def run_stages(
       head: from the last stage's output to logits.
       endpoints: None for every stage's output and the logits; () for the logits
         only; else names, whose outputs are returned, and nothing deeper is computed.
+      masks: {stage: a factor a unit}: what a stage's output is multiplied by before
+        anybody reads it; 0 takes a unit out of all that follows.
 
     Returns:
       logits, or None if names were given; and {endpoint: feature map}.
@@ -50,6 +53,8 @@ def run_stages(
     """
     names = [name for name, _ in stages]
     asked = names if endpoints is None else check_endpoints(endpoints, names)
+    masks = masks or {}
+    check_endpoints(tuple(masks), names)
     remaining = set(asked)
     to_the_end = endpoints is None or not asked
     features = {}
@@ -57,6 +62,8 @@ def run_stages(
         if not remaining and not to_the_end:
             break
         images = stage(images)
+        if name in masks:
+            images = images * masks[name].astype(images.dtype)
         if name in remaining:
             features[name] = images
             remaining.remove(name)

@@ -5,7 +5,7 @@ of torchvision that CutMix-PyTorch and SaliencyMix train (ORIGINALS 1.1).
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 from flax import nnx
@@ -202,6 +202,7 @@ class ResNet(nnx.Module):
         self,
         images: Float[Array, "batch height width 3"],
         endpoints: str | Sequence[str] | None = None,
+        masks: Mapping[str, Float[Array, "unit"]] | None = None,
     ) -> tuple[
         Float[Array, "batch classes"] | None,
         dict[str, Float[Array, "batch height2 width2 unit"]],
@@ -212,6 +213,8 @@ class ResNet(nnx.Module):
           images: as `preprocess.normalize` returns them.
           endpoints: None for all and the logits, () for the logits only, or names:
             then the logits are None and nothing deeper than needed is computed.
+          masks: {endpoint: a factor a unit of it}, such as 0 for a unit that is not to
+            count; see `endpoints.run_stages`.
 
         Returns:
           float32 logits or None; and {endpoint: feature map, at least 0}.
@@ -223,7 +226,7 @@ class ResNet(nnx.Module):
         for name in self.endpoint_names[1:]:
             steps.append((name, functools.partial(chain, getattr(self, name))))
         images = images.astype(jnp.dtype(self.dtype))
-        return run_stages(steps, images, self._head, endpoints)
+        return run_stages(steps, images, self._head, endpoints, masks)
 
     def _stem(self, images):
         maps = nnx.relu(self.stem(images))

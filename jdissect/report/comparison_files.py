@@ -165,9 +165,8 @@ def _curve(model: Model) -> list[dict[str, float]]:
         {"unique_concepts": int((reached > threshold).sum())} for threshold in CURVE
     ]
     if model.samples is not None:
-        estimates = uncertainty.summarize(model.samples, CURVE).counts
         for row, threshold in zip(rows, CURVE, strict=True):
-            low, high = estimates[threshold]["total"].expected
+            low, high = uncertainty.expected(model.samples, threshold)
             row |= {"expected_low": round(low, 3), "expected_high": round(high, 3)}
     return rows
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from jdissect.errors import UserError
+from jdissect.ops import keys
 from jdissect.ops.upsample import upsample
 from jdissect.results import Result
 
@@ -30,4 +31,6 @@ def top_masks(
     units = np.asarray(units, np.int64)
     maps = np.moveaxis(result.top_map[units], 0, -1)  # k height width unit
     pixels = np.asarray(upsample(maps, result.mask_shape))
-    return np.moveaxis(pixels > result.thresholds[units], -1, 0)
+    # A T_k of 0 is not exceeded by a subnormal number, which counts as 0.
+    cuts = keys.cuts(keys.to_keys_host(result.thresholds[units]))
+    return np.moveaxis(pixels > cuts, -1, 0)

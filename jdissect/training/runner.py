@@ -79,7 +79,7 @@ def evaluate(
     """
     with processes.agreeing():
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-        model, images = _open_network(config)
+        model, images = open_network(config)
     parts = {
         "weights": model.weights_sha256,
         "images": digest([*images.classes, *images.names]),
@@ -107,8 +107,12 @@ def evaluate(
     return found
 
 
-def _open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
-    """The config's network, and the images that it is to classify."""
+def open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
+    """The config's network, and the images that it is to classify.
+
+    Raises:
+      UserError: no weights or classes, or the two do not fit.
+    """
     if not config.model.weights:
         raise UserError(
             "config.model.weights is not set; give the folder of a converted or a "

@@ -1,0 +1,54 @@
+"""Zeroes units of a network: python -m jdissect.ablate --config=configs/mixup.py \
+    --units=detectors:0.04
+
+What top-1 accuracy is left, overall and by class; which units each class needs most;
+and whether interpretable units matter more than as many others. See `ablation`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+_FLAGS = {
+    "units": "detectors:IOU, top:COUNT (of highest IoU), or numbers such as 3,14,15.",
+    "run": "Run directory of this network's dissection; default runs/NAME[-VARIANT].",
+    "layer": "Of the units; default the run's last.",
+    "output": "Folder for ablation.json and CSV tables.",
+    "seed": "Of everything random; default 0.",
+    "draws": "Random choices of units; default 200, or 10 where each is a pass.",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and ablates; returns the exit code."""
+    # Imported here so that a bad flag is answered before JAX is loaded.
+    from jdissect import cli, unit_choice
+    from jdissect.errors import UserError
+
+    flags = cli.define(argv, _FLAGS, {})
+    config = cli.parse(flags, argv)
+    if not flags.units:
+        raise UserError(f"--units is not set; it can be {unit_choice.FORMS}")
+    choice = unit_choice.parse(flags.units)
+    numbers = {}
+    for name, least, default in (("seed", 0, "0"), ("draws", 1, "")):
+        text = flags[name].value or default
+        if text and (not text.isdecimal() or int(text) < least):
+            raise UserError(f"--{name} is '{text}'; it must be {least} or more")
+        numbers[name] = int(text) if text else None
+    from jdissect import ablation
+    from jdissect.report import ablation as report
+
+    output = report.check_output(flags.output)
+    run = ablation.open_dissection(flags.run, f"runs/{cli.run_name(flags)}", choice)
+    found = ablation.ablate(config, run, choice, layer=flags.layer, **numbers)
+    print(report.text(found))
+    if output is not None:
+        report.write(found, output)
+        print(f"\nwritten to {flags.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))

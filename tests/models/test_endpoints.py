@@ -1,0 +1,73 @@
+"""Endpoints of consecutive stages, and masks on them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdissect import models
+from jdissect.errors import UserError
+from jdissect.models.endpoints import run_stages
+from tests.small_segmenters import draw
+
+STAGES = [("double", lambda x: 2 * x), ("square", lambda x: x * x)]
+IMAGES = np.random.default_rng(0).normal(size=(2, 3, 3, 4)).astype(np.float32)
+
+
+def head(maps):
+    return maps.sum(axis=(1, 2))
+
+
+def test_a_mask_acts_on_all_that_follows():
+    mask = np.array([1, 0, 1, 0], np.float32)
+    logits, maps = run_stages(STAGES, IMAGES, head, None, {"double": mask})
+    np.testing.assert_array_equal(maps["double"], 2 * IMAGES * mask)
+    np.testing.assert_array_equal(maps["square"], (2 * IMAGES * mask) ** 2)
+    np.testing.assert_array_equal(logits, head((2 * IMAGES * mask) ** 2))
+
+
+def test_masks_on_several_stages():
+    masks = {"double": np.float32([3, 1, 1, 1]), "square": np.float32([1, 0, 1, 1])}
+    _, maps = run_stages(STAGES, IMAGES, head, "square", masks)
+    expected = (2 * IMAGES * masks["double"]) ** 2 * masks["square"]
+    np.testing.assert_array_equal(maps["square"], expected)
+
+
+def test_an_unknown_stage_is_named():
+    with pytest.raises(UserError, match="no layer 'cube'"):
+        run_stages(STAGES, IMAGES, head, (), {"cube": np.ones(4, np.float32)})
+
+
+@pytest.mark.parametrize("layer", ["layer2", "layer4"])
+def test_a_masked_unit_is_as_if_its_readers_were_zero(layer):
+    """Of a ResNet: zeroed weights of whatever reads the unit do the same."""
+    architecture = {"name": "resnet18", "width": 4, "classes": 5}
+    values = draw(architecture, 0)
+    unit = 3
+    cut = dict(values)
+    if layer == "layer4":
+        readers = ["fc.kernel"]
+    else:
+        readers = [
+            name
+            for name in values
+            if re.fullmatch(r"layer3\.0\.(conv1|shortcut)\..*kernel", name)
+        ]
+        assert len(readers) == 2
+    for name in readers:
+        kernel = values[name].copy()
+        kernel[..., unit, :] = 0
+        cut[name] = kernel
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 64, 64, 3)), "f4")
+
+    def logits(parameters, masks=None):
+        apply, params = models.for_inference(architecture, parameters, fold=False)
+        return jax.jit(lambda p: apply(p, images, (), masks)[0])(params)
+
+    mask = np.ones(32 if layer == "layer4" else 8, np.float32)
+    mask[unit] = 0
+    masked = logits(values, {layer: mask})
+    np.testing.assert_allclose(masked, logits(cut), rtol=1e-5, atol=1e-5)
+    assert np.abs(np.asarray(masked) - np.asarray(logits(values))).max() > 1e-3
