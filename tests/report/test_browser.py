@@ -233,6 +233,28 @@ def test_deep_links_and_the_back_button(watched, path):
     assert 2 in units(page)
 
 
+def test_the_list_stays_where_it_was(watched, path):
+    page = watched.open(path, reduced_motion="reduce")
+    card = page.locator(".card").nth(40)
+    card.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    assert before > 500
+    card.click()
+    page.wait_for_selector("#unit[open]")
+    page.keyboard.press("Escape")
+    until(page, "!location.hash.includes('unit')")
+    page.wait_for_timeout(150)
+    assert page.evaluate("scrollY") == before
+    # A concept of the unit's page leads to the top of its units.
+    card.click()
+    page.wait_for_selector("#unit[open]")
+    page.click(".best tbody button >> nth=0")
+    until(page, "!location.hash.includes('unit')")
+    page.wait_for_timeout(150)
+    first = page.locator(".card").first.bounding_box()
+    assert 0 < first["y"] < 900
+
+
 def test_hostile_names_are_text(watched, path, result):
     page = watched.open(path)
     slide(page, 0)

@@ -214,6 +214,8 @@ function showAllMasks() {
 
 function setUpUnit() {
   const dialog = byId("unit");
+  // Closing a unit goes back in the history, and must not move what is below it.
+  history.scrollRestoration = "manual";
   byId("cards").addEventListener("click", () => (pushed = true));
   byId("closest").addEventListener("click", () => (pushed = true));
   dialog.addEventListener("close", () => {
