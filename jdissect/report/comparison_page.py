@@ -157,6 +157,7 @@ class _Shown:
         self.model = model
         places = [n for n, source in enumerate(sources) if source is model.source]
         self._source = places[0] if places else -1
+        self._names = () if model.source is None else model.source.names
         self.unit, self.iou = layer_data.best_units(model.result)
         here = self.unit[self.iou > 0]
         # Those of high IoU first: they keep their pictures where room is short.
@@ -180,8 +181,7 @@ class _Shown:
 
     def name(self, index: int) -> str:
         """Of an image."""
-        source = self.model.source
-        return image_name(() if source is None else source.names, index)
+        return image_name(self._names, index)
 
     def packed(self, ranks: int, place_of: Mapping) -> dict[str, Any]:
         """What the page's script reads."""

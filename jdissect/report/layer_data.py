@@ -74,12 +74,12 @@ def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def unit_arrays(result: Result, place_of: Int[np.ndarray, "image"]) -> dict[str, Any]:
+def unit_arrays(result: Result, shown: Int[np.ndarray, "place"]) -> dict[str, Any]:
     """What the list of units needs.
 
     Args:
       result: of the layer.
-      place_of: each image's place in the page's list of images.
+      shown: the page's images, ascending.
     """
     columns, iou = best_concepts(result)
     concept_unit, concept_iou = best_units(result)
@@ -92,7 +92,7 @@ def unit_arrays(result: Result, place_of: Int[np.ndarray, "image"]) -> dict[str,
         "fiveConcept": embedding.packed_integers(columns),
         "fiveIou": embedding.packed(iou, "f4"),
         "threshold": embedding.packed(result.thresholds, "f4"),
-        "topImage": embedding.packed_integers(place_of[result.top_image]),
+        "topImage": embedding.packed_integers(np.searchsorted(shown, result.top_image)),
         "topValue": embedding.packed(result.top_value, "f4"),
         "conceptUnit": embedding.packed_integers(concept_unit),
         "conceptIou": embedding.packed(concept_iou, "f4"),

@@ -90,9 +90,7 @@ def render(
     """
     tops = [result.top_image for result in results.values()]
     shown = np.unique(np.concatenate([top.reshape(-1) for top in tops]))
-    place_of = np.zeros(int(shown.max(initial=0)) + 1, np.int64)
-    place_of[shown] = np.arange(len(shown))
-    content = _content(results, estimates, place_of)
+    content = _content(results, estimates, shown)
     content["page"] |= {
         "images": [image_name(names, int(index)) for index in shown],
         "shape": list(source.image_shape) if source else [1, 1],
@@ -119,7 +117,7 @@ def _by_rank(tops: Sequence[np.ndarray]) -> list[list[int]]:
     ]
 
 
-def _content(results, estimates, place_of) -> dict[str, Any]:
+def _content(results, estimates, shown) -> dict[str, Any]:
     """What the template gets, but for pictures."""
     present = [name for result in results.values() for name in result.categories]
     categories = reported_categories(present)
@@ -130,7 +128,7 @@ def _content(results, estimates, place_of) -> dict[str, Any]:
         every = np.arange(len(result.thresholds))
         k = result.top_image.shape[1]
         found = masks.encode(result, every, k, MASK_BYTES // len(results))
-        arrays = layer_data.unit_arrays(result, place_of)
+        arrays = layer_data.unit_arrays(result, shown)
         if known is not None:
             arrays["stability"] = embedding.packed(known.stability, "f4")
         layers.append({**layer_data.described(result, categories), "name": name})

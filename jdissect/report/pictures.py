@@ -70,26 +70,27 @@ def make(
         seen.update(new)
         by_rank.append(new)
     distinct = [image for images in by_rank for image in images]
-    if not distinct:
+    if not distinct or budget <= 0:
         return Pictures({}, _mime(), 0, len(by_rank))
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         plan = _Plan(read, distinct, pool)
         counts = np.cumsum([len(images) for images in by_rank])
         ranks, setting = plan.choose(counts, budget, smallest)
         chosen = distinct[: counts[ranks - 1]]
-        for place in range(setting, len(_SETTINGS)):
-            encoded = plan.encode(chosen, place)
-            if _cost(encoded.values()) <= budget or place == len(_SETTINGS) - 1:
+        encoded = plan.encode(chosen, setting)
+        while (excess := _cost(encoded.values()) / budget) > 1:
+            cheaper = plan.cheaper(setting, excess)
+            if cheaper == setting:
                 break
-    total = 0
-    kept = {}
-    for image in chosen:
-        if image in encoded:
-            total += _cost([encoded[image]])
-            if total > budget:
-                break
-            kept[image] = encoded[image]
-    return Pictures(kept, _mime(), _SETTINGS[place][0], ranks)
+            setting = cheaper
+            encoded = plan.encode(chosen, setting)
+    kept, total = {}, 0
+    for image, content in encoded.items():
+        total += _cost([content])
+        if total > budget:
+            break
+        kept[image] = content
+    return Pictures(kept, _mime(), _SETTINGS[setting][0], ranks)
 
 
 class _Plan:
@@ -112,6 +113,13 @@ class _Plan:
                 if counts[ranks - 1] * self._mean(place) * _MARGIN <= budget:
                     return ranks, place
         return 1, len(_SETTINGS) - 1
+
+    def cheaper(self, place: int, factor: float) -> int:
+        """A setting that takes so many times less; the last where none does."""
+        for other in range(place + 1, len(_SETTINGS)):
+            if self._mean(other) * factor <= self._mean(place):
+                return other
+        return len(_SETTINGS) - 1
 
     def _mean(self, place: int) -> float:
         if place not in self._means:

@@ -38,6 +38,8 @@ def open_images(run: "StoredRun", source: Source | None = None) -> Source | None
 
 def read_pixels(source: Source, index: int):
     """uint8[height, width, 3], RGB as the network saw it; None: cannot be read."""
+    if not 0 <= index < len(source.names):
+        return None
     try:
         return source.read(index).pixels
     except (UnreadableImage, OSError):

@@ -23,6 +23,10 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+# Whether what has the focus shows the mask of its first picture.
+FOCUSED_MASK = (
+    "getComputedStyle(document.activeElement.querySelector('canvas')).opacity == 1"
+)
 
 
 @contextlib.contextmanager

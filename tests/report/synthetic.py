@@ -1,6 +1,7 @@
 """Runs that were never run, of any size, and sources of pictures drawn from noise."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -37,7 +38,7 @@ class NoiseSource:
     unreadable: tuple[int, ...] = ()
     annotations: None = None
 
-    @property
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(f"photographs/{index:05d}.jpg" for index in range(self.count))
 

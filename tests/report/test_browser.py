@@ -7,12 +7,9 @@ import pytest
 
 from jdissect.report import page as run_page
 from tests.ops import reference
+from tests.report import browser as browsers
 from tests.report import synthetic
-from tests.report.browser import overflow, until
-
-FOCUSED_MASK = (
-    "getComputedStyle(document.activeElement.querySelector('canvas')).opacity == 1"
-)
+from tests.report.browser import FOCUSED_MASK, overflow, until
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +233,28 @@ def test_deep_links_and_the_back_button(watched, path):
     assert 2 in units(page)
 
 
+def test_the_list_stays_where_it_was(watched, path):
+    page = watched.open(path, reduced_motion="reduce")
+    card = page.locator(".card").nth(40)
+    card.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    assert before > 500
+    card.click()
+    page.wait_for_selector("#unit[open]")
+    page.keyboard.press("Escape")
+    until(page, "!location.hash.includes('unit')")
+    page.wait_for_timeout(150)
+    assert page.evaluate("scrollY") == before
+    # A concept of the unit's page leads to the top of its units.
+    card.click()
+    page.wait_for_selector("#unit[open]")
+    page.click(".best tbody button >> nth=0")
+    until(page, "!location.hash.includes('unit')")
+    page.wait_for_timeout(150)
+    first = page.locator(".card").first.bounding_box()
+    assert 0 < first["y"] < 900
+
+
 def test_hostile_names_are_text(watched, path, result):
     page = watched.open(path)
     slide(page, 0)
@@ -307,3 +326,12 @@ def test_without_pictures_it_still_works(watched, result, tmp_path, capsys):
     page.wait_for_selector("#unit[open]")
     page.hover(".tops .picture >> nth=0")
     assert "There are no masks" in page.inner_text("#unit-body")
+
+
+def test_without_a_browser_tests_say_so(monkeypatch):
+    monkeypatch.setattr(browsers.shutil, "which", lambda name: None)
+    with (
+        pytest.raises(pytest.skip.Exception, match="no browser on this machine"),
+        browsers.launched(),
+    ):
+        pass

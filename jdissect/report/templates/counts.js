@@ -57,6 +57,7 @@ function showCloud(layer, concepts, pick) {
   );
   byId("concepts-title").textContent =
     `The ${many(found.length, "concept")}, by number of units`;
+  if (!byId("found-concepts").open) return;
   byId("cloud").replaceChildren(
     ...found.map(([column, { units }]) => {
       const button = element(

@@ -66,9 +66,15 @@ function card(unit) {
   for (let rank = 0; rank < layer.k; rank++) {
     strip.append(unitPicture(layer, unit, rank));
   }
+  const spoken = [
+    column >= 0 ? layer.concepts[column] : "never fires",
+    category ? category.name : "",
+    `IoU ${layer.iou[unit].toFixed(3)}`,
+    `unit ${unit}`,
+  ];
   const link = element(
     "a",
-    { href: address(unit), class: "card" },
+    { href: address(unit), class: "card", "aria-label": spoken.filter(Boolean).join(", ") },
     element(
       "span",
       { class: "card-head" },
@@ -208,6 +214,8 @@ function showAllMasks() {
 
 function setUpUnit() {
   const dialog = byId("unit");
+  // Closing a unit goes back in the history, and must not move what is below it.
+  history.scrollRestoration = "manual";
   byId("cards").addEventListener("click", () => (pushed = true));
   byId("closest").addEventListener("click", () => (pushed = true));
   dialog.addEventListener("close", () => {
@@ -258,6 +266,9 @@ function setUpTools() {
     }
     showList();
   });
+  byId("found-concepts").addEventListener("toggle", () =>
+    showCounts(layer, state.threshold, pick),
+  );
   byId("layers")?.addEventListener("change", (event) =>
     complete.then(() => showLayer(Number(event.target.value))),
   );

@@ -94,11 +94,11 @@ function histogramOf(layer, unit) {
       anchor,
       "cut-label",
       "T",
-      drawn("tspan", { dy: 3, "font-size": 10 }, "k"),
+      drawn("tspan", { dy: 3, "font-size": "0.75em" }, "k"),
       drawn("tspan", { dy: -3 }, ` = ${digits(threshold)}`),
     ),
-    text(0, bottom + 16, "start", "tick", zeros ? share : digits(low)),
-    text(width, bottom + 16, "end", "tick", digits(high)),
+    text(0, bottom + 4, "start", "tick", zeros ? share : digits(low)),
+    text(width, bottom + 4, "end", "tick", digits(high)),
   );
 }
 
@@ -134,7 +134,7 @@ function bestConcepts(layer, unit, pick) {
   }
   if (!rows.length) return element("p", {}, "This unit overlaps with no concept.");
   const head = ["concept", "category", "IoU"].map((word) =>
-    element("th", { scope: "col" }, word),
+    element("th", { scope: "col", class: word === "IoU" && "number" }, word),
   );
   return element(
     "table",

@@ -1,0 +1,102 @@
+"""Pages at full size: 2,048 units, 1,800 concepts, every top image another one."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+
+from jdissect.report import comparison_page
+from jdissect.report import page as run_page
+from jdissect.report.comparison_page import ComparedModel
+from tests.report import synthetic
+from tests.report.browser import overflow
+
+LIMIT = 15_000_000
+UNITS, CONCEPTS, K = 2048, 1800, 5
+FIRST_PAINT = """() => {
+  const entry = performance.getEntriesByName("first-contentful-paint")[0];
+  return entry ? entry.startTime : Infinity;
+}"""
+
+
+def first_paint(watched, path) -> float:
+    """Milliseconds; the best of some, as the machine has other work as well."""
+    found = []
+    for _ in range(3):
+        page = watched.open(path)
+        page.wait_for_timeout(300)
+        found.append(page.evaluate(FIRST_PAINT))
+        page.context.close()
+    return min(found)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """(result, path, seconds that writing took)."""
+    images = UNITS * K
+    result = synthetic.make_result(UNITS, CONCEPTS, images, distinct=True)
+    folder = tmp_path_factory.mktemp("large") / "run"
+    run, source = synthetic.make_run(folder, result, images)
+    start = time.perf_counter()
+    path = run_page.write_report(run, source=source)
+    return result, path, time.perf_counter() - start
+
+
+def test_a_run_fits_and_is_written_in_a_minute(large):
+    result, path, seconds = large
+    assert seconds < 60
+    assert 8e6 < path.stat().st_size <= LIMIT
+    blocks = re.findall(r'id="pictures-\d+">(.*?)</script>', path.read_text())
+    # Every image of every unit is there, of all 10,240.
+    assert sum(text.count('","') + 1 for text in blocks) == UNITS * K
+    assert not any('""' in text for text in blocks)
+
+
+def test_it_is_painted_within_a_second_and_stays_quick(large, watched):
+    result, path, _ = large
+    assert first_paint(watched, path) < 1000
+    page = watched.open(path)
+    page.wait_for_selector(".card img[src]")
+    assert int(page.inner_text("#unique")) == result.unique_concepts(0.04)["total"]
+    # A step of the slider, with all that follows from it.
+    milliseconds = page.evaluate("""() => {
+      const slider = document.getElementById("threshold");
+      const start = performance.now();
+      slider.value = "0.101";
+      slider.dispatchEvent(new Event("input"));
+      return performance.now() - start;
+    }""")
+    assert milliseconds < 200
+    total = result.unique_concepts(0.101)["total"]
+    assert int(page.inner_text("#unique")) == total
+    page.fill("#search", "thing 17")
+    wanted = [n for n, c in enumerate(result.concepts) if "thing 17" in c]
+    mine = np.isin(result.best_concept, wanted) & result.detectors(0.101)
+    assert page.inner_text("#result").startswith(f"{mine.sum()} unit")
+    page.goto(f"{path.as_uri()}#unit-2040")
+    page.wait_for_selector("#unit[open] .tops img[src]")
+
+
+@pytest.mark.slow
+def test_five_networks_fit(tmp_path, watched):
+    images = UNITS * K
+    models = []
+    for seed in range(5):
+        result = synthetic.make_result(
+            UNITS, CONCEPTS, images, seed=seed, distinct=True
+        )
+        source = synthetic.NoiseSource(images)  # photographs of its own
+        models.append(ComparedModel(f"network {seed}", result, None, source, 20.0))
+    start = time.perf_counter()
+    path = comparison_page.write_comparison(tmp_path, models)
+    assert time.perf_counter() - start < 120
+    assert 8e6 < path.stat().st_size <= LIMIT
+    assert first_paint(watched, path) < 1000
+    page = watched.open(path)
+    page.locator(".cell").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".cell img[src]")
+    totals = page.locator("#live td[data-label=total]").all_inner_texts()
+    counts = [model.result.unique_concepts(0.04)["total"] for model in models]
+    assert list(map(int, totals)) == counts
+    assert overflow(page) <= 0
