@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from jdissect import runner, uncertainty
+from jdissect import uncertainty
 from jdissect.errors import UserError
 from jdissect.results import Result
 from jdissect.runs import StoredRun
@@ -221,7 +221,7 @@ def compare(
                 layer=layer,
                 result=result,
                 samples=drawn,
-                error=runner.known_error(found[number]) if given is None else given,
+                error=_known_error(found[number]) if given is None else given,
             )
         )
     if any(model.samples is None for model in models):
@@ -237,6 +237,14 @@ def compare(
     return Comparison(
         tuple(models), tuple(thresholds) or tuple(default), paired, tuple(notes)
     )
+
+
+def _known_error(run: StoredRun) -> float | None:
+    if run.top1_error is not None or run.by_itself:
+        return run.top1_error
+    from jdissect import runner  # it loads JAX, for which one run's weights are read
+
+    return runner.known_error(run)
 
 
 def _at_once(function: Callable, arguments: Iterable) -> list:

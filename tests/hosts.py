@@ -19,6 +19,7 @@ WORK = [
     "--config.data.batch_size=4",
     "--config.checkpoint_every=2",
     "--config.segmenter.name=annotations",
+    "--config.report=false",
 ]
 
 

@@ -107,6 +107,7 @@ def test_run_directory(whole_run, street):
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "images.csv",
+        "report.html",
         "summary.json",
         "head",
     }

@@ -16,6 +16,7 @@ ARGUMENTS = (
     "--config.data.num_images=37",
     "--config.data.batch_size=4",
     "--config.segmenter.name=annotations",
+    "--config.report=false",
 )
 
 
