@@ -69,8 +69,12 @@ class SyntheticRun:
     skipped: frozenset[int] = frozenset()
 
     @property
+    def path(self) -> pathlib.Path:
+        return self.folder
+
+    @property
     def name(self) -> str:
-        return self.folder.name
+        return self.path.name
 
     @property
     def layers(self) -> tuple[str, ...]:
