@@ -22,6 +22,9 @@ from jdissect.journal import Journal
 from jdissect.parallel import Devices
 
 BATCH, SIDE, UNITS, MASK = 4, 4, 64, 8
+# So many that few images, too, are counted by block: by image, counters are as large as
+# `grouped.BY_IMAGE_ENTRIES` allows, and become resident one image after the other.
+CONCEPTS = 40
 
 
 def define() -> flags.FlagValues:
@@ -83,7 +86,7 @@ def measure(
         engine = Dissection(
             lambda _, pixels: {"x": pixels},
             None,
-            [("-", "-"), *((f"c{i}", "object") for i in range(4))],
+            [("-", "-"), *((f"c{i}", "object") for i in range(CONCEPTS))],
             settings,
             Devices(),
             progress=progress,

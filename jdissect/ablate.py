@@ -39,7 +39,9 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.report import ablation as report
 
     output = report.check_output(flags.output)
-    run = ablation.open_dissection(flags.run, f"runs/{cli.run_name(flags)}", choice)
+    run = ablation.open_dissection(
+        flags.run, f"runs/{cli.run_name(flags)}", choice, flags.layer
+    )
     found = ablation.ablate(config, run, choice, layer=flags.layer, **numbers)
     print(report.text(found))
     if output is not None:

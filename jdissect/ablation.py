@@ -76,8 +76,16 @@ class Ablation:
     seed: int
 
 
-def open_dissection(given: str, default: str, choice: UnitChoice) -> StoredRun | None:
+def open_dissection(
+    given: str, default: str, choice: UnitChoice, layer: str = ""
+) -> StoredRun | None:
     """The run that knows the units; None where there is none and none is needed.
+
+    Args:
+      given: its directory, as asked for; '' takes `default` if that is a run.
+      default: where the config's run lies, if there is one.
+      choice: of the units.
+      layer: theirs; '' is the run's last. A default run without it is no help.
 
     Raises:
       UserError: there is none and it was asked for, or `choice` needs it.
@@ -90,7 +98,10 @@ def open_dissection(given: str, default: str, choice: UnitChoice) -> StoredRun |
                 "run python -m jdissect.main, or name a run directory by --run"
             )
         return None
-    return open_run(given or default)
+    run = open_run(given or default)
+    if not given and layer and layer not in run.layers and not choice.needs_result:
+        return None
+    return run
 
 
 def ablate(

@@ -2,15 +2,25 @@
 
 import contextlib
 import csv
+import functools
 import io
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdissect import ablate, checkpoints, cli, evaluate, models
+from jdissect import (
+    ablate,
+    ablation,
+    checkpoints,
+    cli,
+    evaluate,
+    models,
+    unit_choice,
+)
 from jdissect.data.labelled import open_labelled
 from jdissect.data.scenes import open_scenes
 from jdissect.forward_passes import ForwardPasses
@@ -22,11 +32,18 @@ from tests import small_runs
 from tests.small_segmenters import draw
 
 IMAGES = 64
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = [
-    "--config=configs/mixup.py",
+    f"--config={ROOT / 'configs' / 'mixup.py'}",
     f"--config.data.num_images={IMAGES}",
     "--config.data.batch_size=16",
 ]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch):
+    """Where no default run lies."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +349,16 @@ def test_bad_input(folder, capsys, arguments, message):
     assert message in error and len(error.splitlines()) == 1
 
 
+def test_a_default_run_without_the_layer_is_no_help(folder, capsys, monkeypatch):
+    """runs/mixup knows layer4 alone; numbers need no dissection, `top:3` does."""
+    monkeypatch.chdir(folder[0].parents[1])
+    default = f"{folder[0].parent.name}/{folder[0].name}"
+    opened = functools.partial(ablation.open_dissection, "", default)
+    assert opened(unit_choice.parse("14,3"), "layer3") is None
+    assert opened(unit_choice.parse("14,3"), "layer4").name == folder[0].name
+    assert opened(unit_choice.parse("top:3"), "layer3") is not None
+
+
 def test_a_run_of_other_units(model, tmp_path, capsys):
     identity = {"model": digest(model_identity(model))}
     folder = small_runs.write(
@@ -352,7 +379,7 @@ def test_planted_unit_of_a_saved_network(class_folders, tmp_path, capsys):
     checkpoints.save(tmp_path / "weights", values, description)
     output = tmp_path / "out"
     command = [
-        "--config=configs/mixup.py:imagenet",
+        f"--config={ROOT / 'configs' / 'mixup.py'}:imagenet",
         "--config.model.name=resnet18",
         f"--config.model.weights={tmp_path / 'weights'}",
         "--config.data.source=folder",

@@ -120,6 +120,7 @@ def test_coverage_of_a_few_populations(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("kind", coverage.KINDS)
 def test_coverage_of_200_populations(kind):
     found = coverage.measure(kind, populations=200, draws=100)
