@@ -23,7 +23,7 @@ from jdissect import checkpoints
 from jdissect.data import loader
 from jdissect.data.broden import open_broden
 from jdissect.models.preprocess import normalize
-from jdissect.ops import blocks, edges, keys, sketch, sweep
+from jdissect.ops import blocks, codes, edges, keys, sketch, sweep
 from jdissect.ops.upsample import upsample
 
 BATCH = 32
@@ -53,8 +53,8 @@ class Ours:
         samples = np.asarray(samples).reshape(-1, maps.shape[-1])
         self.edges = edges.place_edges(samples, QUANTILE)
         self._sketch = jax.jit(
-            lambda state, maps, valid, cuts, zero: sketch.update(
-                state, keys.canonical(maps), valid, cuts, self.geometry, zero
+            lambda state, maps, valid, coded, zero: sketch.update(
+                state, keys.canonical(maps), valid, coded, self.geometry, zero
             )
         )
         self._sweep = jax.jit(
@@ -73,7 +73,7 @@ class Ours:
 
     def sketch(self):
         units = self.maps.shape[-1]
-        return self._fold(self._sketch, sketch.empty(units), keys.cuts(self.edges))
+        return self._fold(self._sketch, sketch.empty(units), codes.of_edges(self.edges))
 
     def thresholds(self, state):
         """(certificate, exact thresholds, sweeps)."""

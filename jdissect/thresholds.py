@@ -10,7 +10,7 @@ from jaxtyping import Int
 from jdissect import passes, unit_split
 from jdissect.errors import UserError
 from jdissect.features import Features
-from jdissect.ops import edges, keys, sketch, sweep
+from jdissect.ops import codes, edges, keys, sketch, sweep
 from jdissect.processes import Processes
 
 PILOT_IMAGES = 128  # looked at for placing the sketch's edges
@@ -75,15 +75,15 @@ def sketch_all(
       UserError: an activation is NaN or infinite.
     """
 
-    def update(state, maps, batch, cuts, shared, geometry, zero):
+    def update(state, maps, batch, coded, shared, geometry, zero):
         del shared
         maps = keys.canonical(maps)
-        return sketch.update(state, maps, batch["valid"], cuts, geometry, zero)
+        return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
 
     found = counting.run(
         "sketch",
         passes.Tally(sketch.empty, update, sketch.merge),
-        {name: keys.cuts(places) for name, places in placed.items()},
+        {name: codes.of_edges(places) for name, places in placed.items()},
     )
     for name, state in found.items():
         if state.invalid.any():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.streams import streams
-from jdissect.ops import blocks, edges, keys, sketch, sweep
+from jdissect.ops import blocks, codes, edges, keys, sketch, sweep
 from tests.ops import reference
 
 ZERO = np.int32(0)
@@ -14,8 +14,8 @@ ZERO = np.int32(0)
 def run_sketch(maps, geometry, placed, batch=64):
     """The sketch of [image, h, w, unit], batch by batch."""
     step = jax.jit(
-        lambda state, maps, valid, cuts, zero: sketch.update(
-            state, keys.canonical(maps), valid, cuts, geometry, zero
+        lambda state, maps, valid, coded, zero: sketch.update(
+            state, keys.canonical(maps), valid, coded, geometry, zero
         )
     )
     state = sketch.empty(maps.shape[-1])
@@ -23,7 +23,7 @@ def run_sketch(maps, geometry, placed, batch=64):
         some = maps[start : start + batch]
         valid = np.arange(batch) < len(some)
         some = np.pad(some, [(0, batch - len(some))] + [(0, 0)] * 3)
-        state = step(state, some, valid, keys.cuts(placed), ZERO)
+        state = step(state, some, valid, codes.of_edges(placed), ZERO)
     return jax.tree.map(np.asarray, state)
 
 
