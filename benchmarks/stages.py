@@ -59,7 +59,7 @@ def network(options):
         images = normalize(pixels, preprocessing)
         return apply(params, images, (options.layer,))[1]
 
-    return features, params
+    return models.by_parts(features), params
 
 
 def smooth(rng, shape, side):

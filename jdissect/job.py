@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jdissect import checkpoints, environment, grouped, results
+from jdissect import checkpoints, environment, grouped, models, results
 from jdissect.data import loader, open_source
 from jdissect.data.source import Subset, share
 from jdissect.dissection import Dissection, Settings
@@ -182,7 +182,7 @@ def _network(model, layers, dtype):
         images = normalize(pixels, model.preprocessing, dtype)
         return model.apply(params, images, layers)[1]
 
-    return apply
+    return models.by_parts(apply)
 
 
 def _feature_bytes(network, model, source) -> int:

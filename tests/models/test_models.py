@@ -269,3 +269,22 @@ def test_bits_do_not_depend_on_the_number_of_devices(tmp_path):
         assert np.isfinite(one[name]).all()
         np.testing.assert_array_equal(two[name], one[name], err_msg=name)
         np.testing.assert_array_equal(four[name], one[name], err_msg=name)
+
+
+@pytest.mark.parametrize("count", [1, 4, 11, 14, 16, 32])
+def test_by_parts_is_the_same_function(count):
+    """On a CPU a few images at a time, where the count has a divisor from 4 to 8."""
+    seen = []
+
+    def apply(params, images):
+        seen.append(len(images))
+        return {"a": images.sum((1, 2)) * params, "b": (images[:, 0],)}
+
+    images = draw_images(count, 3, 5)
+    expected = apply(2.0, images)
+    found = jax.jit(models.by_parts(apply))(2.0, images)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), expected, found
+    )
+    parts = {14: 7, 16: 8, 32: 8} if jax.default_backend() == "cpu" else {}
+    assert seen[-1] == parts.get(count, count)
