@@ -230,7 +230,7 @@ class Dissection:
         tally = passes.Tally(
             empty=functools.partial(iou.empty, groups.count, concepts, categories),
             update=update,
-            merge=lambda first, second: jax.tree.map(np.add, first, second),
+            merge=passes.add,
             join=iou.join,
             additive=True,
             labels=True,

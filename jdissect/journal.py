@@ -181,7 +181,7 @@ class Journal:
             return self._done[name]
         leaves, structure = jax.tree.flatten(like)
         stored = self._stored[name]
-        if [np.shape(a) for a in leaves] != [a.shape for a in stored]:
+        if [a.shape for a in leaves] != [a.shape for a in stored]:
             raise UserError(
                 f"what is saved of stage '{name}' has other shapes; --overwrite begins "
                 "anew"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -114,6 +115,17 @@ class Devices:
             return np.broadcast_to(np.asarray(array), (self._here, *array.shape))
 
         return self.scatter(jax.tree.map(stacked, state))
+
+    def fresh(self, make: Callable[[], Any]) -> Callable[[], Any]:
+        """Like `states` of what `make` gives, but written by the devices themselves."""
+
+        def stack(array):
+            return jnp.broadcast_to(array, (self._here, *array.shape))
+
+        def stacked():
+            return jax.tree.map(stack, make())
+
+        return jax.jit(stacked, out_shardings=self._split)
 
     def _put(self, tree, sharding, whole_shape):
         if self._here == len(self):

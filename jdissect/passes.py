@@ -33,7 +33,8 @@ class Tally:
       empty: number of units -> the state of no data.
       update: (state, maps, batch, per_unit, shared, geometry) -> state, on one device.
         The batch is a dict of `valid`, and with `labels` of that and `annotated`.
-      merge: (state, state) -> state on NumPy arrays, in any order and grouping.
+      merge: (state, state) -> state on NumPy arrays, in any order and grouping, in 64
+        bits.
       join: (states of some units each, number of units) -> the state of all.
       additive: whether `merge` adds up every number; such states may be large.
       labels: whether `update` wants `batch["labels"]`.
@@ -92,7 +93,8 @@ class Passes:
           picked: {layer: its units that are wanted}; by default all of all layers.
 
         Returns:
-          {layer: what all batches of all processes come to, int64}.
+          {layer: what all batches of all processes come to; int32 where that was enough
+          for sums}.
         """
         return self.journal.run(
             name, _Counting(self, name, tally, per_unit, shared, picked)
@@ -112,8 +114,10 @@ class _Counting:
             for layer in per_unit
         }
         share = {n: -(-units // self._parts) for n, units in self._units.items()}
-        self._start = {layer: tally.empty(units) for layer, units in share.items()}
-        self.empty = {layer: tally.empty(units) for layer, units in self._units.items()}
+        self._start = counters.fresh(
+            lambda: {layer: tally.empty(units) for layer, units in share.items()}
+        )
+        self.empty = jax.eval_shape(self._nothing)
         self._rows = len(counters) // self._parts
         self._per_unit = counters.scatter(
             unit_split.per_device(dict(per_unit), self._rows, self._parts)
@@ -164,7 +168,7 @@ class _Counting:
         if self._used + here > COUNTER_LIMIT:
             self._drained, self._state = self._whole(), None
         if self._state is None:
-            self._state, self._used = counters.states(self._start), 0
+            self._state, self._used = self._start(), 0
         batch = {**counters.scatter(batch), "per_unit": self._per_unit}
         self._state = self._update(self._state, batch, self._shared)
         self._used += here
@@ -173,8 +177,11 @@ class _Counting:
         total = self._whole()
         self._state, self._drained = None, None
         if total is None:
-            total = jax.tree.map(lambda a: np.asarray(a).astype(np.int64), self.empty)
+            total = jax.tree.map(np.asarray, self._nothing())
         return total
+
+    def _nothing(self):
+        return {n: self._tally.empty(units) for n, units in self._units.items()}
 
     def merge(self, first: Any, second: Any) -> Any:
         return each(self._tally.merge)(first, second)
@@ -185,14 +192,11 @@ class _Counting:
         return processes.fold(self.merge, partial)
 
     def _whole(self):
-        """The devices' states and what was drained before as one, in 64 bits."""
+        """The devices' states and what was drained before as one."""
         if self._state is None:
             return self._drained
         parts = self._parts
-        columns: list[Any] = [None] * parts
-        for number, state in enumerate(per_device(self._state)):
-            part, before = number % parts, columns[number % parts]
-            columns[part] = state if before is None else self.merge(before, state)
+        columns = [self._column(part) for part in range(parts)]
         whole = columns[0]
         if parts > 1:
             whole = {
@@ -200,6 +204,25 @@ class _Counting:
                 for layer, units in self._units.items()
             }
         return whole if self._drained is None else self.merge(self._drained, whole)
+
+    def _column(self, part):
+        """What the devices with one share of the units have counted."""
+        states = per_device(self._state, part, self._parts)
+        if not self._tally.additive:
+            states = (jax.tree.map(_wide, state) for state in states)
+            return functools.reduce(self.merge, states)
+        # One sum of all, as it is large; in 64 bits only if 32 could overflow.
+        kind = np.int32 if self._used * self._rows <= COUNTER_LIMIT else np.int64
+        first, total = next(states), None
+        for state in states:
+            if total is None:
+                add_ = functools.partial(np.add, dtype=kind)
+                total = jax.tree.map(add_, first, state)
+            else:
+                jax.tree.map(lambda a, b: np.add(a, b, out=a), total, state)
+        if total is None:
+            total = jax.tree.map(lambda a: a.astype(kind, copy=False), first)
+        return total
 
     def _wanted(self, features):
         if self._picked is None:
@@ -212,14 +235,19 @@ class _Counting:
         }
 
 
+def add(first: Any, second: Any) -> Any:
+    """The sum of two trees of integers, in 64 bits."""
+    return jax.tree.map(functools.partial(np.add, dtype=np.int64), first, second)
+
+
 def each(merge):
     """`merge` for every layer."""
     return lambda first, second: {n: merge(first[n], second[n]) for n in first}
 
 
-def per_device(state: Any) -> Iterator[Any]:
-    """Every device's state, NumPy in 64 bits; one by one, as they are large."""
-    for device in range(len(jax.tree.leaves(state)[0])):
+def per_device(state: Any, first: int = 0, step: int = 1) -> Iterator[Any]:
+    """Every device's state, or every `step`th's; views of it where devices allow."""
+    for device in range(first, len(jax.tree.leaves(state)[0]), step):
         yield jax.tree.map(functools.partial(_of_device, device), state)
 
 
@@ -227,7 +255,11 @@ def _of_device(device: int, array: jax.Array) -> np.ndarray:
     shards = {
         shard.index[0].start or 0: shard.data for shard in array.addressable_shards
     }
-    return np.asarray(shards[device][0]).astype(np.int64)
+    return np.asarray(shards[device])[0]
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array).astype(np.int64)
 
 
 def _divisible(batch, parts: int):

@@ -119,7 +119,7 @@ def exact(
     tally = passes.Tally(
         sweep.empty,
         update,
-        np.add,
+        passes.add,
         functools.partial(unit_split.join, axis=0),
         additive=True,
     )
