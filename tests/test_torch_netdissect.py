@@ -71,14 +71,14 @@ def unique(iou, threshold=0.04):
 
 
 def test_best_counts_what_jdissect_counts(scene, ours):
-    """A pixel may differ where products round otherwise."""
+    """Few pixels may differ: products round otherwise, and equal pixels come in fours."""
     maps, labels = scene
     found = torch_netdissect.best(
         stub(maps, "best"), numbered(), labels, CONCEPTS, ("x",)
     )["x"]
     np.testing.assert_allclose(found.thresholds, ours.thresholds, rtol=1e-5)
-    assert np.abs(found.intersection - ours.intersection).max() <= 2
-    assert np.abs(found.union - ours.union).max() <= 2
+    assert np.abs(found.intersection - ours.intersection).max() <= 4
+    assert np.abs(found.union - ours.union).max() <= 4
     assert unique(found.iou) == unique(ours.iou) and len(unique(ours.iou)) >= 3
 
 
