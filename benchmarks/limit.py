@@ -12,7 +12,8 @@ program as it is written (`benchmarks.count`; a loop of unknown length by estima
 the work that cannot be avoided: the rest of `over floor` is the compiler's and the
 machine's. `XLA` is XLA's count of a network's arithmetic over ours; it leaves out the
 products with the zeros around a map. Ceilings and stages run in turn, `--rounds` times,
-and medians count.
+and medians count; `fastest` is the fastest run over the floor at the fastest rates, for
+a machine that others use too.
 
 A stage starts with its arguments on the devices. Not here: decoding (bound by the
 processor, see `benchmarks.loader`) and carrying features between host and device.
@@ -92,10 +93,12 @@ def _timed(run: Callable[[], Any]) -> float:
 
 
 def rates(
-    best: dict[str, ceilings.Ceiling], seconds: dict[str, list[float]]
+    best: dict[str, ceilings.Ceiling],
+    seconds: dict[str, list[float]],
+    typical: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
     """Operations and bytes a second by ceiling."""
-    return {n: best[n].work / statistics.median(each) for n, each in seconds.items()}
+    return {name: best[name].work / typical(each) for name, each in seconds.items()}
 
 
 def floor(work: Count, best: dict[str, float]) -> tuple[float, str]:
@@ -110,10 +113,23 @@ def floor(work: Count, best: dict[str, float]) -> tuple[float, str]:
     return times[bound], bound
 
 
-def row(stage: Stage, seconds: float, best: dict[str, float]) -> dict[str, Any]:
-    """A line of the table, for an image."""
+def row(
+    stage: Stage,
+    seconds: list[float],
+    best: dict[str, float],
+    fastest: dict[str, float],
+) -> dict[str, Any]:
+    """A line of the table, for an image.
+
+    Args:
+      stage: what was measured.
+      seconds: of every run.
+      best: rates, as medians.
+      fastest: rates of the fastest runs.
+    """
     least, bound = floor(stage.floor, best)
-    took = seconds / stage.images
+    took = statistics.median(seconds) / stage.images
+    undisturbed = min(seconds) / stage.images / floor(stage.floor, fastest)[0]
     needed = getattr(stage.floor, bound)
     return {
         "stage": stage.name,
@@ -125,6 +141,7 @@ def row(stage: Stage, seconds: float, best: dict[str, float]) -> dict[str, Any]:
         "floor, ms": least * 1e3,
         "measured, ms": took * 1e3,
         "over floor": took / least,
+        "fastest": undisturbed,
         "written": getattr(stage.written, bound) / needed,
         "XLA": stage.lowered / stage.written.products if stage.lowered else "",
     }
@@ -155,9 +172,11 @@ def main(argv: list[str]) -> int:
     work += limit_stages.passes(options, counters)
     found = measure(best, work, options.rounds)
     found_rates = rates(best, found.ceilings)
-    rows = [row(s, statistics.median(found.stages[s.name]), found_rates) for s in work]
+    fastest = rates(best, found.ceilings, min)
+    rows = [row(s, found.stages[s.name], found_rates, fastest) for s in work]
     notes = [
-        f"{name}: {rate / 1e9:.4g} {UNITS[name]}" for name, rate in found_rates.items()
+        f"{name}: {rate / 1e9:.4g} (at best {fastest[name] / 1e9:.4g}) {UNITS[name]}"
+        for name, rate in found_rates.items()
     ]
     notes.append(
         f"An image each; {options.dtype} networks; {options.model} {options.layer}, "
