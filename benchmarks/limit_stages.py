@@ -1,0 +1,240 @@
+"""The stages that `benchmarks.limit` measures: programs, arguments and floors."""
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import floors, steps
+from benchmarks.count import Count, count
+from benchmarks.stages import label_maps, smooth
+from jdissect import checkpoints, models
+from jdissect import passes as passing
+from jdissect.models.preprocess import IMAGENET, normalize
+from jdissect.models.upernet import SIDE
+from jdissect.ops import edges, iou, keys, sketch, sweep, topk
+from jdissect.parallel import Devices
+from jdissect.segmenters.parsing import Parser
+from jdissect.training.initialization import initial_parameters
+from jdissect.vocabulary import UPerNetLabels
+
+CONCEPTS = 1799  # of the vocabulary
+_QUANTILE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What is measured.
+
+    Attributes:
+      name: in the table.
+      run: runs it once; the result is not there yet.
+      images: of a run.
+      floor: what an image cannot do without.
+      written: what the program does an image, as it is written.
+      lowered: floating-point operations an image by XLA's analysis of that; None where
+        loops and integers are the most of it, which XLA's analysis leaves out.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    images: int
+    floor: Count
+    written: Count
+    lowered: float | None = None
+
+
+def networks(options: argparse.Namespace, devices: Devices) -> list[Stage]:
+    """Classifier, UPerNet, colour network, and label maps from scores."""
+    rng = np.random.default_rng(0)
+    many = 32
+    # On a CPU a segmenter sees one image after the other.
+    few = 1 if devices.devices[0].platform == "cpu" else 8
+    classifier = {"name": options.model, "classes": 1000}
+    found = []
+    for name, architecture, folder, at_once, side, more in (
+        ("classifier", classifier, options.weights, many, 224, ((options.layer,),)),
+        ("UPerNet", steps.UPERNET, options.upernet, few, SIDE, ()),
+        ("colour network", steps.COLOR, options.color, few, SIDE, ()),
+    ):
+        apply, params = load(architecture, folder, options.dtype)
+        pixels = smooth(rng, (at_once,), side)
+        images = np.asarray(normalize(pixels, IMAGENET))
+        forward = functools.partial(_forward, apply, more)
+        shapes = (steps.shapes_of(params), steps.shapes_of(images))
+        step = steps.Step(forward, shapes)
+        found.append(
+            Stage(
+                name,
+                _bound(devices, lambda _, x, p, f=forward: f(p, x), images, params),
+                at_once,
+                floors.network(step, at_once),
+                count(forward, *shapes) * (1 / at_once),
+                jax.jit(forward).lower(*shapes).cost_analysis()["flops"] / at_once,
+            )
+        )
+    return [*found, _label_maps(rng, devices)]
+
+
+def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
+    """Sketch, sweep, intersections and top-k, on features of the classifier."""
+    rng = np.random.default_rng(0)
+    classifier = {"name": options.model, "classes": 1000}
+    apply, params = load(classifier, options.weights, options.dtype)
+    images = options.batch_size * len(devices)
+    pixels = normalize(smooth(rng, (images,), 224), IMAGENET)
+    forward = jax.jit(functools.partial(_forward, apply, ((options.layer,),)))
+    maps = np.asarray(forward(params, pixels)[1][options.layer].astype(jnp.float32))
+    shapes = steps.Shapes(
+        images=images,
+        units=maps.shape[-1],
+        grid=maps.shape[1],
+        mask=options.mask_size,
+        concepts=CONCEPTS,
+        present=options.concepts,
+    )
+    zero = np.int32(0)
+    valid = np.ones(images, bool)
+    samples = edges.sample(keys.canonical(maps), shapes.geometry, zero)
+    units = shapes.units
+    placed = edges.place_edges(np.asarray(samples).reshape(-1, units), _QUANTILE)
+    labels = label_maps(options, rng, images)
+    annotated = np.ones((images, shapes.maps), bool)
+    group = np.arange(images, dtype=np.int32) % shapes.groups
+    category = (np.arange(CONCEPTS) % shapes.maps).astype(np.int32)
+
+    def stage(name, step, start, batch, constants, floor):
+        """`batch` is shared out, `constants` are not: the step takes both in order."""
+
+        def update(state, batch, constants):
+            return step.function(state, *batch, *constants)
+
+        run = _bound(devices, update, batch, constants, start)
+        written = count(step.function, *step.arguments, trips=step.trips)
+        return Stage(name, run, images, floor, written * (1 / images))
+
+    sketched = stage(
+        "sketch",
+        steps.sketch_step(shapes),
+        sketch.empty(units),
+        (maps, valid),
+        (keys.cuts(placed), zero),
+        floors.sketch(shapes),
+    )
+    bracket = _bracket(sketched.run(), placed, images * options.mask_size**2)
+    cuts = keys.cuts(bracket.high)
+    return [
+        sketched,
+        stage(
+            "sweep",
+            steps.sweep_step(shapes),
+            sweep.empty(units),
+            (maps, valid),
+            (sweep.as_arguments(bracket), zero),
+            floors.sweep(shapes),
+        ),
+        stage(
+            "intersections",
+            steps.intersections_step(shapes),
+            iou.empty(shapes.groups, CONCEPTS, shapes.maps, units),
+            (maps, valid, labels, annotated, group),
+            (cuts, category, zero),
+            floors.intersections(shapes),
+        ),
+        stage(
+            "top-k",
+            steps.topk_step(shapes),
+            topk.empty(5, units),
+            (maps, np.arange(images, dtype=np.int32), valid),
+            (),
+            floors.topk(shapes),
+        ),
+    ]
+
+
+def load(
+    architecture: dict[str, Any], folder: str, dtype: str
+) -> tuple[Callable[..., Any], Any]:
+    """(apply, params) of a checkpoint, or of random weights."""
+    name = architecture["name"]
+    if folder and name in checkpoints.SEGMENTERS:
+        network = checkpoints.load_segmenter(folder, name, dtype=dtype)
+        return network.apply, network.params
+    if folder:
+        network = checkpoints.load_classifier(folder, name, dtype=dtype)
+        return network.apply, network.params
+    drawn = initial_parameters(architecture, 0)
+    return models.for_inference(architecture, drawn, dtype=dtype)
+
+
+def _forward(apply, more, params, images):
+    return apply(params, images, *more)
+
+
+def _bound(devices: Devices, step, batch, constants, start=None):
+    """Runs `step` on all devices, on arguments that are there already.
+
+    The state is given up to a run and taken from it; without a start there is none.
+    """
+    stateless = start is None
+    state = devices.states(np.zeros(()) if stateless else start)
+    moved = devices.spmd(step)
+    batch, constants = devices.scatter(batch), devices.replicate(constants)
+
+    def run():
+        nonlocal state
+        if stateless:
+            return moved(devices.states(np.zeros(())), batch, constants)
+        state = moved(state, batch, constants)
+        return state
+
+    return run
+
+
+def _bracket(state, placed, pixels: int) -> sketch.Bracket:
+    whole = functools.reduce(sketch.merge, passing.per_device(state))
+    return sketch.certify(whole, placed, pixels, _QUANTILE).bracket
+
+
+def _label_maps(rng: np.random.Generator, devices: Devices) -> Stage:
+    """Of one image, from scores that change over some pixels."""
+    names = {key: tuple(f"{key}{i}" for i in range(1, 400)) for key in ("o", "p", "m")}
+    slots = 7  # of each of 61 owners: 427 channels
+    labels = UPerNetLabels(
+        objects=("-", *names["o"][: steps.UPERNET["objects"] - 1]),
+        parts=("-", *names["p"]),
+        materials=("-", *names["m"][: steps.UPERNET["materials"] - 1]),
+        scenes=("anywhere",),
+        object_parts=tuple(
+            (owner, ("-", *names["p"][: slots - 1]))
+            for owner in range(1, steps.UPERNET["parts"] // slots + 1)
+        ),
+    )
+    parser = Parser(lambda scores, images, size: scores, labels)
+    scores = {
+        name: jax.image.resize(
+            rng.normal(size=(1, 7, 7, steps.UPERNET[f"{name}s"])).astype(np.float32),
+            (1, 56, 56, steps.UPERNET[f"{name}s"]),
+            "linear",
+        )
+        for name in ("object", "part", "material")
+    }
+    pixels = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+
+    def parse(_, pixels, scores):
+        return parser((scores, None), pixels)
+
+    floor = floors.label_maps(scores, slots, len(parser.map_names))
+    written = count(
+        lambda scores, pixels: parse(None, pixels, scores),
+        *(steps.shapes_of(scores), steps.shapes_of(pixels)),
+        trips=(3, 3, 3),
+    )
+    return Stage(
+        "label maps", _bound(devices, parse, pixels, scores), 1, floor, written
+    )
