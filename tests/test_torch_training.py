@@ -14,13 +14,18 @@ from jdissect.ops import saliency
 
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
 
-from benchmarks import torch_mixing, torch_originals, torch_standard  # noqa: E402
+from benchmarks import (  # noqa: E402
+    torch_mixing,
+    torch_originals,
+    torch_standard,
+    versus_training,
+)
 from benchmarks.torch_training import TorchTraining  # noqa: E402
 from benchmarks.train_step import Training  # noqa: E402
 
 BATCH, SIDE, WIDTH, CLASSES = 6, 48, 8, 7
 SHAPE = (40, 56)
-NETWORK = {"width": WIDTH, "classes": CLASSES, "side": SIDE, "rate": 0.05}
+NETWORK = {"width": WIDTH, "classes": CLASSES, "side": SIDE, "rate": 0.1}
 
 
 def channels_first(images):
@@ -236,24 +241,32 @@ def test_faithful_refuses_what_was_not_published(options):
         TorchTraining("faithful", depth=18, **NETWORK, **options)
 
 
-def test_a_comparison_gives_a_row_a_recipe_and_run():
-    from benchmarks import versus_training
+RUNS = ("jdissect", "best", "faithful")
 
+
+@pytest.mark.slow
+def test_a_comparison_has_a_row_a_recipe_and_run():
     options = versus_training.define()
     flags = ["--depth=18", "--batch_size=2", "--side=32", "--rounds=3", "--workers=0"]
     options(["versus", *flags, "--recipes=none,saliencymix"])
     rows = versus_training.measure(options)
     pairs = [(row["recipe"], row["run"]) for row in rows]
-    runs = ("jdissect", "best", "faithful")
-    assert pairs == [(r, run) for r in ("none", "saliencymix") for run in runs]
+    assert pairs == [(r, run) for r in ("none", "saliencymix") for run in RUNS]
     for row in rows:
-        assert 0 < row["augment_ms"] and row["rounds"] == 3
+        assert row["augment_ms"] > 0 and row["rounds"] == 3
         assert 0 < row["step_ms_least"] <= row["step_ms"] <= row["step_ms_most"]
         ours = next(r for r in rows if r["recipe"] == row["recipe"])
         assert row["ratio"] == row["step_ms"] / ours["step_ms"]
-    table = versus_training.describe(rows).splitlines()
-    assert [line.split()[0] for line in table[1:]] == [
-        "jdissect",
-        "none",
-        "saliencymix",
+
+
+def test_rows_become_a_table():
+    rows = [
+        {"recipe": recipe, "run": run, "step_ms": 100 * n, "augment_ms": n, "ratio": n}
+        for recipe in ("none", "mixup")
+        for n, run in enumerate(RUNS, 1)
     ]
+    _, runs, *lines = versus_training.describe(rows).splitlines()
+    assert runs.split() == list(RUNS)
+    numbers = "100.0 ( 1.0) 1.00 x 200.0 ( 2.0) 2.00 x 300.0 ( 3.0) 3.00 x"
+    found = [" ".join(line.split()) for line in lines]
+    assert found == [f"none {numbers}", f"mixup {numbers}"]
