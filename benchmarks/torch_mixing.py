@@ -6,6 +6,7 @@ that each operation can be compared with jdissect's on the same numbers. Images 
 [batch, 3, height, width], in whichever memory format they come.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,11 +27,22 @@ class Mixture(NamedTuple):
     weight: torch.Tensor  # float32[batch], of the first, in [0, 1]
 
 
-def mix(recipe: str, images: torch.Tensor, labels: torch.Tensor) -> Mixture:
-    """Applies a recipe to images in [0, 1], drawing as jdissect's defaults do.
+def mix(
+    recipe: str,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    salient: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Mixture:
+    """Applies a recipe, drawing as jdissect's defaults do.
 
     One partner each; one lambda, and of CutMix one box, for the batch; SaliencyMix has
     a box an image, around the most salient pixel of its source.
+
+    Args:
+      recipe: one of `jdissect.augment.RECIPES`.
+      images: float32[batch, 3, height, width] in [0, 1].
+      labels: int64[batch].
+      salient: `saliency`, or what was compiled of it.
     """
     batch, _, height, width = images.shape
     where = images.device
@@ -52,7 +64,7 @@ def mix(recipe: str, images: torch.Tensor, labels: torch.Tensor) -> Mixture:
         centre = (torch.rand(1, 2, device=where) * size).long().expand(batch, 2)
     else:
         pixels = (images * 255).round().clamp(0, 255).to(torch.uint8)
-        centre = peaks(saliency(pixels))[partner]
+        centre = peaks((salient or saliency)(pixels))[partner]
     mixed, weight = paste(normalized, partner, share, centre)
     return Mixture(mixed, labels, second, weight)
 
@@ -141,18 +153,24 @@ def saliency(pixels: torch.Tensor) -> torch.Tensor:
         padded = padded[:, 0].int()
         tall = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
         grey = (tall[:, :, :-2] + 2 * tall[:, :, 1:-1] + tall[:, :, 2:] + 8) >> 4
+    height, width = grey.shape[1:]
     integral = functional.pad(_sums(_sums(grey, 1), 2), (1, 0, 1, 0)).float()
+    # With the edges repeated a clipped window is a slice like any other.
+    around = max(WINDOWS)
+    integral = functional.pad(integral, 4 * (around,), mode="replicate")
+
+    def shifted(down, right):
+        rows = integral.narrow(1, around + down, height)
+        return rows.narrow(2, around + right, width)
+
     centre = grey.float()
     on, off = torch.zeros_like(centre), torch.zeros_like(centre)
     for half in WINDOWS:
-        (top, bottom), (left, right) = (
-            _ends(size, half, grey.device) for size in grey.shape[1:]
-        )
-        low, high = integral[:, bottom], integral[:, top]
-        total = (
-            low[:, :, right] + high[:, :, left] - low[:, :, left] - high[:, :, right]
-        )
-        area = (bottom - top)[:, None] * (right - left)
+        before, after = 1 - half, 1 + half
+        total = shifted(after, after) + shifted(before, before)  # as OpenCV rounds
+        total = total - shifted(after, before) - shifted(before, after)
+        tall, wide = (_extent(size, half, grey.device) for size in (height, width))
+        area = tall[:, None] * wide
         contrast = (centre - (total - centre) / (area - 1)).trunc()
         on += contrast.clamp(min=0)
         off -= contrast.clamp(max=0)
@@ -166,10 +184,10 @@ def _sums(values, axis):
     return values.cumsum(axis, dtype=torch.int32)
 
 
-def _ends(size, half, device):
-    """Of each place's window, the first row or column, and the one after the last."""
+def _extent(size, half, device):
+    """How many of an axis's pixels each place's window has, clipped."""
     place = torch.arange(size, device=device)
-    return (place - half + 1).clamp(min=0), (place + half + 1).clamp(max=size)
+    return (place + half + 1).clamp(max=size) - (place - half + 1).clamp(min=0)
 
 
 def _stretch(contrast):

@@ -8,6 +8,7 @@ import functools
 import math
 
 import torch
+from torch.nn import functional
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 # Of ImageNet's colours: eigenvalues, and eigenvectors with a row a channel.
@@ -35,7 +36,7 @@ def standard(pixels: torch.Tensor, sizes: torch.Tensor, side: int) -> torch.Tens
       side: of the result.
 
     Returns:
-      float32[batch, 3, side, side], channels last, in [0, 1] but for jitter's excess.
+      float32[batch, 3, side, side], in [0, 1] but for jitter's excess.
     """
     batch, where = len(pixels), pixels.device
     flips = torch.rand(batch, device=where) < 0.5
@@ -72,8 +73,9 @@ def crop(
 ) -> torch.Tensor:
     """Boxes at side x side, antialiased as PIL's BILINEAR, mirrored where `flips`.
 
-    A product with a matrix an axis. `grid_sample` reads fewer pixels, but aliases
-    where it makes an image smaller.
+    On a CPU an image at a time, by PyTorch's own resizing of 8-bit pixels, which rounds
+    to 8 bits; elsewhere all at once, by `crop_at_once`, since there a loop would wait
+    for the boxes. `grid_sample` is simpler, but aliases where it makes images smaller.
 
     Args:
       pixels: uint8[batch, height, width, 3].
@@ -82,16 +84,34 @@ def crop(
       side: of the result.
 
     Returns:
-      float32[batch, 3, side, side] of [0, 1], in memory channels last.
+      float32[batch, 3, side, side] of [0, 1].
     """
+    if pixels.device.type != "cpu":
+        return crop_at_once(pixels, boxes, flips, side)
+    crops = []
+    for image, box, flip in zip(pixels, boxes.tolist(), flips.tolist(), strict=True):
+        top, left, height, width = box
+        part = image[None, top : top + height, left : left + width].permute(0, 3, 1, 2)
+        part = functional.interpolate(
+            part, (side, side), mode="bilinear", antialias=True
+        )
+        crops.append(part.flip(3) if flip else part)
+    return torch.cat(crops).float().div_(255)
+
+
+def crop_at_once(
+    pixels: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, side: int
+) -> torch.Tensor:
+    """As `crop`, never rounded: a product with a matrix an axis."""
     batch, height, width, channels = pixels.shape
     rows = _triangles(boxes[:, 0], boxes[:, 2], side, height)
     columns = _triangles(boxes[:, 1], boxes[:, 3], side, width)
-    columns = torch.where(flips[:, None, None], columns.flip(1), columns)
-    flat = pixels.reshape(batch, height, width * channels).float()
-    narrow = torch.bmm(rows, flat).view(batch, side, width, channels)
-    images = torch.matmul((columns / 255)[:, None], narrow)
-    return images.permute(0, 3, 1, 2)
+    columns = torch.where(flips[:, None, None], columns.flip(1), columns) / 255
+    narrow = torch.bmm(rows, pixels.flatten(2).float())
+    planes = narrow.view(batch, side, width, channels).permute(0, 3, 1, 2)
+    # A product of large matrices: with colours last it would have three columns.
+    images = torch.bmm(planes.reshape(batch, channels * side, width), columns.mT)
+    return images.view(batch, channels, side, side)
 
 
 def _triangles(start, length, side, size):

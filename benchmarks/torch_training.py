@@ -36,7 +36,8 @@ class TorchTraining:
       form: one of FORMS.
       device: 'cpu', 'cuda' or 'cuda:N'.
       dtype: 'float32', or of `best` 'bfloat16': autocast, parameters stay float32.
-      compile: of `best`, whether torch.compile has the network and its loss.
+      compile: of `best`, whether the network with its loss, and saliency, go through
+        torch.compile; the rest of the augmentation gains nothing.
       classes: of the last layer.
       depth: a ResNet's.
       width: of its stem.
@@ -99,7 +100,9 @@ class TorchTraining:
             nesterov=True,
             fused=best or None,
         )
-        self._loss = torch.compile(self._eager_loss) if compile else self._eager_loss
+        self._loss, self._salient = self._eager_loss, torch_mixing.saliency
+        if compile:
+            self._loss, self._salient = map(torch.compile, (self._loss, self._salient))
         self._pool = None
         if not best and workers != 0:
             self._pool = concurrent.futures.ProcessPoolExecutor(
@@ -130,7 +133,7 @@ class TorchTraining:
             )
             with torch.no_grad():
                 images = torch_standard.standard(canvas, tall, self.side)
-                return torch_mixing.mix(recipe, images, classes)
+                return torch_mixing.mix(recipe, images, classes, self._salient)
         images = [
             canvas[:height, :width]
             for canvas, (height, width) in zip(pixels, sizes, strict=True)
