@@ -12,11 +12,12 @@ PyTorch takes over how long jdissect takes: above 1 jdissect is faster. The time
 augmentation by itself is measured beside; it is part of the step.
 """
 
+import contextlib
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # On a GPU JAX would take three quarters of the memory before PyTorch asks for any.
@@ -53,7 +54,8 @@ def define() -> flags.FlagValues:
     return values
 
 
-def prepare(options) -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
+@contextlib.contextmanager
+def prepared(options) -> Iterator[dict[str, tuple[Callable, Callable]]]:
     """{run: its augmentation and its step}, which wait for what they compute."""
     count, side = options.batch_size, options.side
     ours = Training(count, options.dtype, model=f"resnet{options.depth}", side=side)
@@ -79,11 +81,12 @@ def prepare(options) -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]
     def ready(run):
         return lambda *arguments: jax.block_until_ready(run(*arguments))
 
-    return {
-        OURS: (ready(ours.augment), ready(ours.step)),
-        "best": (waiting(best.augment), waiting(best.step)),
-        "faithful": (waiting(faithful.augment), waiting(faithful.step)),
-    }
+    with contextlib.closing(faithful):
+        yield {
+            OURS: (ready(ours.augment), ready(ours.step)),
+            "best": (waiting(best.augment), waiting(best.step)),
+            "faithful": (waiting(faithful.augment), waiting(faithful.step)),
+        }
 
 
 def measure(options) -> list[dict[str, Any]]:
@@ -98,18 +101,17 @@ def measure(options) -> list[dict[str, Any]]:
       the median step over jdissect's of the same recipe.
     """
     batch = photographs(options.batch_size)
-    runs = prepare(options)
-    steps = {(recipe, run): [] for recipe in options.recipes for run in runs}
+    steps = {(recipe, run): [] for recipe in options.recipes for run in RUNS}
     augmentations = {key: [] for key in steps}
-    for number in range(options.rounds + 1):
-        for recipe, run in steps:
-            augment, step = runs[run]
-            for call, times in ((augment, augmentations), (step, steps)):
-                start = time.perf_counter()
-                call(recipe, *batch)
-                if number:  # the first round compiles
-                    took = 1000 * (time.perf_counter() - start)
-                    times[recipe, run].append(took)
+    with prepared(options) as runs:
+        for number in range(options.rounds + 1):
+            for recipe, run in steps:
+                for call, times in zip(runs[run], (augmentations, steps), strict=True):
+                    start = time.perf_counter()
+                    call(recipe, *batch)
+                    if number:  # the first round compiles
+                        took = 1000 * (time.perf_counter() - start)
+                        times[recipe, run].append(took)
     rows = []
     for (recipe, run), times in steps.items():
         median = statistics.median(times)
