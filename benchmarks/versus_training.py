@@ -1,0 +1,175 @@
+"""A training step here against the same in PyTorch, each recipe in turn.
+
+    python -m benchmarks.versus_training --batch_size=8
+    python -m benchmarks.versus_training --dtype=bfloat16 --compile   # as on a GPU
+
+jdissect's step and the two forms of `torch_training`: what one would write in PyTorch
+today ('best'), and the published repositories' way ('faithful', float32 whatever
+--dtype is). All start from decoded photographs on a canvas in the host's memory and end
+with the new parameters and the loss. They run alternately, in one process, on the same
+cores or device; the first round, which compiles, does not count. Medians, and how long
+PyTorch takes over how long jdissect takes: above 1 jdissect is faster. The time of the
+augmentation by itself is measured beside; it is part of the step.
+"""
+
+import contextlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# On a GPU JAX would take three quarters of the memory before PyTorch asks for any.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import torch
+from absl import flags
+
+from benchmarks.torch_originals import SALIENCY
+from benchmarks.torch_training import FORMS, TorchTraining
+from benchmarks.train_step import Training, photographs
+from jdissect.augment import RECIPES
+
+OURS = "jdissect"
+RUNS = (OURS, *reversed(FORMS))
+
+
+def define() -> flags.FlagValues:
+    """The flags."""
+    values = flags.FlagValues()
+    options = {"flag_values": values}
+    flags.DEFINE_integer("depth", 50, "Of the ResNet.", **options)
+    flags.DEFINE_integer("batch_size", 8, "Images a step.", **options)
+    flags.DEFINE_integer("side", 224, "Of the network's images, in pixels.", **options)
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "bfloat16"], "Of networks.", **options
+    )
+    flags.DEFINE_bool("compile", False, "torch.compile the best form.", **options)
+    flags.DEFINE_bool("one_box", False, "Faithful: published SaliencyMix.", **options)
+    flags.DEFINE_integer("workers", None, "Faithful: processes; 0: none.", **options)
+    flags.DEFINE_integer("rounds", 5, "Medians are over these.", **options)
+    flags.DEFINE_list("recipes", list(RECIPES), "What to train with.", **options)
+    return values
+
+
+@contextlib.contextmanager
+def prepared(options) -> Iterator[dict[str, tuple[Callable, Callable]]]:
+    """{run: its augmentation and its step}, which wait for what they compute."""
+    count, side = options.batch_size, options.side
+    ours = Training(count, options.dtype, model=f"resnet{options.depth}", side=side)
+    platform = ours.devices.devices[0].platform
+    device = "cuda" if platform == "gpu" else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    shared = {"device": device, "depth": options.depth, "side": side}
+    best = TorchTraining("best", dtype=options.dtype, compile=options.compile, **shared)
+    faithful = TorchTraining(
+        "faithful", workers=options.workers, one_box=options.one_box, **shared
+    )
+
+    def waiting(run):
+        def waited(*arguments):
+            result = run(*arguments)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return result
+
+        return waited
+
+    def ready(run):
+        return lambda *arguments: jax.block_until_ready(run(*arguments))
+
+    with contextlib.closing(faithful):
+        yield {
+            OURS: (ready(ours.augment), ready(ours.step)),
+            "best": (waiting(best.augment), waiting(best.step)),
+            "faithful": (waiting(faithful.augment), waiting(faithful.step)),
+        }
+
+
+def measure(options) -> list[dict[str, Any]]:
+    """A row a recipe and run.
+
+    Args:
+      options: as `define` has them, on one device.
+
+    Returns:
+      {'recipe', 'run', 'dtype', 'batch_size', 'rounds', 'step_ms', 'step_ms_least',
+      'step_ms_most', 'augment_ms', 'ratio'}: medians and extremes in milliseconds, and
+      the median step over jdissect's of the same recipe.
+    """
+    batch = photographs(options.batch_size)
+    steps = {(recipe, run): [] for recipe in options.recipes for run in RUNS}
+    augmentations = {key: [] for key in steps}
+    with prepared(options) as runs:
+        for number in range(options.rounds + 1):
+            for recipe, run in steps:
+                for call, times in zip(runs[run], (augmentations, steps), strict=True):
+                    start = time.perf_counter()
+                    call(recipe, *batch)
+                    if number:  # the first round compiles
+                        took = 1000 * (time.perf_counter() - start)
+                        times[recipe, run].append(took)
+    rows = []
+    for (recipe, run), times in steps.items():
+        median = statistics.median(times)
+        rows.append(
+            {
+                "recipe": recipe,
+                "run": run,
+                "dtype": "float32" if run == "faithful" else options.dtype,
+                "batch_size": options.batch_size,
+                "rounds": options.rounds,
+                "step_ms": median,
+                "step_ms_least": min(times),
+                "step_ms_most": max(times),
+                "augment_ms": statistics.median(augmentations[recipe, run]),
+                "ratio": median / statistics.median(steps[recipe, OURS]),
+            }
+        )
+    return rows
+
+
+def describe(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table, a line a recipe."""
+    found = {(row["recipe"], row["run"]): row for row in rows}
+    lines = [
+        "ms a step (of it augmentation) and times jdissect's",
+        f"{'':11s}" + "".join(f"{run:>26s}" for run in RUNS),
+    ]
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        line = f"{recipe:11s}"
+        for run in RUNS:
+            row = found[recipe, run]
+            line += "{step_ms:10.1f} ({augment_ms:6.1f}) {ratio:5.2f} x".format(**row)
+        lines.append(line)
+    spread = max(row["step_ms_most"] / row["step_ms_least"] for row in rows)
+    if spread > 1.5:
+        lines.append(
+            f"\nSteps of one kind differ by a factor of {spread:.1f}: something else was "
+            "running, so do not rely on the ratios."
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """Measures and prints."""
+    options = define()
+    options(argv)
+    rows = measure(options)
+    device = jax.devices()[0].device_kind
+    print(
+        f"ResNet-{options.depth}, batch {options.batch_size}, {options.dtype}, "
+        f"{options.rounds} rounds, {device}, {torch.get_num_threads()} threads; "
+        f"jax {jax.__version__}, torch {torch.__version__}"
+        f"{', compiled' * options.compile}; faithful saliency by {SALIENCY}, "
+        f"{'one box a batch' if options.one_box else 'a box an image'}\n"
+    )
+    print(describe(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
