@@ -53,7 +53,7 @@ class TorchSegmenter:
         batch_size: int = 4,
     ):
         self.form, self._device, self._size = form, device, batch_size
-        self._dtype = getattr(torch, dtype)
+        self._dtype, self._compile = getattr(torch, dtype), compile
         files = locate(str(upernet), None, 40)
         self._labels = vocabulary.read_upernet(json.loads(files.labels.read_text()))
         channels = self._labels.channels
@@ -79,7 +79,8 @@ class TorchSegmenter:
         """Label maps: objects, materials, parts, quarters twice, colours."""
         size = 1 if self.form == "faithful" else self._size
         parts = [images[i : i + size] for i in range(0, len(images), size)]
-        with torch.inference_mode():
+        # Compiled graphs hold constants, which guards want as outside inference mode.
+        with torch.no_grad() if self._compile else torch.inference_mode():
             return np.concatenate([self._maps(part) for part in parts])
 
     def _maps(self, images):
