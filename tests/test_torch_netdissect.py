@@ -71,7 +71,7 @@ def unique(iou, threshold=0.04):
 
 
 def test_best_counts_what_jdissect_counts(scene, ours):
-    """Few pixels may differ: products round otherwise, and equal pixels come in fours."""
+    """Few pixels may differ: products round otherwise; equal pixels come in fours."""
     maps, labels = scene
     found = torch_netdissect.best(
         stub(maps, "best"), numbered(), labels, CONCEPTS, ("x",)
