@@ -10,14 +10,13 @@ running quantiles, a loop over the concepts of every image, a layer a run, and i
 segmented again for every network.
 
 'best' is what one would write in PyTorch today: one forward pass in batches whose
-features are kept, batch normalization folded, channels_last, exact quantiles from the
-pixels above a bound that the first images give, one-hot label planes times masks by
-matrix products, all layers at once, label maps shared by networks.
+features are kept, batch normalization folded, channels_last, exact quantiles and
+counts from the few pixels above a bound (`benchmarks.torch_best`), all layers at once,
+label maps shared by networks.
 """
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,10 +24,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch.nn import functional
 
+from benchmarks import torch_best
 from benchmarks.running_quantile import RunningQuantile
-from benchmarks.torch_models import bilinear, load_resnet, quick
-from benchmarks.torch_segmenter import FORMS, GRID, TorchSegmenter
+from benchmarks.torch_best import GRID, Clock
+from benchmarks.torch_models import load_resnet, quick
+from benchmarks.torch_segmenter import FORMS, TorchSegmenter
 from jdissect.concepts import Concepts, columns
 from jdissect.data.images import decode_cropped
 from jdissect.models.preprocess import IMAGENET
@@ -91,15 +93,23 @@ class Classifier:
             }
 
 
-def upsampled(maps: torch.Tensor, grid: int = GRID) -> torch.Tensor:
-    """[image, unit, h, w] to [image, grid * grid, unit], zeros outside the maps."""
-    rows = bilinear(maps.shape[2], grid).to(maps.device)
-    across = bilinear(maps.shape[3], grid).to(maps.device)
+def upsampled(
+    maps: Float[torch.Tensor, "image unit height width"], grid: int = GRID
+) -> Float[torch.Tensor, "image pixel unit"]:
+    """As the original enlarges: sampled at a grid of places, zeros outside the maps."""
     images, units, height, width = maps.shape
-    maps = maps.permute(0, 2, 3, 1).contiguous()  # free of charge in channels_last
-    maps = torch.matmul(across, maps.view(images * height, width, units))
-    maps = torch.matmul(rows, maps.view(images, height, grid * units))
-    return maps.view(images, grid * grid, units)
+    centre = (2 * torch.arange(grid, device=maps.device) + 1) / grid - 1
+    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    # A map is constant along an axis where it has one pixel (ORIGINALS 3).
+    x, y = x * (width > 1), y * (height > 1)
+    maps = functional.grid_sample(
+        maps,
+        torch.stack([x, y], -1).expand(images, -1, -1, -1),
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    return maps.permute(0, 2, 3, 1).reshape(images, grid * grid, units)
 
 
 def faithful(
@@ -108,6 +118,7 @@ def faithful(
     segmenter,
     layer: str,
     quantile: float = 0.01,
+    clock: Clock | None = None,
 ) -> Found:
     """As the original goes about it; see above.
 
@@ -117,35 +128,46 @@ def faithful(
       segmenter: a function from images to label maps.
       layer: to be dissected.
       quantile: share of pixels above T_k.
+      clock: takes the time of the stages.
     """
+    clock = clock or Clock(network.device)
     count = len(segmenter.concepts)
     with torch.inference_mode():
         running = None
         for start in range(0, len(images), 10):
-            pixels = upsampled(network(images[start : start + 10])[layer]).flatten(0, 1)
-            running = running or RunningQuantile(pixels.shape[1], device=network.device)
-            running.add(pixels)
-        levels = running.quantile(1 - quantile)
-        best = []
-        for start in range(0, len(images), 10):
-            best.append(network(images[start : start + 10])[layer].amax((2, 3)))
-        best = torch.cat(best)
-        best.topk(min(TOP, len(best)), 0)
-        units = len(levels)
+            with clock("forward for quantiles"):
+                maps = network(images[start : start + 10])[layer]
+            with clock("quantiles"):
+                pixels = upsampled(maps).flatten(0, 1)
+                units = pixels.shape[1]
+                running = running or RunningQuantile(units, device=network.device)
+                running.add(pixels)
+        with clock("quantiles"):
+            levels = running.quantile(1 - quantile)
+        with clock("top images"):
+            top = []
+            for start in range(0, len(images), 10):
+                top.append(network(images[start : start + 10])[layer].amax((2, 3)))
+            top = torch.cat(top)
+            top.topk(min(TOP, len(top)), 0)
         inside = torch.zeros(count, units, dtype=torch.float64, device=network.device)
         area = torch.zeros(count, dtype=torch.int64)
         fires = torch.zeros(units, dtype=torch.float64, device=network.device)
         for number in range(len(images)):
             one = images[number : number + 1]
-            labels = torch.from_numpy(segmenter(one)[0].reshape(6, -1).astype("i8"))
-            on = (upsampled(network(one)[layer])[0] > levels).float()
-            fires += on.sum(0)
-            for concept in labels.unique().tolist():
-                if not concept:
-                    continue
-                here = (labels == concept).any(0)
-                area[concept] += int(here.sum())
-                inside[concept] += on[here.to(on.device)].sum(0)
+            with clock("segmentation"):
+                labels = torch.from_numpy(segmenter(one)[0].reshape(6, -1).astype("i8"))
+            with clock("forward for tallies"):
+                maps = network(one)[layer]
+            with clock("tallies"):
+                on = (upsampled(maps)[0] > levels).float()
+                fires += on.sum(0)
+                for concept in labels.unique().tolist():
+                    if not concept:
+                        continue
+                    here = (labels == concept).any(0)
+                    area[concept] += int(here.sum())
+                    inside[concept] += on[here.to(on.device)].sum(0)
     return _found(levels, inside, area, fires, segmenter.concepts)
 
 
@@ -157,6 +179,7 @@ def best(
     layers: Sequence[str],
     quantile: float = 0.01,
     batch_size: int = 16,
+    clock: Clock | None = None,
 ) -> dict[str, Found]:
     """As one would go about it today; see above.
 
@@ -168,83 +191,38 @@ def best(
       layers: to be dissected.
       quantile: share of pixels above T_k.
       batch_size: images a forward pass.
+      clock: takes the time of the stages.
     """
+    clock = clock or Clock(network.device)
+    found, kept = {}, {layer: [] for layer in layers}
     with torch.inference_mode():
-        kept = {layer: [] for layer in layers}
         for start in range(0, len(images), batch_size):
-            maps = network(images[start : start + batch_size])
+            with clock("forward"):
+                maps = network(images[start : start + batch_size])
             for layer in layers:
                 kept[layer].append(maps[layer])
-        found = {}
+        with clock("counts"):
+            below = torch_best.under(labels, network.device)
+            area = torch.bincount(below.flatten().long(), minlength=len(concepts))
         for layer in layers:
-            torch.cat([m.amax((2, 3)) for m in kept[layer]]).topk(
-                min(TOP, len(images)), 0
-            )
-            levels = exact_levels(kept[layer], quantile)
-            found[layer] = _tally(kept[layer], levels, labels, concepts)
+            with clock("top images"):
+                maps = torch_best.together(kept.pop(layer))
+                maps.amax((2, 3)).topk(min(TOP, len(images)), 1)
+            with clock("counts"):
+                levels, inside, fires = torch_best.count(
+                    maps, below, len(concepts), quantile
+                )
+                found[layer] = _found(levels, inside, area, fires, concepts)
     return found
-
-
-def exact_levels(batches: Sequence[torch.Tensor], quantile: float) -> torch.Tensor:
-    """The exact T_k: only pixels above a bound, which the first images give, count.
-
-    Where the bound was too high for a unit, that unit is done again with all pixels.
-    """
-    total = sum(len(maps) for maps in batches) * GRID**2
-    allowed = int(quantile * total)
-    first = upsampled(batches[0][:4]).flatten(0, 1)
-    share = min(1.0, 3 * quantile)
-    bound = first.kthvalue(max(1, round((1 - share) * len(first))), 0).values
-    values, units = [], []
-    for maps in batches:
-        for one in maps:
-            pixels = upsampled(one[None])[0]
-            place = (pixels > bound).flatten().nonzero()[:, 0]
-            values.append(pixels.flatten()[place])
-            units.append(place % len(bound))
-    values, units = torch.cat(values), torch.cat(units)
-    count = torch.bincount(units, minlength=len(bound))
-    order = values.argsort(descending=True)
-    order = order[units[order].argsort(stable=True)]  # by unit, then falling
-    start = count.cumsum(0) - count
-    enough = count > allowed
-    levels = values[order[(start + allowed).clamp(max=len(order) - 1)]]
-    for unit in (~enough).nonzero()[:, 0].tolist():
-        pixels = torch.cat(
-            [upsampled(m[:, unit : unit + 1]).flatten() for m in batches]
-        )
-        levels[unit] = pixels.sort(descending=True).values[allowed]
-    return levels
-
-
-def _tally(batches, levels, labels, concepts) -> Found:
-    count, device = len(concepts), levels.device
-    inside = torch.zeros(count, len(levels), device=device)
-    area = torch.zeros(count, dtype=torch.int64)
-    fires = torch.zeros(len(levels), device=device)
-    place = 0
-    for maps in batches:
-        for one in maps:
-            here = torch.from_numpy(
-                labels[place].reshape(labels.shape[1], -1).astype("i8")
-            )
-            place += 1
-            present = here.unique()
-            present = present[present > 0]
-            planes = (here[None] == present[:, None, None]).any(1).float()
-            on = (upsampled(one[None])[0] > levels).float()
-            # Counts below 2^24 are exact in float32.
-            inside[present] += planes.to(device) @ on
-            area[present] += planes.sum(1).long()
-            fires += on.sum(0)
-    return _found(levels, inside.double(), area, fires.double(), concepts)
 
 
 def _found(levels, inside, area, fires, concepts) -> Found:
     wanted = columns(concepts)
-    inside = inside.cpu().numpy()[wanted].T.round().astype(np.int64)
+    inside = inside.cpu().numpy()[wanted].T.astype(np.int64)
     union = (
-        fires.cpu().numpy().astype(np.int64)[:, None] + area.numpy()[wanted] - inside
+        fires.cpu().numpy().astype(np.int64)[:, None]
+        + area.cpu().numpy()[wanted]
+        - inside
     )
     return Found(levels.cpu().numpy(), inside, union)
 
@@ -264,25 +242,37 @@ def main() -> None:
     setting = (options.form, options.device, options.dtype, options.compile)
     segmenter = TorchSegmenter(options.upernet, options.color, *setting)
     network = Classifier(load_resnet(options.resnet), *setting)
-    start = time.perf_counter()
-    images = decode(files, options.form)
+    for _ in range(2):  # the first warms up
+        clock = Clock(options.device)
+        found = _run(options, network, segmenter, files, clock)
+    _show(found, segmenter.concepts, clock.seconds, len(files))
+
+
+def _run(options, network, segmenter, files, clock) -> dict[str, Found]:
     layers = options.layers.split(",")
+    with clock("decoding"):
+        images = decode(files, options.form)
     if options.form == "faithful":
-        found = {name: faithful(network, images, segmenter, name) for name in layers}
-    else:
+        return {
+            name: faithful(network, images, segmenter, name, clock=clock)
+            for name in layers
+        }
+    with clock("segmentation"):
         labels = segmenter(images)
-        found = best(network, images, labels, segmenter.concepts, layers)
-    spent = time.perf_counter() - start
-    _show(found, segmenter.concepts, spent / len(images))
+    return best(network, images, labels, segmenter.concepts, layers, clock=clock)
 
 
-def _show(found: Mapping[str, Found], concepts: Concepts, seconds: float) -> None:
+def _show(
+    found: Mapping[str, Found], concepts: Concepts, seconds: Mapping, images: int
+) -> None:
+    names = np.array([concepts[n][0] for n in columns(concepts)])
     for layer, result in found.items():
-        top = result.iou.argmax(1)
         detects = result.iou.max(1) > 0.04
-        unique = len(np.unique(top[detects]))
+        unique = len(set(names[result.iou.argmax(1)[detects]]))
         print(f"{layer}: {detects.sum()} detectors, {unique} unique concepts")
-    print(f"{1e3 * seconds:.0f} ms an image")
+    for stage, spent in seconds.items():
+        print(f"{stage:22s} {1e3 * spent / images:9.1f} ms/image")
+    print(f"{'all':22s} {1e3 * sum(seconds.values()) / images:9.1f} ms/image")
 
 
 if __name__ == "__main__":

@@ -116,14 +116,15 @@ class TorchSegmenter:
     def _parts(self, objects, scores):
         parts, first = torch.zeros_like(objects), 0
         groups = zip(self._labels.object_parts, self._numbers.part_numbers, strict=True)
+        shown = set(objects.unique().tolist())
         for (owner, names), numbers in groups:
             group = scores[:, first : first + len(names)]
             first += len(names)
-            here = objects == owner
             if self.form == "faithful":
                 group = group.softmax(1)
-            elif not here.any():
+            elif owner not in shown:
                 continue
+            here = objects == owner
             table = torch.tensor(numbers, device=parts.device)
             parts = torch.where(here, table[group.argmax(1)], parts)
         return parts

@@ -11,7 +11,7 @@ from jdissect.ops.upsample import upsample
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
 pytest.importorskip("scipy", reason="scipy absent")
 
-from benchmarks import torch_netdissect  # noqa: E402
+from benchmarks import torch_best, torch_netdissect  # noqa: E402
 from benchmarks.running_quantile import RunningQuantile  # noqa: E402
 from benchmarks.torch_segmenter import TorchSegmenter, quarters  # noqa: E402
 from tests.ops import reference  # noqa: E402
@@ -100,18 +100,67 @@ def test_faithful_counts_what_jdissect_counts(scene, ours):
     assert unique(found.iou) == unique(ours.iou) and len(unique(ours.iou)) >= 3
 
 
-def test_exact_levels_where_the_first_images_mislead():
-    """Unit 0 is silent later, unit 1 silent at first: bounds too low and too high."""
-    rng = np.random.default_rng(1)
-    maps = rng.normal(0, 1, (40, 7, 7, 3)).astype(np.float32)
-    maps[:4, ..., 0] += 9
-    maps[4:, ..., 1] += 9
-    maps[:4, ..., 2] += 9
+def by_unit(maps):
+    """Arrays [image, h, w, unit] as `torch_best` takes them."""
     batches = torch.from_numpy(maps).permute(0, 3, 1, 2).split(10)
-    found = torch_netdissect.exact_levels(batches, 0.01).numpy()
-    pixels = np.concatenate([torch_netdissect.upsampled(b).numpy() for b in batches])
-    expected = reference.thresholds(pixels.reshape(-1, 3), 0.01)
-    np.testing.assert_array_equal(found, expected)
+    return torch_best.together(batches)
+
+
+def ranked(maps, quantile=0.01):
+    """T_k by sorting our own upsampling, and its pixels."""
+    pixels = np.asarray(upsample(maps, (GRID, GRID))).reshape(-1, maps.shape[-1])
+    return reference.thresholds(pixels, quantile), pixels
+
+
+@pytest.mark.parametrize("side", [(1, 1), (7, 7), (5, 9), (5, 20), (56, 56)])
+@pytest.mark.parametrize("chunk", [1 << 12, 1 << 21])
+def test_exact_levels(side, chunk, monkeypatch):
+    monkeypatch.setitem(torch_best._CHUNK, "cpu", chunk)
+    rng = np.random.default_rng(3)
+    maps = rng.normal(0, 1, (23, *side, 5)).astype(np.float32)
+    found = torch_best.exact_levels(by_unit(maps), 0.01).numpy()
+    np.testing.assert_allclose(found, ranked(maps)[0], rtol=1e-5)
+
+
+def test_exact_levels_where_one_pixel_too_few_exceeds_the_bound(monkeypatch):
+    """Of 3 * 56^2 pixels, 94 may fire: as many as exceed the bound, by this margin."""
+    monkeypatch.setattr(torch_best, "_MARGIN", 1)
+    maps = np.random.default_rng(5).normal(0, 1, (3, 7, 7, 5)).astype(np.float32)
+    found = torch_best.exact_levels(by_unit(maps), 0.01).numpy()
+    np.testing.assert_allclose(found, ranked(maps)[0], rtol=1e-5)
+
+
+def test_exact_levels_where_the_bound_misleads(monkeypatch):
+    """Units that are silent, all but silent or constant, and one where few pixels fool.
+
+    The bound is drawn far too high for all units; they are ranked in full.
+    """
+    rng = np.random.default_rng(1)
+    maps = rng.normal(0, 1, (40, 7, 7, 5)).astype(np.float32)
+    maps[..., 0], maps[..., 1], maps[3:, ..., 2] = 0, 2, 0
+    maps[:20, ..., 3] -= 99
+    labels = rng.integers(0, 9, (40, 6, GRID, GRID)).astype(np.int16)
+    below = torch_best.under(labels, torch.device("cpu"))
+    levels, pixels = ranked(maps)
+    shown = labels.transpose(0, 2, 3, 1).reshape(-1, 6)
+    shown = (shown[..., None] == np.arange(9)).any(1)
+    on = pixels > levels
+    for margin in (1.5, 1e-3):
+        monkeypatch.setattr(torch_best, "_MARGIN", margin)
+        found, inside, fires = torch_best.count(by_unit(maps), below, 9, 0.01)
+        np.testing.assert_allclose(found.numpy(), levels, rtol=1e-5, atol=1e-6)
+        assert np.abs(fires.numpy() - on.sum(0)).max() <= 4
+        expected = shown.T.astype(int) @ on
+        assert np.abs(inside.numpy() - expected)[1:].max() <= 4
+        assert expected[1:].max() > 100
+
+
+@pytest.mark.parametrize("side", [(1, 1), (1, 5), (7, 7), (14, 14), (56, 56)])
+def test_upsampled_as_the_original(side):
+    maps = np.random.default_rng(4).normal(0, 1, (2, *side, 3)).astype(np.float32)
+    found = torch_netdissect.upsampled(torch.from_numpy(maps).permute(0, 3, 1, 2))
+    expected = np.asarray(upsample(maps, (GRID, GRID))).reshape(2, -1, 3)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.99])

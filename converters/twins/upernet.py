@@ -1,5 +1,7 @@
 """UPerNet in PyTorch, with the tensor names of the published encoder and decoder."""
 
+import functools
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,6 +18,11 @@ def roi_weights(size: int, bins: int) -> torch.Tensor:
     straight line, so the trapezoids between a bin's ends and the grid points inside
     it are its integral without error.
     """
+    return torch.from_numpy(_integrals(size, bins))
+
+
+@functools.cache  # an array: a tensor made in inference mode would stay one
+def _integrals(size: int, bins: int) -> np.ndarray:
     weights = np.zeros((bins, size))
     for b in range(bins):
         low, high = b * size / bins, (b + 1) * size / bins
@@ -24,12 +31,12 @@ def roi_weights(size: int, bins: int) -> torch.Tensor:
         for i in range(size):
             hat = np.maximum(0, 1 - np.abs(nodes - i))
             weights[b, i] = np.trapezoid(hat, nodes) / (high - low)
-    return torch.from_numpy(weights)
+    return weights
 
 
 def roi_pool(x: torch.Tensor, bins: int) -> torch.Tensor:
     """Precise RoI pooling of the whole map to bins x bins, in float64."""
-    rows, columns = roi_weights(x.shape[2], bins), roi_weights(x.shape[3], bins)
+    rows, columns = (roi_weights(size, bins).to(x.device) for size in x.shape[2:])
     return torch.einsum("yh,bchw,xw->bcyx", rows, x.double(), columns).to(x.dtype)
 
 
