@@ -145,6 +145,12 @@ def describe(rows: list[dict[str, Any]]) -> str:
             row = found[recipe, run]
             line += "{step_ms:10.1f} ({augment_ms:6.1f}) {ratio:5.2f} x".format(**row)
         lines.append(line)
+    spread = max(row["step_ms_most"] / row["step_ms_least"] for row in rows)
+    if spread > 1.5:
+        lines.append(
+            f"\nSteps of one kind differ by a factor of {spread:.1f}: something else "
+            "was running, so do not rely on the ratios."
+        )
     return "\n".join(lines)
 
 

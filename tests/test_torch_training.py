@@ -260,9 +260,18 @@ def test_a_comparison_has_a_row_a_recipe_and_run():
         assert row["ratio"] == row["step_ms"] / ours["step_ms"]
 
 
-def test_rows_become_a_table():
+@pytest.mark.parametrize("slowest, warned", [(1.4, False), (1.6, True)])
+def test_rows_become_a_table(slowest, warned):
     rows = [
-        {"recipe": recipe, "run": run, "step_ms": 100 * n, "augment_ms": n, "ratio": n}
+        {
+            "recipe": recipe,
+            "run": run,
+            "step_ms": 100 * n,
+            "step_ms_least": 100 * n,
+            "step_ms_most": 100 * n * (slowest if run == "best" else 1),
+            "augment_ms": n,
+            "ratio": n,
+        }
         for recipe in ("none", "mixup")
         for n, run in enumerate(RUNS, 1)
     ]
@@ -270,4 +279,5 @@ def test_rows_become_a_table():
     assert runs.split() == list(RUNS)
     numbers = "100.0 ( 1.0) 1.00 x 200.0 ( 2.0) 2.00 x 300.0 ( 3.0) 3.00 x"
     found = [" ".join(line.split()) for line in lines]
-    assert found == [f"none {numbers}", f"mixup {numbers}"]
+    assert found[:2] == [f"none {numbers}", f"mixup {numbers}"]
+    assert ("factor of 1.6" in "".join(found[2:])) == warned == bool(found[2:])
