@@ -2,13 +2,17 @@
 
 In the manner of netdissect's `runningstats.py`: every unit has a pile of buffers. New
 values go to the lowest; a full buffer is sorted and every second value, from a random
-start, moves to the next, where it counts double. About `resolution` values a unit are
-held, and a quantile is read off them by interpolation.
+start, moves to the next, where it counts double. The heaviest values matter most: the
+top buffer holds `resolution` of them, each one below two thirds as many. A quantile is
+read off them all by interpolation.
 """
+
+import math
 
 import torch
 
-BUFFER = 128  # values of the lowest level
+BUFFER = 128  # values of a buffer, at least
+_SHRINK = 0.67  # size of a buffer in terms of the next
 
 
 class RunningQuantile:
@@ -16,7 +20,7 @@ class RunningQuantile:
 
     Args:
       units: how many streams.
-      resolution: values held a unit, about; netdissect's is 3,072.
+      resolution: values of the top buffer; netdissect's is 3,072.
       seed: of the random starts.
       device: where the buffers are.
     """
@@ -25,7 +29,7 @@ class RunningQuantile:
         self, units: int, resolution: int = 3072, seed: int = 0, device: str = "cpu"
     ):
         self._units, self._device = units, device
-        self._higher = max(BUFFER, resolution // 8)
+        self._resolution = resolution
         self._random = torch.Generator().manual_seed(seed)
         self._levels: list[torch.Tensor] = []
         self._used: list[int] = []
@@ -61,20 +65,27 @@ class RunningQuantile:
         low, high = values.gather(1, place - 1), values.gather(1, place)
         return (low + (high - low) * part.clamp(0, 1))[:, 0]
 
+    def _capacity(self, number: int) -> int:
+        """Of a buffer: less than before once there are more above it."""
+        above = len(self._levels) - 1 - number
+        size = math.ceil(self._resolution * _SHRINK**above / 8) * 8
+        return max(BUFFER, size)
+
     def _push(self, number: int, values: torch.Tensor) -> None:
         if number == len(self._levels):
-            size = BUFFER if number == 0 else self._higher
+            size = max(BUFFER, math.ceil(self._resolution / 8) * 8)
             buffer = torch.empty(self._units, size, device=self._device)
             self._levels.append(buffer)
             self._used.append(0)
-        start = 0
+        start, buffer = 0, self._levels[number]
         while start < values.shape[1]:
-            buffer, used = self._levels[number], self._used[number]
-            some = min(buffer.shape[1] - used, values.shape[1] - start)
+            used, size = self._used[number], self._capacity(number)
+            some = max(0, min(size - used, values.shape[1] - start))
             buffer[:, used : used + some] = values[:, start : start + some]
-            self._used[number] = used + some
-            start += some
-            if self._used[number] == buffer.shape[1]:
+            start, used = start + some, used + some
+            self._used[number] = used
+            if used >= size:
                 first = int(torch.randint(2, (), generator=self._random))
+                half = buffer[:, :used].sort(1).values[:, first::2]
                 self._used[number] = 0
-                self._push(number + 1, buffer.sort(1).values[:, first::2])
+                self._push(number + 1, half)

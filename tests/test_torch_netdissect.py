@@ -83,7 +83,7 @@ def test_best_counts_what_jdissect_counts(scene, ours):
 
 
 def test_faithful_counts_what_jdissect_counts(scene, ours):
-    """Up to its sampled thresholds: T_k of 99 +- 0.3 %, and IoU by as little."""
+    """Up to its sampled thresholds: T_k of 99 +- 0.1 %, and IoU by as little."""
     maps, labels = scene
 
     def segmenter(images):
@@ -95,7 +95,7 @@ def test_faithful_counts_what_jdissect_counts(scene, ours):
     )
     pixels = np.asarray(upsample(maps, (GRID, GRID)))
     above = (pixels > found.thresholds).mean(axis=(0, 1, 2))
-    assert np.abs(above - 0.01).max() < 0.003
+    assert np.abs(above - 0.01).max() < 0.001
     assert np.abs(found.iou - ours.iou).max() < 0.02
     assert unique(found.iou) == unique(ours.iou) and len(unique(ours.iou)) >= 3
 
@@ -165,13 +165,13 @@ def test_upsampled_as_the_original(side):
 
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_running_quantile(share):
-    """Of 60,000 values, 3,072 held: ranks within half a percent."""
+    """Of 60,000 values, 3,072 in the top buffer: ranks within two permille."""
     values = torch.randn(60_000, 30, generator=torch.Generator().manual_seed(0))
     running = RunningQuantile(30)
     for part in values.split(7_001):
         running.add(part)
     found = (values <= running.quantile(share)).float().mean(0)
-    assert (found - share).abs().max() < 0.005
+    assert (found - share).abs().max() < 0.002
     assert (found - share).abs().max() > 0  # it is no sort
 
 
@@ -234,7 +234,10 @@ def test_both_forms_find_what_the_original_found(pipeline, expected, golden):
     assert (np.abs(found.iou - iou) > 1e-3).mean() < 1e-4
     network, segmenter = pipeline["faithful"]
     sampled = torch_netdissect.faithful(network, images, segmenter, "layer4")
+    # Netdissect's own sketch has 0.06 % here, and 99 % of the exact best concepts.
+    error = np.abs(sampled.thresholds / expected["thresholds_netdissect"] - 1)
+    assert np.median(error) < 5e-3
     best_iou = expected["best_iou_netdissect"]
-    assert np.median(np.abs(sampled.iou.max(1) - best_iou)) < 2e-3
-    same = sampled.iou.argmax(1) == found.iou.argmax(1)
-    assert same.mean() > 0.85
+    assert np.median(np.abs(sampled.iou.max(1) - best_iou)) < 5e-4
+    best = expected["best_concept_netdissect"]
+    assert (np.array(wanted)[sampled.iou.argmax(1)] == best).mean() > 0.95
