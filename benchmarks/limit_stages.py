@@ -17,7 +17,7 @@ from jdissect import checkpoints, models
 from jdissect import passes as passing
 from jdissect.models.preprocess import IMAGENET, normalize
 from jdissect.models.upernet import SIDE
-from jdissect.ops import edges, iou, keys, sketch, sweep, topk
+from jdissect.ops import codes, edges, iou, keys, sketch, sweep, topk
 from jdissect.parallel import Devices
 from jdissect.segmenters.parsing import Parser
 from jdissect.training.initialization import initial_parameters
@@ -123,7 +123,7 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
         steps.sketch_step(shapes),
         sketch.empty(units),
         (maps, valid),
-        (keys.cuts(placed), zero),
+        (codes.of_edges(placed), zero),
         floors.sketch(shapes),
     )
     bracket = _bracket(sketched.run(), placed, images * options.mask_size**2)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdissect import models
-from jdissect.ops import blocks, components, iou, keys, sketch, sweep, topk
+from jdissect.ops import blocks, codes, components, iou, keys, sketch, sweep, topk
 from jdissect.ops.edges import EDGES
 from jdissect.parallel import Devices
 from jdissect.training import recipe, step
@@ -129,13 +129,13 @@ def sketch_step(shapes: Shapes) -> Step:
     """The sketch, with some more images."""
     units, geometry = shapes.units, shapes.geometry
 
-    def sketched(state, maps, valid, cuts, zero):
+    def sketched(state, maps, valid, coded, zero):
         maps = keys.canonical(maps)
-        return sketch.update(state, maps, valid, cuts, geometry, zero)
+        return sketch.update(state, maps, valid, coded, geometry, zero)
 
     start = jax.eval_shape(lambda: sketch.empty(units))
-    cuts = array(EDGES, units)
-    return Step(sketched, (start, _features(shapes), _valid(shapes), cuts, _ZERO))
+    coded = shapes_of(codes.of_edges(np.zeros((EDGES, units), np.int64)))
+    return Step(sketched, (start, _features(shapes), _valid(shapes), coded, _ZERO))
 
 
 def sweep_step(shapes: Shapes) -> Step:

@@ -37,7 +37,8 @@ class TorchTraining:
       device: 'cpu', 'cuda' or 'cuda:N'.
       dtype: 'float32', or of `best` 'bfloat16': autocast, parameters stay float32.
       compile: of `best`, whether the network with its loss, and saliency, go through
-        torch.compile; the rest of the augmentation gains nothing.
+        torch.compile. Of the augmentation the rest gains nothing, nor does the network
+        on a CPU, where most of a step is in oneDNN either way.
       classes: of the last layer.
       depth: a ResNet's.
       width: of its stem.

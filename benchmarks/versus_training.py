@@ -148,8 +148,8 @@ def describe(rows: list[dict[str, Any]]) -> str:
     spread = max(row["step_ms_most"] / row["step_ms_least"] for row in rows)
     if spread > 1.5:
         lines.append(
-            f"\nSteps of one kind differ by a factor of {spread:.1f}: something else was "
-            "running, so do not rely on the ratios."
+            f"\nSteps of one kind differ by a factor of {spread:.1f}: something else "
+            "was running, so do not rely on the ratios."
         )
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ class Job:
         reader = Reader(
             self.source, self._segmenter, config, len(self._devices), processes
         )
-        network = _network(self._model, self.layers, config.dtype)
+        network = network_of(self._model, self.layers, config.dtype)
         size = _feature_bytes(network, self._model, self.source)
         dissection = Dissection(
             network,
@@ -177,7 +178,11 @@ class Job:
         return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}
 
 
-def _network(model, layers, dtype):
+def network_of(
+    model: checkpoints.Classifier, layers: tuple[str, ...], dtype: str
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """(params, uint8 pixels) -> {layer: feature maps}, as a dissection runs it."""
+
     def apply(params, pixels):
         images = normalize(pixels, model.preprocessing, dtype)
         return model.apply(params, images, layers)[1]

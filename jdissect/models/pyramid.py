@@ -41,15 +41,16 @@ def pyramid_conv(layer: ConvNorm, maps: Sequence[Maps], plain: bool = False) -> 
         full = [resize(other, first.shape[1:3]) for other in others]
         return layer(jnp.concatenate([first, *full], axis=-1))
     if hasattr(layer, "parts"):
-        kernel_of_first, *kernels = (part[...] for part in layer.parts)
+        kernel_of_first, *matrices = (part[...] for part in layer.parts)
     else:
         kernel_of_first, *kernels = _split(
             layer.conv.kernel[...].astype(first.dtype), [m.shape[-1] for m in maps]
         )
+        matrices = _mixing(kernels)
     precision = precision_of(jnp.dtype(first.dtype).name)
     result = conv3x3(first, kernel_of_first, precision)
     if others:
-        result += _spread(others, kernels, first.shape[1:3], precision)
+        result += _spread(others, matrices, first.shape[1:3], precision)
     return layer.normalize(result)
 
 
@@ -61,7 +62,7 @@ def prepare(layer: ConvNorm, channels: Sequence[int]) -> None:
     """
     kernel = np.asarray(layer.conv.kernel[...])
     first, *others = _split(kernel, channels)
-    parts = [winograd.transform_kernel(first), *others]
+    parts = [winograd.transform_kernel(first), *_mixing(others)]
     layer.parts = nnx.List([nnx.Param(jnp.asarray(part)) for part in parts])
     layer.conv.kernel = nnx.Param(jnp.zeros(0))
 
@@ -71,22 +72,31 @@ def _split(kernel, channels):
     return (np if isinstance(kernel, np.ndarray) else jnp).split(kernel, ends, axis=2)
 
 
-def _spread(maps, kernels, shape, precision):
+def _mixing(kernels):
+    """A matrix for each row of each kernel: [channel, column x unit].
+
+    `prepare` keeps these, one array each: to cut and turn the kernels takes longer than
+    to mix the few pixels of small maps.
+    """
+    return [
+        row.transpose(1, 0, 2).reshape(row.shape[1], -1)
+        for kernel in kernels
+        for row in kernel
+    ]
+
+
+def _spread(maps, matrices, shape, precision):
     """The part of smaller maps: channels first, then columns, then rows."""
     dot = functools.partial(lax.dot_general, precision=precision)
     parts, rows = [], []
-    for each, kernel in zip(maps, kernels, strict=True):
+    units = matrices[0].shape[-1] // 3
+    for place, each in enumerate(maps):
         batch, height, width, channels = each.shape
-        units = kernel.shape[-1]
         columns = _shifted(width, shape[1]).transpose(1, 2, 0)  # [X, w, tap]
         columns = jnp.asarray(columns.reshape(shape[1], -1), each.dtype)
         columns = jnp.broadcast_to(columns, (batch * height, *columns.shape))
-        for taps in kernel:  # a row of the kernel: [column, channel, unit]
-            mixed = dot(
-                each.reshape(-1, channels),
-                taps.transpose(1, 0, 2).reshape(channels, -1),
-                (((1,), (0,)), ((), ())),
-            )
+        for matrix in matrices[3 * place : 3 * place + 3]:
+            mixed = dot(each.reshape(-1, channels), matrix, (((1,), (0,)), ((), ())))
             mixed = mixed.reshape(batch * height, width * 3, units)
             wide = dot(columns, mixed, (((2,), (1,)), ((0,), (0,))))
             parts.append(wide.reshape(batch, height, shape[1] * units))

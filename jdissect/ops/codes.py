@@ -5,8 +5,11 @@ comparisons. So a pixel's key (see `ops.keys`) becomes a code of 16 bits that so
 alike, and edges are moved, by little, to where codes change: then `code > edge's code`
 says exactly that the key is above the edge's.
 
-Two codes, as one has not enough numbers: a coarse one for the lower edges, counted from
-the first of them; a fine one for those around the threshold, counted from the last.
+As 16 bits are few, codes are coarse up to a unit's `base`, where its lower edges lie,
+counted from the first of them, and fine above, around the threshold, counted from the
+last edge:
+
+    ceil((min(key, base + 1) - low) / 2^18) + (max(key, base + 1) - base - 1) / 2^shift
 """
 
 from typing import NamedTuple
@@ -16,23 +19,21 @@ import numpy as np
 from jaxtyping import Array, Int
 
 COARSE = 8  # so many edges, the lowest, are compared coarsely
-_COARSE_SHIFT = 17  # all keys that there are make 2^15 codes
-_FINE_BITS = 14
+_COARSE_SHIFT = 18  # all keys that there are make 2^14 codes...
+_FINE_BITS = 14  # ...and so do the fine ones
 
 
 class Codes(NamedTuple):
-    """A unit's edges as codes, and what makes the fine ones.
+    """A unit's edges as codes, and what makes codes of its pixels.
 
     Attributes:
-      coarse, fine: int16[edge, unit], ascending.
-      low: int32[unit]: keys up to it have the coarse code 0.
-      base, top: int32[unit]: keys up to `base` have the lowest fine code, those from
-        `top` on the highest.
+      edges: int16[edge, unit], ascending.
+      low, base, top: int32[unit]: keys up to `low` have code 0, from `base` on codes
+        are fine, and those from `top` on have the highest.
       shift: uint32[unit], keys of one fine code as a power of 2.
     """
 
-    coarse: Int[Array, "edge unit"]
-    fine: Int[Array, "edge unit"]
+    edges: Int[Array, "edge unit"]
     low: Int[Array, "unit"]
     base: Int[Array, "unit"]
     top: Int[Array, "unit"]
@@ -42,47 +43,52 @@ class Codes(NamedTuple):
 def snapped(keys: Int[np.ndarray, "edge unit"]) -> Int[np.ndarray, "edge unit"]:
     """Ascending keys moved to where codes change: the lower ones down, the others up.
 
-    The first and the last of a unit stay; so do keys that were moved already.
+    The first and the last of a unit stay, but for a first one so close to the others
+    that it counts as one of them; so do keys that were moved already.
     """
-    keys = np.asarray(keys, np.int64)
-    above = (keys[:COARSE] - keys[0]) >> _COARSE_SHIFT
-    coarse = keys[0] + (above << _COARSE_SHIFT)
-    shift, below = _below_last(keys)
+    shift, below, low, base = _plan(keys)
+    above = _coarse_steps(keys, low, base)
+    coarse = low + (above << _COARSE_SHIFT)
     return np.concatenate([coarse, keys[-1] - (below << shift)])
 
 
 def of_edges(keys: Int[np.ndarray, "edge unit"]) -> Codes:
     """The codes of keys from `snapped`."""
-    keys = np.asarray(keys, np.int64)
-    shift, below = _below_last(keys)
-    first = below[0]
+    shift, below, low, base = _plan(keys)
+    at_base = -((low - base - 1) >> _COARSE_SHIFT)  # rounded up
+    fine = at_base + below[0] - below
+    coarse = _coarse_steps(keys, low, base)
     return Codes(
-        coarse=((keys[:COARSE] - keys[0]) >> _COARSE_SHIFT).astype(np.int16),
-        fine=(first - below).astype(np.int16),
-        low=keys[0].astype(np.int32),
-        base=(keys[-1] - ((first + 1) << shift)).astype(np.int32),
+        edges=np.concatenate([coarse, fine]).astype(np.int16),
+        low=low.astype(np.int32),
+        base=base.astype(np.int32),
         top=(keys[-1] + 1).astype(np.int32),
         shift=shift.astype(np.uint32),
     )
 
 
-def coarse(keys: Int[Array, "*pixel unit"], codes: Codes) -> Int[Array, "*pixel unit"]:
-    """The coarse codes of pixels, int16."""
-    # Up to 2^32, so without a sign.
-    above = (jnp.maximum(keys, codes.low) - codes.low).astype(jnp.uint32)
+def encode(keys: Int[Array, "*pixel unit"], codes: Codes) -> Int[Array, "*pixel unit"]:
+    """The codes of pixels, int16."""
+    start = codes.base + 1
+    # Differences reach 2^32, so they have no sign.
+    coarse = (jnp.clip(keys, codes.low, start) - codes.low).astype(jnp.uint32)
     rounding = np.uint32((1 << _COARSE_SHIFT) - 1)
-    return ((above + rounding) >> _COARSE_SHIFT).astype(jnp.int16)
+    coarse = (coarse + rounding) >> _COARSE_SHIFT
+    fine = (jnp.clip(keys, start, codes.top) - start).astype(jnp.uint32) >> codes.shift
+    return (coarse + fine).astype(jnp.int16)
 
 
-def fine(keys: Int[Array, "*pixel unit"], codes: Codes) -> Int[Array, "*pixel unit"]:
-    """The fine codes of pixels, int16."""
-    within = jnp.clip(keys, codes.base + 1, codes.top) - (codes.base + 1)
-    return (within.astype(jnp.uint32) >> codes.shift).astype(jnp.int16)
-
-
-def _below_last(keys):
-    """(shift, how many fine codes each fine edge is below the last)."""
+def _plan(keys):
+    """(shift, how many fine codes each fine edge is below the last, low, base)."""
+    keys = np.asarray(keys, np.int64)
     distance = keys[-1] - keys[COARSE:]
     bits = np.ceil(np.log2(distance[0] + 1)).astype(np.int64)
     shift = np.maximum(bits - _FINE_BITS, 0)
-    return shift, distance >> shift
+    below = distance >> shift
+    base = keys[-1] - ((below[0] + 1) << shift)
+    return shift, below, np.minimum(keys[0], base), base
+
+
+def _coarse_steps(keys, low, base):
+    """How many coarse codes each coarse edge is above `low`; none is above `base`."""
+    return (np.clip(keys[:COARSE], low, base) - low) >> _COARSE_SHIFT

@@ -32,7 +32,8 @@ from jdissect.ops import codes as codes_
 from jdissect.ops import keys as order
 from jdissect.ops.edges import EDGES
 
-_EDGES_A_ROUND = 4
+_EDGES_A_ROUND = 8
+_LOOPS = (4, 8, 7, 6, 5, 3, 2, 1)  # of 1 XLA makes none
 
 
 class Sketch(NamedTuple):
@@ -93,8 +94,14 @@ def update(
     narrow = geometry.columns.target <= 64
     rows = 2 if narrow and geometry.rows.target % 2 == 0 else 1
 
-    def above(values, edges):
-        rounds = edges.reshape(-1, _EDGES_A_ROUND, edges.shape[-1])
+    def count(values, codes):
+        pixels = values.shape[0] * values.shape[1]
+        parts = next(n for n in _LOOPS if pixels % n == 0)
+        # In a loop, for its end: XLA would else make the codes anew for every edge.
+        values = jax.lax.map(
+            lambda some: codes_.encode(order.to_keys(some), codes),
+            values.reshape(parts, -1, values.shape[-1]),
+        ).reshape(pixels, -1)
 
         def one_round(edges):
             total = jnp.zeros(edges.shape, jnp.int16)
@@ -102,16 +109,8 @@ def update(
                 total = total + (values[pixel] > edges).astype(jnp.int16)
             return total
 
-        return jax.lax.map(one_round, rounds).reshape(edges.shape)
-
-    def count(values, codes):
-        keys = order.to_keys(values.reshape(-1, values.shape[-1]))
-        return jnp.concatenate(
-            [
-                above(codes_.coarse(keys, codes), codes.coarse),
-                above(codes_.fine(keys, codes), codes.fine),
-            ]
-        )
+        rounds = codes.edges.reshape(-1, _EDGES_A_ROUND, codes.edges.shape[-1])
+        return jax.lax.map(one_round, rounds).reshape(codes.edges.shape)
 
     def one_image(sketch, image):
         features, valid = image

@@ -24,25 +24,24 @@ def test_codes_compare_as_keys_do(low, high):
     assert (np.diff(edges, axis=0) >= 0).all()
     np.testing.assert_array_equal(codes.snapped(edges), edges)
     coded = codes.of_edges(edges)
-    assert coded.coarse.dtype == coded.fine.dtype == np.int16
+    assert coded.edges.dtype == np.int16
+    assert (np.diff(coded.edges, axis=0) >= 0).all() and (coded.edges >= 0).all()
     # Every edge, its neighbours, zero, and the ends.
     near = [edges + d for d in (-1, 0, 1)]
     ends = np.array([0, -1, 1, keys.KEY_OF_LOWEST, keys.KEY_OF_LARGEST])
     near.append(np.broadcast_to(ends[:, None], (5, UNITS)))
     near = np.clip(np.concatenate(near), keys.KEY_OF_LOWEST, keys.KEY_OF_LARGEST)
     pixels = near.astype(np.int32)
-    coarse = np.asarray(codes.coarse(pixels, coded))[:, None] > coded.coarse
-    fine = np.asarray(codes.fine(pixels, coded))[:, None] > coded.fine
-    found = np.concatenate([coarse, fine], axis=1)
+    found = np.asarray(codes.encode(pixels, coded))[:, None] > coded.edges
     np.testing.assert_array_equal(found, near[:, None] > edges)
 
 
 def test_edges_hardly_move():
-    """The lower ones by 2^17 keys, the others by 2^-13 of their distance."""
+    """The lower ones by 2^18 keys, the others by 2^-13 of their distance."""
     before = _edges(np.random.default_rng(1), 0, 6)
     moved = codes.snapped(before) - before
     assert (moved[: codes.COARSE] <= 0).all()
-    assert (moved[: codes.COARSE] > -(2**17)).all()
+    assert (moved[: codes.COARSE] > -(2**18)).all()
     distance = before[-1] - before[codes.COARSE]
     assert (moved[codes.COARSE :] >= 0).all()
     assert (moved[codes.COARSE :] < np.maximum(distance * 2.0**-13, 1)).all()
@@ -62,7 +61,8 @@ def test_edges_that_are_all_one():
     edges = np.full((EDGES, 2), 12345)
     kept = codes.snapped(edges)
     np.testing.assert_array_equal(kept[codes.COARSE :], 12345)
-    fine = codes.fine(np.array([[12345], [12346]], np.int32), codes.of_edges(kept))
-    above = np.asarray(fine)[:, None] > codes.of_edges(kept).fine
-    np.testing.assert_array_equal(above[0], False)
+    coded = codes.of_edges(kept)
+    found = codes.encode(np.array([[12345], [12346]], np.int32), coded)
+    above = np.asarray(found)[:, None] > coded.edges
+    np.testing.assert_array_equal(above[0, codes.COARSE :], False)
     np.testing.assert_array_equal(above[1], True)

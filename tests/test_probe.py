@@ -1,0 +1,58 @@
+"""Batch sizes by measurement: python -m jdissect.probe"""
+
+import pathlib
+import re
+
+import jax
+import pytest
+
+from configs import mixup
+from jdissect import cli, probe
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({8: 1.0}, 8),
+        ({1: 9.0, 2: 5.0, 4: 4.0, 8: 4.5}, 4),
+        ({1: 9.0, 2: 4.1, 4: 4.0, 8: 3.99}, 2),  # nearly as fast, and smaller
+    ],
+)
+def test_the_smallest_that_is_nearly_as_fast(times, expected):
+    assert probe.choose(times) == expected
+
+
+def test_both_networks_of_a_config(small, tmp_path, capsys):
+    """The shipped classifier beside a small segmenter; the config stays as it is."""
+    config = mixup.get_config()
+    config.segmenter.name = "upernet"
+    config.segmenter.upernet, config.segmenter.color = (
+        str(small.upernet),
+        str(small.color),
+    )
+    config.cache.dir = str(tmp_path)
+    before = config.to_json()
+    found = probe.probe(config, sizes=(1, 2))
+    assert set(found) == {"data.batch_size", "segmenter.batch_size"}
+    assert set(found.values()) <= {1, 2} and config.to_json() == before
+    assert len(re.findall(r"[0-9.]+ ms an image", capsys.readouterr().out)) == 4
+
+
+def test_memory_ends_the_probe(monkeypatch, capsys):
+    def run(pixels, size):
+        if size > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    found = probe._times(run, (2, 2), probe.SIZES, 1)
+    assert list(found) == [1, 2, 4]
+    assert "8  out of memory" in capsys.readouterr().out
+
+
+def test_command_refuses(capsys):
+    code = cli.entry(
+        probe.main,
+        ["probe", f"--config={ROOT / 'configs' / 'mixup.py'}", "--config.dtype=f8"],
+    )
+    assert code == 2 and "dtype" in capsys.readouterr().err
