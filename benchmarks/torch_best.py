@@ -22,7 +22,7 @@ from benchmarks.torch_models import bilinear
 GRID = 56
 _CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}  # pixels at a time
 _STRIDES = (29, 13, 5)  # of the pixels that give the bound; prime to the grid's side
-_SAMPLE = 4096  # pixels a unit that give it, at least
+_SAMPLE = 2048  # pixels a unit that give it, at least
 _MARGIN = 1.5  # times as many pixels as T_k lets through are above the bound, about
 _KRON = 64  # pixels of a map up to which one matrix enlarges it
 
