@@ -5,6 +5,7 @@ programs and hashes of files that is seconds, and not worth a word; `label_cache
 once, as label maps take half a second an image.
 """
 
+import functools
 import os
 import shutil
 import warnings
@@ -63,6 +64,7 @@ def use_compilation_cache(folder: Path | None) -> None:
     )
 
 
+@functools.cache  # a second run in this process gets the devices of the first
 def offer_cores() -> bool:
     """Makes the processor's cores devices of their own, where that still can be.
 

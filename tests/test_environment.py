@@ -1,5 +1,6 @@
 """Caches on a machine that does not want them."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -140,3 +141,15 @@ def test_a_folder_of_somebody_else_is_read(open_folder):
 
 def test_other_warnings_are_shown(tmp_path):
     assert "Error writing a letter" in start(tmp_path, "jdissect", "other")[1]
+
+
+def test_a_second_run_in_a_process_gets_the_devices_of_the_first():
+    program = (
+        "from jdissect.parallel import network_devices as devices\n"
+        "print([[len(part) for part in devices('shard_map')] for _ in range(2)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    first, second = json.loads(done.stdout)
+    assert first == second
