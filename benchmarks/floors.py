@@ -13,9 +13,9 @@ labels, C concepts in an image, all float32 or int32, 4 bytes):
 - sweep: upsampling, 2 comparisons, and what makes a bit of them, a pixel; the features
   once. The few marked pixels are left out.
 - intersections: upsampling, a comparison and what makes a bit of it, a pixel; for a
-  concept and a word of 32 pixels an and, a population count and an addition; a
-  comparison and what makes a bit of it for a concept, map and pixel; features and
-  labels once, and the counters of C U pairs read and written.
+  concept and a word of 32 pixels that it is in (one in seven) an and, a population
+  count and an addition; a comparison and what makes a bit of it for a concept, map and
+  pixel; features and labels once, and the counters of C U pairs read and written.
 - top-k: a comparison an activation; the features once.
 - label maps: a comparison for each object's, material's and slot's score of a pixel; of
   a pixel with half of its neighbours, for components; the scores once, the maps once.
@@ -27,7 +27,7 @@ from typing import Any
 import jax
 
 from benchmarks.count import Count, count
-from benchmarks.steps import Shapes, Step
+from benchmarks.steps import WORDS, Shapes, Step
 from jdissect.ops.edges import EDGES
 
 
@@ -69,7 +69,7 @@ def intersections(shapes: Shapes) -> Count:
     pixels, pairs = shapes.mask**2, shapes.present * shapes.units
     masks = 2.0 * pixels * shapes.units
     planes = 2.0 * pixels * shapes.maps * shapes.present
-    common = 3.0 * math.ceil(pixels / 32) * pairs
+    common = 3.0 * math.ceil(pixels / 32) * WORDS * pairs
     bytes_ = _features(shapes) + 4 * shapes.maps * pixels + 8 * pairs
     return Count(0, upsampling(shapes) + masks + planes + common, bytes_)
 

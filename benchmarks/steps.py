@@ -85,6 +85,9 @@ def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
 
 
 _ZERO = array(dtype=jnp.int32)
+# Of the words of a concept that is in an image, the share that it is in: measured on
+# `stages.label_maps`.
+WORDS = 1 / 7
 
 
 def network(
@@ -164,7 +167,10 @@ def sweep_step(shapes: Shapes) -> Step:
 
 
 def intersections_step(shapes: Shapes) -> Step:
-    """Intersections with all concepts, with some more images."""
+    """Intersections with all concepts, with some more images.
+
+    Its loops are over chunks of 16 concepts, and over 4 words that a concept is in.
+    """
     units, geometry, images = shapes.units, shapes.geometry, shapes.images
 
     def counted(state, maps, valid, labels, annotated, group, cuts, category, zero):
@@ -186,7 +192,8 @@ def intersections_step(shapes: Shapes) -> Step:
         array(shapes.concepts, dtype=jnp.int32),
         _ZERO,
     )
-    return Step(counted, arguments, trips=(-(-shapes.present // 16),))
+    rounds = -(-shapes.present // 16)
+    return Step(counted, arguments, trips=(rounds, geometry.blocks * WORDS / 4))
 
 
 def _features(shapes: Shapes) -> jax.ShapeDtypeStruct:

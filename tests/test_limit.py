@@ -27,13 +27,13 @@ def test_no_program_does_less_than_its_floor(name, most):
 
 
 def test_floors_by_hand():
-    """2,048 units, 7x7 to 56x56: 40 edges, 98 words."""
+    """2,048 units, 7x7 to 56x56: 40 edges, 14 of 98 words of each of 40 concepts."""
     shapes = steps.Shapes()
     pixels = 2048 * 56 * 56
     up = 2048 * 3 * (56 * 56 + 9 * 56)
     assert floors.upsampling(shapes) == up
     assert floors.sketch(shapes).operations == up + 40 * pixels
-    words = 3 * 98 * 40 * 2048
+    words = 3 * 14 * 40 * 2048
     planes = 2 * 6 * 40 * 56 * 56
     assert floors.intersections(shapes).operations == up + 2 * pixels + words + planes
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt
 
 from jdissect.ops.upsample import Axis, interpolate, plan_axis, stretch
 
@@ -164,15 +164,22 @@ def pack(
     return words & jnp.asarray(used_bits(geometry))[:, None]
 
 
-def pack_plane(
-    flags: Bool[Array, "height width *rest"],
-) -> UInt[Array, "block *rest"]:
-    """A whole mask plane as words, in the layout of `pack`."""
-    height = flags.shape[0]
-    pad = [(0, -height % BLOCK_ROWS)] + [(0, 0)] * (flags.ndim - 1)
-    flags = jnp.pad(flags, pad).reshape(-1, BLOCK_ROWS, *flags.shape[1:])
-    words = jax.vmap(pack_rows)(flags)
-    return words.reshape(-1, *words.shape[2:])
+def by_block(
+    pixels: Shaped[Array, "*rest height width"],
+) -> Shaped[Array, "*rest block 32"]:
+    """Pixels in the order of the bits of `pack`; ragged ends are 0."""
+    *rest, height, width = pixels.shape
+    pad = [(0, -height % BLOCK_ROWS), (0, -width % BLOCK_COLUMNS)]
+    pixels = jnp.pad(pixels, [(0, 0)] * len(rest) + pad)
+    across = pixels.shape[-1] // BLOCK_COLUMNS
+    pixels = pixels.reshape(*rest, -1, BLOCK_ROWS, across, BLOCK_COLUMNS)
+    return jnp.moveaxis(pixels, -3, -2).reshape(*rest, -1, BLOCK_ROWS * BLOCK_COLUMNS)
+
+
+def pack_bits(flags: Bool[Array, "*rest 32"]) -> UInt[Array, "*rest"]:
+    """Flags in the order of `by_block` as words."""
+    bits = np.uint32(1) << np.arange(flags.shape[-1], dtype=np.uint32)
+    return jnp.where(flags, bits, np.uint32(0)).sum(axis=-1, dtype=jnp.uint32)
 
 
 def unpack(

@@ -1,10 +1,9 @@
 """Intersections of all units with all concepts, exactly, in integers.
 
 Masks and label planes are bits in words of 32 pixels (see `ops.blocks`), so that an
-intersection is an `and` and a population count: for one unit and one concept of a
-56x56 image, 98 words. Only the concepts that occur in an image are looked at, in
-chunks. A pixel may carry several numbers, at most one a map; it belongs to a concept
-if any map shows it.
+intersection is an `and` and a population count of each word (see `common_bits`). Only
+the concepts that occur in an image are looked at, in chunks. A pixel may carry several
+numbers, at most one a map; it belongs to a concept if any map shows it.
 
 Counts are kept by group of images, as error bars need them: by block, or by image.
 
@@ -17,14 +16,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int
 
-from jdissect.ops import blocks
+from jdissect.ops import blocks, common_bits
 from jdissect.ops.sweep import listed
 
 _CONCEPTS = 16  # concepts a round
-_UNITS = 256  # units a tile: their masks of 56x56 pixels are 100 KB
-_BLOCKS = 128  # blocks unrolled at most
 
 
 class Counts(NamedTuple):
@@ -50,37 +47,6 @@ def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
         jnp.zeros((groups, concepts + 1), jnp.int32),
         jnp.zeros((groups, categories + 1, units), jnp.int32),
     )
-
-
-def popcount_product(
-    planes: UInt[Array, "block concept"], masks: UInt[Array, "block unit"]
-) -> Int[Array, "concept unit"]:
-    """Set bits in common of every concept's plane with every unit's mask."""
-    blocks_, units = masks.shape
-    tile, group = min(units, _UNITS), min(blocks_, _BLOCKS)
-    pad = -blocks_ % group
-    planes = jnp.pad(planes, ((0, pad), (0, 0))).T.reshape(
-        -1, -(-blocks_ // group), group
-    )
-    masks = jnp.pad(masks, ((0, pad), (0, -units % tile)))
-    masks = masks.reshape(planes.shape[1], group, -1, tile).transpose(2, 0, 1, 3)
-
-    def on_units(masks):
-        def on_concept(plane):
-            def on_group(total, pair):
-                plane, masks = pair
-                for block in range(group):
-                    both = jax.lax.population_count(plane[block] & masks[block])
-                    total = total + both.astype(jnp.int32)
-                return total, None
-
-            start = jnp.zeros((tile,), jnp.int32)
-            return jax.lax.scan(on_group, start, (plane, masks))[0]
-
-        return jax.lax.map(on_concept, planes)
-
-    product = jax.lax.map(on_units, masks).transpose(1, 0, 2)
-    return product.reshape(planes.shape[0], -1)[:, :units]
 
 
 def update(
@@ -112,6 +78,7 @@ def update(
     concepts = category.shape[0]
     # Row 0 is "nothing"; the ends of chunks point to the row after the last concept.
     category = jnp.concatenate([jnp.zeros(1, jnp.int32), category])
+    number = jnp.int16 if concepts < np.iinfo(np.int16).max else jnp.int32
 
     def fires(values, cuts):
         return values > cuts
@@ -125,16 +92,17 @@ def update(
         present = jnp.zeros((concepts + 1,), bool).at[labels.reshape(-1)].set(True)
         columns, total = listed(present[1:])
         columns = jnp.pad(columns, (0, -concepts % _CONCEPTS))
+        labels = blocks.by_block(labels.astype(number))
 
         def body(state):
             first, intersection, areas = state
             here = jax.lax.dynamic_slice(columns, (first,), (_CONCEPTS,))
             order_ = first + jnp.arange(_CONCEPTS, dtype=jnp.int32)
             here = jnp.where(order_ < total, here, concepts)
-            plane = (labels[..., None] == here + 1).any(axis=0)
-            planes = blocks.pack_plane(plane)
-            area = jax.lax.population_count(planes).astype(jnp.int32).sum(axis=0)
-            common = popcount_product(planes, masks)
+            there = labels == (here + 1).astype(number)[:, None, None, None]
+            planes = blocks.pack_bits(there.any(axis=1))
+            area = jax.lax.population_count(planes).astype(jnp.int32).sum(axis=1)
+            common = common_bits.product(planes, masks)
             intersection = intersection.at[group, here].add(
                 common, mode="drop", indices_are_sorted=True
             )

@@ -27,6 +27,6 @@ def test_pack_is_the_mask(grid, shape, units):
 def test_planes_have_the_masks_layout():
     rng = np.random.default_rng(2)
     flags = rng.random((13, 9, 4)) < 0.5
-    words = np.asarray(blocks.pack_plane(flags))
+    words = np.asarray(blocks.pack_bits(blocks.by_block(flags.transpose(2, 0, 1)))).T
     assert words.shape == (4 * 2, 4)
     np.testing.assert_array_equal(blocks.unpack(words, (13, 9)), flags)

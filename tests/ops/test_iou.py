@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jdissect import grouped
-from jdissect.ops import blocks, iou, keys
+from jdissect.ops import blocks, common_bits, iou, keys
 from tests.ops import reference
 
 
@@ -75,10 +75,14 @@ def test_against_brute_force(shape, maps, concepts):
         np.testing.assert_array_equal(union[:, number], want[1].ravel())
 
 
-def test_popcount_product_in_several_groups():
+@pytest.mark.parametrize("form", [common_bits.dense, common_bits.sparse])
+@pytest.mark.parametrize("share", [1, 0.1, 0])
+def test_common_bits_in_several_groups(form, share):
     rng = np.random.default_rng(0)
-    planes = rng.integers(0, 2**32, (300, 5), dtype=np.uint32)
+    planes = rng.integers(0, 2**32, (5, 300), dtype=np.uint32)
+    planes[rng.random(planes.shape) >= share] = 0
+    planes[3] = 0
     masks = rng.integers(0, 2**32, (300, 260), dtype=np.uint32)
-    found = np.asarray(jax.jit(iou.popcount_product)(planes, masks))
-    both = planes[:, :, None] & masks[:, None, :]
-    np.testing.assert_array_equal(found, np.bitwise_count(both).sum(axis=0))
+    found = np.asarray(jax.jit(form)(planes, masks))
+    both = planes[:, :, None] & masks
+    np.testing.assert_array_equal(found, np.bitwise_count(both).sum(axis=1))
