@@ -7,7 +7,8 @@ the sketch's bracket two mostly do, three now and then; three do from nothing
 (2^32 keys).
 
 Few pixels lie in a bracket (one in a thousand), so a first look marks them as bits
-(see `ops.blocks`), and only the marked words' pixels are made again and counted.
+(see `ops.blocks`), and only the marked pixels are made again and counted: of many words
+at once the lowest bit, and so on until none is left.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from jdissect.ops.upsample import interpolate, padded
 SLOTS = 4096
 _TRIANGLE = 128  # flags summed by one row of a matrix product
 _GROUPS = 1024  # groups of words looked into at once
-_CHUNK = 1024  # words whose pixels are made at once
+_CHUNK = 1024  # words of which a pixel is made at once
 
 
 def listed(flags: Bool[Array, "n"]) -> tuple[Int[Array, "n"], Int[Array, ""]]:
@@ -135,8 +136,6 @@ def update(
         jnp.asarray(t) for t in (columns.low, columns.high, columns.weight)
     ]
     grid_width = columns.size + 2 * columns.pad
-    bit = jnp.arange(32, dtype=jnp.int32)
-    bit_row, bit_column = bit // blocks.BLOCK_COLUMNS, bit % blocks.BLOCK_COLUMNS
 
     def inside(values, cuts):
         above, not_above = cuts
@@ -153,26 +152,37 @@ def update(
             block, unit = ids // units, ids % units
             block_row = block // geometry.block_grid[1]
             column = block % geometry.block_grid[1] * blocks.BLOCK_COLUMNS
-            x = jnp.minimum(column + bit_column[:, None], width - 1)
-            left, right, across = (table[x] for table in column_tables)
-            top, bottom, down = (table[block_row][:, bit_row].T for table in row_tables)
 
             def at(row, column):
                 return grid[(row * grid_width + column) * units + unit]
 
-            values = interpolate(
-                interpolate(at(top, left), at(top, right), across, zero),
-                interpolate(at(bottom, left), at(bottom, right), across, zero),
-                down,
-                zero,
-            )
-            bits = words.reshape(-1)[ids] >> bit.astype(jnp.uint32)[:, None]
-            marked = (bits & 1).astype(bool) & here
-            offset = order.to_keys(values) - bracket.low[unit] - 1
-            slot = offset.astype(jnp.uint32) >> bracket.shift[unit]
-            place = slot.astype(jnp.int32) + unit * SLOTS
-            place = jnp.where(marked, place, counts.size)  # outside: dropped
-            return counts.at[place].add(1, mode="drop")
+            def lowest(state):
+                """Counts the pixel of every word's lowest bit, and clears that."""
+                bits, counts = state
+                bit = bits & (~bits + 1)
+                marked = bits != 0
+                place = jax.lax.population_count(bit - 1).astype(jnp.int32)
+                place = jnp.where(marked, place, 0)
+                row, offset = jnp.divmod(place, blocks.BLOCK_COLUMNS)
+                x = jnp.minimum(column + offset, width - 1)
+                left, right, across = (table[x] for table in column_tables)
+                top, bottom, down = (table[block_row, row] for table in row_tables)
+                values = interpolate(
+                    interpolate(at(top, left), at(top, right), across, zero),
+                    interpolate(at(bottom, left), at(bottom, right), across, zero),
+                    down,
+                    zero,
+                )
+                offset = order.to_keys(values) - bracket.low[unit] - 1
+                slot = offset.astype(jnp.uint32) >> bracket.shift[unit]
+                place = slot.astype(jnp.int32) + unit * SLOTS
+                place = jnp.where(marked, place, counts.size)  # outside: dropped
+                return bits ^ bit, counts.at[place].add(1, mode="drop")
+
+            bits = jnp.where(here, words.reshape(-1)[ids], 0)
+            return jax.lax.while_loop(
+                lambda state: (state[0] != 0).any(), lowest, (bits, counts)
+            )[1]
 
         return over_words(count, counts, words), None
 
