@@ -9,17 +9,19 @@ of its own on the same cores or device: jdissect, from image files to run direct
 `best` and `faithful` of `benchmarks.torch_netdissect`; and `forwards`, the forward
 passes that jdissect makes and nothing else. They run in turn; medians count.
 
-What a run pays once (tracing, reading compiled programs, counters) is measured apart:
-every pipeline runs over few and over more images, and the difference is the time of an
-image. `faithful` has nothing of that kind and runs over few.
+What a run pays once (tracing, reading compiled programs, counters for 32 blocks of
+images) is measured apart: jdissect and `best` run over few and over more images, and
+the difference is the time of an image. The others have nothing of that kind.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +30,32 @@ _FORWARDS, _OURS = "forwards", "jdissect"
 
 
 def scenario(
-    few: int, more: int, slow: int, networks=1, layers=LAYERS[-1:], cached=False, size=8
+    images: dict[str, tuple[int, ...]],
+    networks: int = 1,
+    layers: tuple[str, ...] = LAYERS[-1:],
+    cached: bool = False,
+    batch_size: int = 8,  # a device
 ) -> dict[str, Any]:
-    """Numbers of images (of `faithful`: `slow`), and what is done with them."""
-    return {
-        "images": (few, more),
-        "slow": slow,
-        "networks": networks,
-        "layers": layers,
-        "cached": cached,
-        "batch_size": size,
-    }
+    """Numbers of images by pipeline, few and more or one, and what they go through."""
+    task = {"networks": networks, "layers": layers, "cached": cached}
+    return {"images": images, "task": {**task, "batch_size": batch_size}}
 
 
 # Also the aims on a CPU in float32: against faithful, best, and the forward passes.
+# Of fewer than 32 images jdissect keeps fewer counters; of fewer than 128, it looks at
+# all of them to place the sketch's edges. Differences are large beside what the timing
+# of a whole run varies by.
+_ONE = {_OURS: (32, 96), _FORWARDS: (32,), "best": (8, 24), "faithful": (10,)}
+_MANY = {_OURS: (32, 64), _FORWARDS: (32,), "best": (8, 24), "faithful": (2,)}
+_CACHED = {_OURS: (128, 640), _FORWARDS: (192,), "best": (32, 128), "faithful": (10,)}
 SCENARIOS = {
-    "one ResNet-50": (scenario(8, 16, 2), (3.5, 1.4, 1.05)),
+    "one ResNet-50": (scenario(_ONE), (3.5, 1.4, 1.05)),
     "with cached segmentation": (
-        scenario(32, 96, 2, cached=True, size=32),
+        scenario(_CACHED, cached=True, batch_size=32),
         (35, 1.25, 1.3),
     ),
-    "five networks": (scenario(8, 16, 1, networks=5), (12, 1.4, 1.12)),
-    "five layers": (scenario(8, 16, 1, layers=LAYERS), (15, 1.3, 1.15)),
+    "five networks": (scenario(_MANY, networks=5), (12, 1.4, 1.12)),
+    "five layers": (scenario(_MANY, layers=LAYERS), (15, 1.3, 1.15)),
 }
 PIPELINES = (_OURS, _FORWARDS, "best", "faithful")
 
@@ -60,7 +66,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--published", type=Path, required=True, help="PyTorch's files")
     add("--weights", type=Path, required=True, help="converted checkpoints")
-    add("--images", required=True, help="folder of photographs, 96 or more")
+    add("--images", required=True, help="folder of photographs, some hundred")
     add("--scenarios", default=",".join(SCENARIOS), help="some of them")
     add("--rounds", type=int, default=5)
     add("--device", default="cpu", choices=("cpu", "cuda"), help="of PyTorch")
@@ -122,7 +128,8 @@ def measure(name: str, options: argparse.Namespace, tell=print) -> dict[str, Any
     median = {each: statistics.median(found) for each, found in each_ms.items()}
     row = {"scenario": name}
     for each, value in median.items():
-        row[f"{each}, ms an image"] = round(value, 1)
+        least, most = min(each_ms[each]), max(each_ms[each])
+        row[f"{each}, ms an image"] = f"{value:.4g} ({least:.4g}-{most:.4g})"
     against = {
         "faithful / jdissect": median["faithful"] / median[_OURS],
         "best / jdissect": median["best"] / median[_OURS],
@@ -133,21 +140,17 @@ def measure(name: str, options: argparse.Namespace, tell=print) -> dict[str, Any
     row["jdissect, once, s"] = round(statistics.median(once[_OURS]), 1)
     for pipeline in pipelines:
         row[f"{pipeline.name}, GB"] = round(pipeline.memory / 1e3, 1)
-    row["all ms"] = {
-        each: [round(ms, 1) for ms in found] for each, found in each_ms.items()
-    }
     return row
 
 
 def _one(pipeline, plan) -> tuple[float, float]:
     """(seconds an image, seconds that a run pays once)."""
-    task = {k: plan[k] for k in ("networks", "layers", "cached", "batch_size")}
-    if pipeline.name == "faithful":
-        return pipeline.seconds({**task, "images": plan["slow"]}) / plan["slow"], 0.0
-    few, more = plan["images"]
-    short = pipeline.seconds({**task, "images": few})
-    long = pipeline.seconds({**task, "images": more})
-    per_image = (long - short) / (more - few)
+    few, *more = plan["images"][pipeline.name]
+    short = pipeline.seconds({**plan["task"], "images": few})
+    if not more:
+        return short / few, 0.0
+    long = pipeline.seconds({**plan["task"], "images": more[0]})
+    per_image = (long - short) / (more[0] - few)
     return per_image, short - few * per_image
 
 
@@ -167,35 +170,65 @@ def _paths(options) -> dict[str, Any]:
     }
 
 
-def main(argv: list[str]) -> int:
-    """Measures and prints, and saves if asked."""
-    options = parse(argv)
-    rows = [measure(name, options) for name in options.scenarios.split(",")]
+def photographs(folder: str, count: int, under: str) -> str:
+    """A folder of so many links to the photographs of a folder, again and again."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    if not files:
+        raise SystemExit(f"--images: no files in {folder}")
+    for number in range(count):
+        file = files[number % len(files)].resolve()
+        Path(under, f"{number:05d}{file.suffix}").symlink_to(file)
+    return under
+
+
+def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Writes rows in the place of those of the same scenarios.
+
+    Other scenarios' rows stay if the same machine and versions made them on that day.
+    """
     import torch
 
     from benchmarks import record
 
-    every = {row["scenario"]: row.pop("all ms") for row in rows}
+    versions = {"torch": torch.__version__}
+    by_scenario = {row["scenario"]: row for row in rows}
+    with contextlib.suppress(FileNotFoundError):
+        kept = json.loads((record.RESULTS / f"{options.save}.json").read_text())
+        if kept["environment"] == {**record.environment(), **versions}:
+            by_scenario = {row["scenario"]: row for row in kept["rows"]} | by_scenario
+    record.write(
+        options.save,
+        [by_scenario[name] for name in SCENARIOS if name in by_scenario],
+        title="jdissect against PyTorch",
+        command="python -m benchmarks.versus_torch --published=... --weights=... "
+        f"--images=... --rounds={options.rounds}",
+        notes=[
+            f"Medians of {options.rounds} rounds, and the least and the most; "
+            f"{options.dtype}, PyTorch on {options.device}"
+            + ", compiled"
+            * options.compile,
+            "GPU: not measured, none was at hand." * (options.device == "cpu"),
+            "Once: what a run takes whatever the number of images.",
+        ],
+        versions=versions,
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Measures and prints; if asked, saves after every scenario."""
+    options = parse(argv)
+    rows, names = [], options.scenarios.split(",")
+    plans = [SCENARIOS[name][0]["images"] for name in names]
+    most = max(max(counts) for plan in plans for counts in plan.values())
+    with tempfile.TemporaryDirectory() as under:
+        options.images = photographs(options.images, most, under)
+        for name in names:
+            rows.append(measure(name, options))
+            if options.save:
+                save(options, rows)
+    from benchmarks import record
+
     print(record.text(rows))
-    if options.save:
-        spread = [
-            f"{name}, {pipeline}: {', '.join(f'{ms:g}' for ms in found)} ms"
-            for name, by_pipeline in every.items()
-            for pipeline, found in by_pipeline.items()
-        ]
-        record.write(
-            options.save,
-            rows,
-            title="jdissect against PyTorch",
-            command=f"python -m benchmarks.versus_torch --rounds={options.rounds} ...",
-            notes=[
-                f"{options.dtype}, PyTorch on {options.device}"
-                + ", compiled" * options.compile,
-                "GPU columns: empty, none was at hand." * (options.device == "cpu"),
-                *spread,
-            ],
-            versions={"torch": torch.__version__},
-        )
     return 0
 
 
