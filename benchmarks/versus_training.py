@@ -27,6 +27,7 @@ import jax
 import torch
 from absl import flags
 
+from benchmarks import record
 from benchmarks.torch_originals import SALIENCY
 from benchmarks.torch_training import FORMS, TorchTraining
 from benchmarks.train_step import Training, photographs
@@ -51,6 +52,7 @@ def define() -> flags.FlagValues:
     flags.DEFINE_integer("workers", None, "Faithful: processes; 0: none.", **options)
     flags.DEFINE_integer("rounds", 5, "Medians are over these.", **options)
     flags.DEFINE_list("recipes", list(RECIPES), "What to train with.", **options)
+    flags.DEFINE_string("save", "", "Name of files for benchmarks/results.", **options)
     return values
 
 
@@ -145,13 +147,46 @@ def describe(rows: list[dict[str, Any]]) -> str:
             row = found[recipe, run]
             line += "{step_ms:10.1f} ({augment_ms:6.1f}) {ratio:5.2f} x".format(**row)
         lines.append(line)
+    return "\n".join([*lines, *(f"\n{note}" for note in doubts(rows))])
+
+
+def doubts(rows: list[dict[str, Any]]) -> list[str]:
+    """What speaks against relying on the rows."""
     spread = max(row["step_ms_most"] / row["step_ms_least"] for row in rows)
-    if spread > 1.5:
-        lines.append(
-            f"\nSteps of one kind differ by a factor of {spread:.1f}: something else "
-            "was running, so do not rely on the ratios."
-        )
-    return "\n".join(lines)
+    if spread <= 1.5:
+        return []
+    return [
+        f"Steps of one kind differ by a factor of {spread:.1f}: something else "
+        "was running, so do not rely on the ratios."
+    ]
+
+
+def save(options, rows: list[dict[str, Any]], setting: str) -> None:
+    """A JSON and a Markdown table, a line a recipe."""
+    found = {(row["recipe"], row["run"]): row for row in rows}
+    table = []
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        line = {"recipe": recipe}
+        for run in RUNS:
+            line[f"{run}, ms a step"] = round(found[recipe, run]["step_ms"])
+        for run in RUNS[1:]:
+            line[f"{run} / {OURS}"] = f"{found[recipe, run]['ratio']:.2f}"
+        for run in RUNS:
+            line[f"{run}, augmentation, ms"] = found[recipe, run]["augment_ms"]
+        table.append(line)
+    record.write(
+        options.save,
+        table,
+        title="A training step here and in PyTorch",
+        command=f"python -m benchmarks.versus_training --rounds={options.rounds} "
+        f"--batch_size={options.batch_size}",
+        notes=[
+            setting,
+            "'faithful' is float32 and makes some of its augmentation in processes.",
+            *doubts(rows),
+        ],
+        versions={"torch": torch.__version__},
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -160,14 +195,16 @@ def main(argv: list[str]) -> int:
     options(argv)
     rows = measure(options)
     device = jax.devices()[0].device_kind
-    print(
+    setting = (
         f"ResNet-{options.depth}, batch {options.batch_size}, {options.dtype}, "
         f"{options.rounds} rounds, {device}, {torch.get_num_threads()} threads; "
         f"jax {jax.__version__}, torch {torch.__version__}"
         f"{', compiled' * options.compile}; faithful saliency by {SALIENCY}, "
-        f"{'one box a batch' if options.one_box else 'a box an image'}\n"
+        f"{'one box a batch' if options.one_box else 'a box an image'}"
     )
-    print(describe(rows))
+    print(f"{setting}\n\n{describe(rows)}")
+    if options.save:
+        save(options, rows, setting)
     return 0
 
 
