@@ -103,6 +103,7 @@ def forwards(options) -> Callable[[Task], None]:
         if not task["cached"]:
             wanted.append((segment, params[1], 8))
         for function, weights, size in wanted:
+            size *= len(devices)
             for start in range(0, task["images"], size):
                 some = np.arange(start, start + size) % len(images)
                 batch = devices.scatter(images[some])
@@ -138,9 +139,10 @@ def _torch(options, form) -> Callable[[Task], None]:
     network = pipeline.load_resnet(Path(options["published_resnet"]))
     network = pipeline.Classifier(network, *setting)
     files = sorted(p for p in Path(options["images"]).rglob("*") if p.is_file())
-    kept = {}
+    kept = []  # label maps of the first images
 
     def run(task):
+        nonlocal kept
         names, layers = files[: task["images"]], task["layers"]
         if not quick:
             for _ in range(task["networks"]):
@@ -148,11 +150,13 @@ def _torch(options, form) -> Callable[[Task], None]:
                     images = pipeline.decode(names, form)
                     pipeline.faithful(network, images, segmenter, layer)
         else:
-            labels = kept.get(task["images"]) if task["cached"] else None
+            labels = None
+            if task["cached"] and len(kept) >= len(names):
+                labels = kept[: len(names)]
             for _ in range(task["networks"]):
                 images = pipeline.decode(names, form)
                 if labels is None:
-                    labels = kept[task["images"]] = segmenter(images)
+                    labels = kept = segmenter(images)
                 concepts = segmenter.concepts
                 pipeline.best(network, images, labels, concepts, layers)
         if options["device"] == "cuda":

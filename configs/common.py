@@ -20,7 +20,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.data.name = ""  # tfds: the data set, such as 'imagenet2012'
     config.data.split = ""  # tfds: the split; broden: '' for all rows
     config.data.num_images = 0  # the first so many; 0 = all
-    config.data.batch_size = 32  # images a device a step
+    config.data.batch_size = 32  # images a device a step; cores are devices, up to 4
     config.data.workers = 0  # processes that decode; 0 = threads of this one
     config.data.strict = False  # stop at an unreadable image instead of skipping it
 
@@ -61,7 +61,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.segmenter.upernet = ""  # converted checkpoint's folder
     config.segmenter.color = ""  # checkpoint's folder, 'colornames', '' for none
     config.segmenter.quarters = "netdissect"  # 'netdissect', 'all', 'none'
-    config.segmenter.batch_size = 8  # images a segmenter call
+    config.segmenter.batch_size = 8  # images a device a call
 
     config.quantile = 0.01  # share of pixels above a unit's threshold, at most
     config.iou_thresholds = (0.03, 0.04, 0.05)  # a unit detects a concept above

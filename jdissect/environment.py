@@ -68,8 +68,8 @@ def use_compilation_cache(folder: Path | None) -> None:
 def offer_cores() -> bool:
     """Makes the processor's cores devices of their own, where that still can be.
 
-    A network uses all cores as one device, through its convolutions and products;
-    counting does not, and is shared out among devices instead.
+    One device alone would use all cores in its products only, and one in all the rest:
+    in counting, and in the fifth of a network's time that goes to other operations.
 
     Returns:
       Whether the devices are cores. Not so with an accelerator, or where somebody has

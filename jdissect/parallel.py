@@ -20,6 +20,9 @@ from jdissect.errors import UserError
 
 AXIS = "data"
 MODES = ("shard_map", "pmap")
+# Of the cores that became devices: each holds a copy of the weights, and what lies
+# between layers; 0.7 GB for UPerNet and its colours.
+MOST_NETWORKS = 4
 
 # Vectors of 512 bits halve the time of bit counting where the processor has them;
 # elsewhere the option does nothing.
@@ -156,10 +159,11 @@ def all_devices(mode: str) -> Devices:
 def network_devices(mode: str) -> tuple[Devices, Devices]:
     """This machine's devices: those that run networks, and those that count.
 
-    They are the same, but on a processor whose cores became devices: networks use all
-    cores as one device.
+    They are the same, but on a processor whose cores became devices: no more than
+    MOST_NETWORKS run networks then, whose products share all cores.
     """
     on_cores = environment.offer_cores()
     counters = Devices(mode)
-    networks = Devices(mode, counters.devices[:1]) if on_cores else counters
-    return networks, counters
+    if not on_cores:
+        return counters, counters
+    return Devices(mode, counters.devices[:MOST_NETWORKS]), counters

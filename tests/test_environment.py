@@ -12,6 +12,8 @@ import textwrap
 import pytest
 
 from jdissect import environment
+from jdissect.environment import MOST_CORES
+from jdissect.parallel import MOST_NETWORKS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -143,7 +145,7 @@ def test_other_warnings_are_shown(tmp_path):
     assert "Error writing a letter" in start(tmp_path, "jdissect", "other")[1]
 
 
-def test_a_second_run_in_a_process_gets_the_devices_of_the_first():
+def test_cores_are_devices_in_every_run_of_a_process():
     program = (
         "from jdissect.parallel import network_devices as devices\n"
         "print([[len(part) for part in devices('shard_map')] for _ in range(2)])"
@@ -153,3 +155,5 @@ def test_a_second_run_in_a_process_gets_the_devices_of_the_first():
     )
     first, second = json.loads(done.stdout)
     assert first == second
+    cores = len(os.sched_getaffinity(0))
+    assert first == [min(cores, MOST_NETWORKS), min(cores, MOST_CORES)]

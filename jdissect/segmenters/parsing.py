@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Int16, UInt8
+from jaxtyping import Array, Bool, Float, Int, Int16, UInt8
 
 from jdissect import vocabulary
 from jdissect.errors import UserError
@@ -76,19 +76,37 @@ class Parser:
         self._part_tables = _part_tables(labels, self._numbers.part_numbers)
 
     def __call__(
-        self, params: tuple[Any, Any], pixels: UInt8[Array, "batch height width 3"]
+        self,
+        params: tuple[Any, Any],
+        pixels: UInt8[Array, "batch height width 3"],
+        wanted: Bool[Array, "batch"] | None = None,
     ) -> Int16[Array, "batch maps grid grid"]:
         """Label maps of RGB images of any size.
 
         Args:
           params: of UPerNet and of the colour network.
           pixels: 0..255.
+          wanted: which maps are; others need not be right. None: all.
         """
         if jax.default_backend() != "cpu":
             return self._parse(params, pixels)
         # There, products of a batch may round by where in it an image stands, and
         # batches gain nothing.
-        return lax.map(lambda one: self._parse(params, one[None])[0], pixels)
+
+        def one(image):
+            return self._parse(params, image[None])[0]
+
+        if wanted is None:
+            return lax.map(one, pixels)
+        nothing = jax.eval_shape(one, pixels[0])
+
+        def perhaps(pair):
+            image, wanted = pair
+            return lax.cond(
+                wanted, one, lambda _: jnp.zeros(nothing.shape, nothing.dtype), image
+            )
+
+        return lax.map(perhaps, (pixels, wanted))
 
     def _parse(self, params, pixels):
         pixels = pixels.astype(jnp.float32)

@@ -82,7 +82,7 @@ class UPerNetSegmenter:
         self.mask_shape = (mask_size or GRID,) * 2
         self._params = None
         self._step = devices.spmd(
-            lambda state, pixels, params: self._parser(params, pixels)
+            lambda state, batch, params: self._parser(params, *batch)
         )
         self._recipe = store.digest(
             {
@@ -149,14 +149,20 @@ class UPerNetSegmenter:
             self._params = self._devices.replicate(
                 tuple(network and network.params for network in self._networks)
             )
-        count = len(pixels)
-        padding = [(0, self._size - count)] + [(0, 0)] * (pixels.ndim - 1)
-        maps = self._step(
+        # In turn to the devices, so that few images are shared out as well.
+        turns = np.arange(self._size).reshape(-1, len(self._devices)).T.reshape(-1)
+        wanted = turns < len(pixels)
+        batch = np.zeros((self._size, *pixels.shape[1:]), pixels.dtype)
+        batch[wanted] = pixels[turns[wanted]]
+        found = self._step(
             self._devices.states(np.zeros(())),
-            self._devices.scatter(np.pad(pixels, padding)),
+            self._devices.scatter((batch, wanted)),
             self._params,
         )
-        return np.asarray(maps).reshape(self._size, *maps.shape[2:])[:count]
+        found = np.asarray(found).reshape(self._size, *found.shape[2:])
+        maps = np.zeros((len(pixels), *found.shape[1:]), found.dtype)
+        maps[turns[wanted]] = found[wanted]
+        return maps
 
 
 def open_upernet(

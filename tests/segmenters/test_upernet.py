@@ -18,7 +18,7 @@ from jdissect.label_cache import LabelCache
 from jdissect.ops.resample import pool
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
-from jdissect.segmenters.parsing import MEANS, gate_parts
+from jdissect.segmenters.parsing import MEANS, Parser, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
 
 COUNT = 5
@@ -204,6 +204,23 @@ def test_maps_do_not_depend_on_place_or_companions(segmenter, pixels, maps):
         np.testing.assert_array_equal(alone[0], maps[index])
 
 
+def test_padding_is_not_computed(small, pixels):
+    network = checkpoints.load_segmenter(small.upernet, "upernet")
+    calls = []
+
+    def counted(params, images, size):
+        jax.debug.callback(lambda: calls.append(1))
+        return network.apply(params, images, size=size)
+
+    parser = Parser(counted, network.labels, quarters="none", side=network.side)
+    wanted = np.array([True, False, True, False, False])
+    found = jax.jit(parser)((network.params, None), pixels, wanted)
+    every = jax.jit(parser)((network.params, None), pixels)
+    np.testing.assert_array_equal(found[wanted], every[wanted])
+    jax.effects_barrier()
+    assert len(calls) == 2 + COUNT and not found[~wanted].any()
+
+
 def test_images_that_are_not_valid_have_no_labels(segmenter, pixels, maps):
     valid = [True, False, True, False, True]
     found = segmenter.label_maps(batch_of(pixels, [0, -1, 2, -1, 4], valid))
@@ -335,7 +352,7 @@ pixels = np.load(file)
 count = len(pixels)
 segmenter = UPerNetSegmenter(
     checkpoints.load_segmenter(upernet), checkpoints.load_segmenter(color),
-    devices=Devices(mode), cache=LabelCache(None), hashes=["0"] * count, batch_size=1)
+    devices=Devices(mode), cache=LabelCache(None), hashes=["0"] * count, batch_size=3)
 batch = Batch(np.arange(count), np.ones(count, bool), pixels, None, None, ())
 np.save(out, segmenter.label_maps(batch))
 print(jax.device_count())
