@@ -129,6 +129,7 @@ class Job:
             processes,
             config.checkpoint_every,
             size * processes.count,
+            len(self.source.names),
         )
         with processes.agreeing():
             going_on = journal.restore()

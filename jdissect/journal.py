@@ -65,6 +65,7 @@ class Journal:
       processes: of the run.
       every: steps from save to save; 0: about a minute.
       images_a_step: of all processes.
+      images: how many there are; a last step may have room for more.
 
     Attributes:
       notes: {name: JSON dict} of what is saved beside the numbers; the parts of all
@@ -77,8 +78,9 @@ class Journal:
         processes: Processes = ALONE,
         every: int = 0,
         images_a_step: int = 0,
+        images: int = sys.maxsize,
     ):
-        self.processes = processes
+        self.processes, self._images = processes, images
         self._every, self._images_a_step = every, images_a_step
         self._checkpoints = None if folder is None else Checkpoints(folder)
         self._done: dict[str, Any] = {}
@@ -163,6 +165,7 @@ class Journal:
             for record in counting.records(self._position):
                 counting.step(record)
                 self._position += self._images_a_step
+                self._position = min(self._position, self._images)
                 if self._is_due():
                     absorb()
                     self._save(name, total)

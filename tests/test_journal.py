@@ -22,6 +22,7 @@ def go_on(data, folder, *, batch=8, every=1, keep="memory", cut=None):
     read, left = reader(data, batch), [cut]
 
     def interrupted(indices=None, start=0, stop=None):
+        assert start <= count and (stop is None or stop <= count)
         for images in read(indices, start, stop):
             if left[0] == 0:
                 raise CutOff
@@ -29,7 +30,8 @@ def go_on(data, folder, *, batch=8, every=1, keep="memory", cut=None):
                 left[0] -= 1
             yield images
 
-    journal = Journal(folder, every=every, images_a_step=batch)
+    count = len(data[0])
+    journal = Journal(folder, every=every, images_a_step=batch, images=count)
     journal.restore()
     settings = Settings(
         layers=("fine", "coarse"), quantile=0.05, keep=keep, folder=folder
@@ -95,6 +97,28 @@ def test_save_of_other_shapes_is_refused(data, tmp_path):
         go_on(data, tmp_path, keep="none", cut=9)
     with pytest.raises(UserError, match="other shapes"):
         go_on(make(units=9), tmp_path)
+
+
+@pytest.mark.parametrize("keep", ["none", "memory"])
+def test_cut_off_after_the_last_step_of_a_pass(
+    data, expected, tmp_path, keep, monkeypatch
+):
+    """Which has room for more images than there are; none of them is read."""
+    batch = next(n for n in range(7, 20) if len(data[0]) % n)
+    last, save = -(-len(data[0]) // batch), Checkpoints.save
+
+    def saving(self, number, *state):
+        save(self, number, *state)
+        if number == last:
+            raise CutOff
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", saving)
+        with pytest.raises(CutOff):
+            go_on(data, tmp_path, batch=batch, keep=keep)
+    restored = Journal(tmp_path).restore()
+    assert f"pass 'network', after {len(data[0])} images" in restored
+    assert_same(go_on(data, tmp_path, batch=batch, keep=keep), expected)
 
 
 def test_errors_of_reading_pass_through(data, tmp_path):
