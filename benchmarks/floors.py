@@ -8,8 +8,8 @@ labels, C concepts in an image, all float32 or int32, 4 bytes):
   layers could stay in registers and caches, and are left out.
 - upsampling, 3 operations a pixel (a difference, a product, a sum) along y, and along x
   for the h + 2 padded rows.
-- sketch: upsampling, a comparison and an addition a pixel and edge, of 16 bits: half an
-  operation each, as a vector holds twice as many; the features once.
+- sketch: upsampling, a comparison and an addition a pixel and edge, of 8 bits: a fourth
+  of an operation each, as a vector holds four times as many; the features once.
 - sweep: upsampling, 2 comparisons, and what makes a bit of them, a pixel; the features
   once. The few marked pixels are left out.
 - intersections: upsampling, a comparison and what makes a bit of it, a pixel; for a
@@ -54,7 +54,7 @@ def topk(shapes: Shapes) -> Count:
 
 def sketch(shapes: Shapes) -> Count:
     """Of the sketch."""
-    counted = 2.0 / 2 * EDGES * shapes.mask**2 * shapes.units
+    counted = 2.0 / 4 * EDGES * shapes.mask**2 * shapes.units
     return Count(0, upsampling(shapes) + counted, _features(shapes))
 
 

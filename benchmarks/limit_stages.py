@@ -103,6 +103,7 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
     samples = edges.sample(keys.canonical(maps), shapes.geometry, zero)
     units = shapes.units
     placed = edges.place_edges(np.asarray(samples).reshape(-1, units), _QUANTILE)
+    coded, placed = codes.of_edges(placed)
     labels = label_maps(options, rng, images)
     annotated = np.ones((images, shapes.maps), bool)
     group = np.arange(images, dtype=np.int32) % shapes.groups
@@ -123,7 +124,7 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
         steps.sketch_step(shapes),
         sketch.empty(units),
         (maps, valid),
-        (codes.of_edges(placed), zero),
+        (coded, zero),
         floors.sketch(shapes),
     )
     bracket = _bracket(sketched.run(), placed, images * options.mask_size**2)

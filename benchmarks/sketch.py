@@ -51,7 +51,8 @@ class Ours:
         pick = np.unique(np.linspace(0, len(maps) - 1, 128).round().astype(int))
         samples = edges.sample(keys.canonical(maps[pick]), self.geometry, zero)
         samples = np.asarray(samples).reshape(-1, maps.shape[-1])
-        self.edges = edges.place_edges(samples, QUANTILE)
+        placed = edges.place_edges(samples, QUANTILE)
+        self._coded, self.edges = codes.of_edges(placed)
         self._sketch = jax.jit(
             lambda state, maps, valid, coded, zero: sketch.update(
                 state, keys.canonical(maps), valid, coded, self.geometry, zero
@@ -73,7 +74,7 @@ class Ours:
 
     def sketch(self):
         units = self.maps.shape[-1]
-        return self._fold(self._sketch, sketch.empty(units), codes.of_edges(self.edges))
+        return self._fold(self._sketch, sketch.empty(units), self._coded)
 
     def thresholds(self, state):
         """(certificate, exact thresholds, sweeps)."""

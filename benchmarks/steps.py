@@ -137,7 +137,7 @@ def sketch_step(shapes: Shapes) -> Step:
         return sketch.update(state, maps, valid, coded, geometry, zero)
 
     start = jax.eval_shape(lambda: sketch.empty(units))
-    coded = shapes_of(codes.of_edges(np.zeros((EDGES, units), np.int64)))
+    coded = shapes_of(codes.of_edges(np.zeros((EDGES, units), np.int64))[0])
     return Step(sketched, (start, _features(shapes), _valid(shapes), coded, _ZERO))
 
 

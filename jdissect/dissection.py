@@ -27,7 +27,7 @@ from jdissect.errors import UserError
 from jdissect.features import Features, Read
 from jdissect.first_pass import NAME, FirstPass
 from jdissect.journal import Journal
-from jdissect.ops import iou, keys, sketch, topk
+from jdissect.ops import codes, iou, keys, sketch, topk
 from jdissect.ops.edges import EDGES
 from jdissect.parallel import Devices
 
@@ -166,12 +166,15 @@ class Dissection:
                 lambda: top_maps.collect(features, processes, images),
             )
         with self._timed("sketch"):
-            placed = self._journal.memo(
+            edges = self._journal.memo(
                 "edges",
                 {n: np.zeros((EDGES, units)) for n, units in features.units.items()},
                 lambda: thresholds.place_edges(features, processes, quantile, count),
             )
-            sketches = thresholds.sketch_all(counting, placed)
+            coded, placed = {}, {}
+            for name, keys_of_edges in edges.items():
+                coded[name], placed[name] = codes.of_edges(keys_of_edges)
+            sketches = thresholds.sketch_all(counting, coded)
         pixels = seen * features.mask_pixels
         with self._timed("sweeps"):
             exact = thresholds.exact(counting, sketches, placed, pixels, quantile)

@@ -67,9 +67,13 @@ def _floats(bits):
 
 
 def sketch_all(
-    counting: passes.Passes, placed: dict[str, Int[np.ndarray, "edge unit"]]
+    counting: passes.Passes, coded: dict[str, codes.Codes]
 ) -> dict[str, sketch.Sketch]:
     """One pass: the sketches of all layers.
+
+    Args:
+      counting: the passes.
+      coded: every layer's edges, from `codes.of_edges`.
 
     Raises:
       UserError: an activation is NaN or infinite.
@@ -83,7 +87,7 @@ def sketch_all(
     found = counting.run(
         "sketch",
         passes.Tally(sketch.empty, update, sketch.merge),
-        {name: codes.of_edges(places) for name, places in placed.items()},
+        coded,
     )
     for name, state in found.items():
         if state.invalid.any():
@@ -102,7 +106,15 @@ def exact(
     pixels: int,
     quantile: float,
 ) -> dict[str, Int[np.ndarray, "unit"]]:
-    """Sweeps until every threshold is exact; their keys."""
+    """Sweeps until every threshold is exact; their keys.
+
+    Args:
+      counting: the passes.
+      sketches: from `sketch_all`.
+      placed: the keys of the edges that the sketches counted at.
+      pixels: of all images.
+      quantile: share of pixels above a threshold, at most.
+    """
     allowed = sketch.allowance(pixels, quantile)
     brackets = {
         name: jax.tree.map(

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped, UInt
 from jdissect.ops.upsample import Axis, interpolate, plan_axis, stretch
 
 BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
-_UNITS = 128  # units a tile: 4 rows x 56 pixels x 128 units are 115 KB
+UNITS = 128  # a tile: 4 rows x 56 pixels x 128 units are 115 KB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,30 +65,19 @@ def row_groups(axis: Axis, size: int) -> tuple[np.ndarray, ...]:
     return axis.low[pixel], axis.high[pixel], axis.weight[pixel], used
 
 
-def over_tiles(
-    function: Callable[[Float[Array, "row width unit"], Any], Any],
-    features: Float[Array, "height width unit"],
-    per_unit: Any,
-    geometry: Geometry,
-    zero: Int[Array, ""],
-    rows: int = BLOCK_ROWS,
-) -> Any:
-    """Applies `function` to every tile of pixels of one image.
+def over_units(function: Callable[[Any], Any], arrays: Any, tile: int = UNITS) -> Any:
+    """Applies `function` to some units after the others, so that they stay in cache.
 
     Args:
-      function: (values, per_unit) -> pytree of [..., unit]; values is
-        float32[rows, width, unit]. The last group of rows may repeat the last row.
-      features: one image's feature maps.
-      per_unit: pytree of arrays [..., unit] that the function also gets, tile by tile.
-      geometry: from `plan`.
-      zero: an int32 0 given to the compiled program (see `upsample.fence`).
-      rows: pixel rows a tile.
+      function: pytree of [..., tile] -> pytree of [..., tile].
+      arrays: pytree of [..., unit].
+      tile: units at a time.
 
     Returns:
-      The function's results as [groups, ..., unit].
+      The function's results as [..., unit].
     """
-    units = features.shape[-1]
-    tile = min(units, _UNITS)
+    units = jax.tree.leaves(arrays)[0].shape[-1]
+    tile = min(units, tile)
     tiles = -(-units // tile)
 
     def split(array):
@@ -102,22 +91,7 @@ def over_tiles(
         array = jnp.moveaxis(array, 0, -2)
         return array.reshape(*array.shape[:-2], tiles * tile)[..., :units]
 
-    low, high, weight, _ = row_groups(geometry.rows, rows)
-    groups = (jnp.asarray(low), jnp.asarray(high), jnp.asarray(weight))
-
-    def on_units(arguments):
-        features, per_unit = arguments
-        grid = stretch(features, geometry.rows, geometry.columns, zero)
-
-        def on_rows(group):
-            low, high, weight = group
-            values = interpolate(grid[low], grid[high], weight[:, None, None], zero)
-            return function(values, per_unit)
-
-        return jax.lax.map(on_rows, groups)
-
-    result = jax.lax.map(on_units, jax.tree.map(split, (features, per_unit)))
-    return jax.tree.map(join, result)
+    return jax.tree.map(join, jax.lax.map(function, jax.tree.map(split, arrays)))
 
 
 def pack_rows(
@@ -156,10 +130,20 @@ def pack(
 ) -> UInt[Array, "block unit"]:
     """The bits of the pixels for which `predicate(values, per_unit)` holds."""
 
-    def function(values, per_unit):
-        return pack_rows(predicate(values, per_unit))
+    low, high, weight, _ = map(jnp.asarray, row_groups(geometry.rows, BLOCK_ROWS))
 
-    words = over_tiles(function, features, per_unit, geometry, zero)
+    def on_units(arguments):
+        features, per_unit = arguments
+        grid = stretch(features, geometry.rows, geometry.columns, zero)
+
+        def on_rows(group):
+            low, high, weight = group
+            values = interpolate(grid[low], grid[high], weight[:, None, None], zero)
+            return pack_rows(predicate(values, per_unit))
+
+        return jax.lax.map(on_rows, (low, high, weight))
+
+    words = over_units(on_units, (features, per_unit))
     words = words.reshape(geometry.blocks, features.shape[-1])
     return words & jnp.asarray(used_bits(geometry))[:, None]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jdissect.ops import blocks, codes
+from jdissect.ops import blocks
 from jdissect.ops import keys as order
 from jdissect.ops.upsample import Axis, interpolate, stretch
 
@@ -63,7 +63,7 @@ def place_edges(
     """Edges for every unit, as ascending keys, from pixels sampled before the stream.
 
     Wherever they are placed the counts are exact; well placed, they are close together
-    around the threshold. They are `codes.snapped`.
+    around the threshold.
     """
     samples = np.sort(np.nan_to_num(samples.astype(np.float32)), axis=0)
     lowest, highest = samples[0], samples[-1]
@@ -81,7 +81,7 @@ def place_edges(
     just_below = order.from_keys_host(order.to_keys_host(highest) - 1)
     edges = np.concatenate([lowest[None], body, tail, just_below[None]])
     edges = _spread_repeated(np.sort(np.minimum(edges, just_below), axis=0))
-    return codes.snapped(np.sort(order.to_keys_host(edges), axis=0))
+    return np.sort(order.to_keys_host(edges), axis=0)
 
 
 def _spread_repeated(edges):

@@ -13,7 +13,7 @@ two neighbouring edges, and the rank of anything in between is bounded by their 
 `certify` gives that bracket and those bounds. A bracket may be wide (a stream whose
 first images are unlike the rest), never wrong. `ops.sweep` narrows it to one value.
 
-Cost: one comparison and one addition a pixel and edge, of 16 bits (see `ops.codes`).
+Cost: one comparison and one addition a pixel and edge, of 8 bits (see `ops.codes`).
 State: 172 bytes a unit.
 """
 
@@ -31,9 +31,11 @@ from jdissect.ops import blocks
 from jdissect.ops import codes as codes_
 from jdissect.ops import keys as order
 from jdissect.ops.edges import EDGES
+from jdissect.ops.upsample import interpolate, stretch
 
 _EDGES_A_ROUND = 8
-_LOOPS = (4, 8, 7, 6, 5, 3, 2, 1)  # of 1 XLA makes none
+_ROWS = 4  # a tile, at most
+_MOST = 255  # pixels that 8 bits can count
 
 
 class Sketch(NamedTuple):
@@ -86,31 +88,49 @@ def update(
       sketch: so far.
       features: canonical float32 feature maps (`keys.canonical`).
       valid: images that count; the others are padding.
-      codes: of the keys from `edges.place_edges`.
+      codes: of the edges from `edges.place_edges`.
       geometry: from `blocks.plan`.
       zero: an int32 0 given to the compiled program (see `upsample.fence`).
     """
-    # Tiles that stay in cache, and no row twice.
-    narrow = geometry.columns.target <= 64
-    rows = 2 if narrow and geometry.rows.target % 2 == 0 else 1
+    rows, columns = geometry.rows, geometry.columns
+    # Tiles that stay in cache. Of one row there would be no loop, see below.
+    height = min(max(_MOST // columns.target, 2), _ROWS)
+    tiles = tuple(map(jnp.asarray, blocks.row_groups(rows, height)))
 
-    def count(values, codes):
-        pixels = values.shape[0] * values.shape[1]
-        parts = next(n for n in _LOOPS if pixels % n == 0)
-        # In a loop, for its end: XLA would else make the codes anew for every edge.
-        values = jax.lax.map(
-            lambda some: codes_.encode(order.to_keys(some), codes),
-            values.reshape(parts, -1, values.shape[-1]),
-        ).reshape(pixels, -1)
+    def count(arguments):
+        features, codes = arguments
+        grid = stretch(features, rows, columns, zero)
+        edges = codes.edges.reshape(-1, _EDGES_A_ROUND, grid.shape[-1])
 
-        def one_round(edges):
-            total = jnp.zeros(edges.shape, jnp.int16)
-            for pixel in range(values.shape[0]):
-                total = total + (values[pixel] > edges).astype(jnp.int16)
-            return total
+        def encoded(row):
+            low, high, weight, used = row
+            values = interpolate(grid[low], grid[high], weight, zero)
+            # A row that repeats the last one is above no edge.
+            return jnp.where(used, codes_.encode(values, codes), codes_.LOWEST)
 
-        rounds = codes.edges.reshape(-1, _EDGES_A_ROUND, codes.edges.shape[-1])
-        return jax.lax.map(one_round, rounds).reshape(codes.edges.shape)
+        def on_tile(total, tile):
+            # In a loop, for its end: XLA would else make the codes anew for every edge.
+            pixels = jax.lax.map(encoded, tile).reshape(-1, grid.shape[-1])
+            parts = -(-len(pixels) // _MOST)
+            more = -len(pixels) % parts
+            pixels = jnp.pad(
+                pixels, [(0, more), (0, 0)], constant_values=codes_.LOWEST
+            ).reshape(parts, -1, grid.shape[-1])
+
+            def one_round(edges, pixels):
+                total = jnp.zeros(edges.shape, jnp.uint8)
+                for pixel in range(len(pixels)):
+                    total = total + (pixels[pixel] > edges).astype(jnp.uint8)
+                return total
+
+            def one_part(pixels):
+                return jax.lax.map(lambda edges: one_round(edges, pixels), edges)
+
+            found = jax.lax.map(one_part, pixels).astype(jnp.int32)
+            return total + found.sum(axis=0), None
+
+        start = jnp.zeros(edges.shape, jnp.int32)
+        return jax.lax.scan(on_tile, start, tiles)[0].reshape(codes.edges.shape)
 
     def one_image(sketch, image):
         features, valid = image
@@ -121,9 +141,8 @@ def update(
             )
         bounds = order.to_keys(bounds).reshape(-1, features.shape[-1])
         finite = jnp.isfinite(features).all(axis=(0, 1))
-        counts = blocks.over_tiles(count, features, codes, geometry, zero, rows=rows)
         there = Sketch(
-            above=counts.astype(jnp.int32).sum(axis=0),
+            above=blocks.over_units(count, (features, codes)),
             low=bounds.min(axis=0),
             high=bounds.max(axis=0),
             invalid=(~finite).astype(jnp.int32),

@@ -11,7 +11,7 @@ from tests.ops import reference
 ZERO = np.int32(0)
 
 
-def run_sketch(maps, geometry, placed, batch=64):
+def run_sketch(maps, geometry, coded, batch=64):
     """The sketch of [image, h, w, unit], batch by batch."""
     step = jax.jit(
         lambda state, maps, valid, coded, zero: sketch.update(
@@ -23,16 +23,17 @@ def run_sketch(maps, geometry, placed, batch=64):
         some = maps[start : start + batch]
         valid = np.arange(batch) < len(some)
         some = np.pad(some, [(0, batch - len(some))] + [(0, 0)] * 3)
-        state = step(state, some, valid, codes.of_edges(placed), ZERO)
+        state = step(state, some, valid, coded, ZERO)
     return jax.tree.map(np.asarray, state)
 
 
 def place(maps, geometry, images=128, quantile=0.01):
-    """Edges from images spread over the data, as a run places them."""
+    """Codes and keys of edges, from images spread over the data as in a run."""
     pick = np.unique(np.linspace(0, len(maps) - 1, images).round().astype(int))
     samples = jax.jit(lambda m, zero: edges.sample(m, geometry, zero))
     values = np.asarray(samples(keys.canonical(maps[pick]), ZERO))
-    return edges.place_edges(values.reshape(-1, values.shape[-1]), quantile)
+    placed = edges.place_edges(values.reshape(-1, values.shape[-1]), quantile)
+    return codes.of_edges(placed)
 
 
 def sweep_until_exact(maps, geometry, state, bracket, pixels, quantile, batch=64):
@@ -66,8 +67,9 @@ def hard():
     found = streams(2**20)
     maps = np.stack([v.reshape(256, 64, 64) for v in found.values()], axis=-1)
     geometry = blocks.plan((64, 64), (64, 64))
-    placed = place(maps, geometry)
-    return list(found), maps, geometry, placed, run_sketch(maps, geometry, placed)
+    coded, placed = place(maps, geometry)
+    state = run_sketch(maps, geometry, coded)
+    return list(found), maps, geometry, placed, state
 
 
 @pytest.mark.parametrize("quantile", [0.01, 0.3])
@@ -127,26 +129,29 @@ def test_a_wrong_bracket_is_noticed_and_costs_a_sweep(hard):
 
 
 def test_same_state_for_any_order_and_split(hard):
-    names, maps, geometry, placed, state = hard
+    names, maps, geometry, _, state = hard
+    coded, _ = place(maps, geometry)
     shuffled = maps[np.random.default_rng(0).permutation(len(maps))]
     parts = [
-        run_sketch(shuffled[:37], geometry, placed, batch=16),
-        run_sketch(shuffled[37:], geometry, placed, batch=48),
+        run_sketch(shuffled[:37], geometry, coded, batch=16),
+        run_sketch(shuffled[37:], geometry, coded, batch=48),
     ]
     merged = sketch.merge(*parts)
     for a, b in zip(merged, state, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_counts_and_histogram_are_exact():
+@pytest.mark.parametrize("shape", [(57, 56), (3, 300), (1, 9)])
+def test_counts_and_histogram_are_exact(shape):
+    """Rows that make no whole tile, of more pixels than 8 bits count, and one alone."""
     rng = np.random.default_rng(3)
     maps = np.maximum(rng.normal(size=(9, 7, 7, 40)), 0).astype(np.float32)
     maps[..., 3] = 0
     maps[..., 4] = np.minimum(maps[..., 4] * 20, 6)
-    geometry = blocks.plan((7, 7), (57, 56))  # an odd number of rows
-    placed = place(maps, geometry, images=4)
-    state = run_sketch(maps, geometry, placed, batch=4)
-    pixels = reference.upsample(maps, (57, 56)).reshape(-1, 40)
+    geometry = blocks.plan((7, 7), shape)
+    coded, placed = place(maps, geometry, images=4)
+    state = run_sketch(maps, geometry, coded, batch=4)
+    pixels = reference.upsample(maps, shape).reshape(-1, 40)
     for row, edge in zip(state.above, keys.from_keys_host(placed), strict=True):
         np.testing.assert_array_equal(row, (pixels > edge).sum(axis=0))
     counts, places = sketch.histogram(state, placed, len(pixels))
@@ -167,8 +172,8 @@ def test_real_activations(real_features):
     geometry = blocks.plan((7, 7), (56, 56))
     pixels = len(maps) * 56 * 56
     assert pixels >= 1e6
-    placed = place(maps, geometry)
-    state = run_sketch(maps, geometry, placed)
+    coded, placed = place(maps, geometry)
+    state = run_sketch(maps, geometry, coded)
     certificate = sketch.certify(state, placed, pixels, 0.01)
     found, sweeps = sweep_until_exact(
         maps, geometry, state, certificate.bracket, pixels, 0.01
@@ -194,8 +199,8 @@ def test_not_a_number_is_marked():
     maps[2, 1, 1, 3] = np.nan
     maps[1, 0, 0, 4] = -np.inf
     geometry = blocks.plan((3, 3), (6, 6))
-    placed = place(maps, geometry, images=2)
-    state = run_sketch(maps, geometry, placed, batch=4)
+    coded, placed = place(maps, geometry, images=2)
+    state = run_sketch(maps, geometry, coded, batch=4)
     np.testing.assert_array_equal(state.invalid, [0, 0, 0, 1, 1])
 
 
