@@ -219,7 +219,7 @@ class Dissection:
             column_of, category = shared
             return iou.update(
                 state,
-                keys.canonical(maps),
+                maps,
                 batch["valid"],
                 column_of[batch["labels"].astype(jnp.int32)],
                 batch["annotated"],

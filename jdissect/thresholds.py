@@ -81,7 +81,6 @@ def sketch_all(
 
     def update(state, maps, batch, coded, shared, geometry, zero):
         del shared
-        maps = keys.canonical(maps)
         return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
 
     found = counting.run(
@@ -125,7 +124,6 @@ def exact(
 
     def update(state, maps, batch, arguments, shared, geometry, zero):
         del shared
-        maps = keys.canonical(maps)
         return sweep.update(state, maps, batch["valid"], arguments, geometry, zero)
 
     tally = passes.Tally(

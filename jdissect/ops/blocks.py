@@ -80,18 +80,23 @@ def over_units(function: Callable[[Any], Any], arrays: Any, tile: int = UNITS) -
     tile = min(units, tile)
     tiles = -(-units // tile)
 
-    def split(array):
-        array = jnp.pad(
+    arrays = jax.tree.map(
+        lambda array: jnp.pad(
             array, [(0, 0)] * (array.ndim - 1) + [(0, tiles * tile - units)]
-        )
-        array = array.reshape(*array.shape[:-1], tiles, tile)
-        return jnp.moveaxis(array, -2, 0)
+        ),
+        arrays,
+    )
+
+    def on_tile(first):
+        some = functools.partial(jax.lax.dynamic_slice_in_dim, slice_size=tile, axis=-1)
+        return function(jax.tree.map(lambda array: some(array, first), arrays))
 
     def join(array):
         array = jnp.moveaxis(array, 0, -2)
         return array.reshape(*array.shape[:-2], tiles * tile)[..., :units]
 
-    return jax.tree.map(join, jax.lax.map(function, jax.tree.map(split, arrays)))
+    firsts = tile * jnp.arange(tiles, dtype=jnp.int32)
+    return jax.tree.map(join, jax.lax.map(on_tile, firsts))
 
 
 def pack_rows(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jdissect.ops import blocks, common_bits
+from jdissect.ops import blocks, common_bits, keys
 from jdissect.ops.sweep import listed
 
 _CONCEPTS = 16  # concepts a round
@@ -65,7 +65,7 @@ def update(
 
     Args:
       counts: so far.
-      features: canonical float32 feature maps.
+      features: feature maps of any float type.
       valid: images that count.
       labels: int32, 0 for nothing, else column + 1.
       annotated: whether each image counts for each category.
@@ -85,6 +85,7 @@ def update(
 
     def one_image(counts, image):
         features, valid, labels, annotated, group = image
+        features = keys.canonical(features)
         masks = blocks.pack(fires, features, cuts, geometry, zero)
         masks = jnp.where(valid, masks, 0)
         counted = (labels > 0) & annotated[category[labels]] & valid

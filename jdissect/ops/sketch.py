@@ -86,7 +86,7 @@ def update(
 
     Args:
       sketch: so far.
-      features: canonical float32 feature maps (`keys.canonical`).
+      features: feature maps of any float type.
       valid: images that count; the others are padding.
       codes: of the edges from `edges.place_edges`.
       geometry: from `blocks.plan`.
@@ -134,17 +134,15 @@ def update(
 
     def one_image(sketch, image):
         features, valid = image
-        bounds = features
-        if geometry.rows.pad or geometry.columns.pad:  # zeros take part
-            bounds = jnp.concatenate(
-                [features.reshape(-1, features.shape[-1]), jnp.zeros_like(features[0])]
-            )
-        bounds = order.to_keys(bounds).reshape(-1, features.shape[-1])
-        finite = jnp.isfinite(features).all(axis=(0, 1))
+        features = order.canonical(features)
+        low, high = features.min(axis=(0, 1)), features.max(axis=(0, 1))
+        finite = jnp.isfinite(low) & jnp.isfinite(high)  # NaN is passed on
+        if rows.pad or columns.pad:  # zeros take part
+            low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
         there = Sketch(
             above=blocks.over_units(count, (features, codes)),
-            low=bounds.min(axis=0),
-            high=bounds.max(axis=0),
+            low=order.to_keys(low),
+            high=order.to_keys(high),
             invalid=(~finite).astype(jnp.int32),
         )
         nothing = empty(features.shape[-1])

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from jdissect.ops import blocks
 from jdissect.ops import keys as order
 from jdissect.ops.sketch import Bracket
-from jdissect.ops.upsample import interpolate, padded
+from jdissect.ops.upsample import interpolate
 
 SLOTS = 4096
 _TRIANGLE = 128  # flags summed by one row of a matrix product
@@ -120,7 +120,7 @@ def update(
 
     Args:
       counts: so far.
-      features: canonical float32 feature maps (`keys.canonical`).
+      features: feature maps of any float type.
       valid: images that count.
       bracket: from `as_arguments`.
       geometry: from `blocks.plan`.
@@ -135,7 +135,6 @@ def update(
     column_tables = [
         jnp.asarray(t) for t in (columns.low, columns.high, columns.weight)
     ]
-    grid_width = columns.size + 2 * columns.pad
 
     def inside(values, cuts):
         above, not_above = cuts
@@ -143,10 +142,11 @@ def update(
 
     def one_image(counts, image):
         features, valid = image
+        features = order.canonical(features)
         cuts = (bracket.cut_low, bracket.cut_high)
         words = blocks.pack(inside, features, cuts, geometry, zero)
         words = jnp.where(valid, words, 0)
-        grid = padded(features, rows, columns).reshape(-1)
+        grid = features.reshape(-1)  # the zeros around it are not worth a copy
 
         def count(counts, ids, here):
             block, unit = ids // units, ids % units
@@ -154,7 +154,11 @@ def update(
             column = block % geometry.block_grid[1] * blocks.BLOCK_COLUMNS
 
             def at(row, column):
-                return grid[(row * grid_width + column) * units + unit]
+                row, column = row - rows.pad, column - columns.pad
+                on = (row >= 0) & (row < rows.size)
+                on &= (column >= 0) & (column < columns.size)
+                place = (row * columns.size + column) * units + unit
+                return jnp.where(on, grid[jnp.where(on, place, 0)], 0)
 
             def lowest(state):
                 """Counts the pixel of every word's lowest bit, and clears that."""
