@@ -46,7 +46,7 @@ def scenario(
 # all of them to place the sketch's edges. Differences are large beside what the timing
 # of a whole run varies by.
 _ONE = {_OURS: (32, 96), _FORWARDS: (32,), "best": (8, 24), "faithful": (10,)}
-_MANY = {_OURS: (32, 64), _FORWARDS: (32,), "best": (8, 24), "faithful": (2,)}
+_MANY = {_OURS: (128, 192), _FORWARDS: (32,), "best": (8, 24), "faithful": (2,)}
 _CACHED = {_OURS: (128, 640), _FORWARDS: (192,), "best": (32, 128), "faithful": (10,)}
 SCENARIOS = {
     "one ResNet-50": (scenario(_ONE), (3.5, 1.4, 1.05)),
@@ -54,8 +54,8 @@ SCENARIOS = {
         scenario(_CACHED, cached=True, batch_size=32),
         (35, 1.25, 1.3),
     ),
-    "five networks": (scenario(_MANY, networks=5), (12, 1.4, 1.12)),
-    "five layers": (scenario(_MANY, layers=LAYERS), (15, 1.3, 1.15)),
+    "five networks": (scenario(_MANY, networks=5, batch_size=32), (12, 1.4, 1.12)),
+    "five layers": (scenario(_MANY, layers=LAYERS, batch_size=32), (15, 1.3, 1.15)),
 }
 PIPELINES = (_OURS, _FORWARDS, "best", "faithful")
 
