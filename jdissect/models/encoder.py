@@ -19,14 +19,15 @@ class Encoder(nnx.Module):
       depth: a key of `resnet.DEPTHS`.
       width: planes of `layer1`; the stem has width, width and 2 * width units.
       dilated: by 8: layer3 and layer4 stay at stride 8.
-      **options: folded, dtype, epsilon, winograd, rngs, for every ConvNorm.
+      **options: folded, dtype, epsilon, rngs, for every ConvNorm; fast, for those of
+        the stages.
 
     Attributes:
       features: channels of the four stages.
     """
 
     def __init__(self, depth: int, width: int, dilated: bool = False, **options):
-        shared = {"padding": pad(3), **options}
+        shared = {"padding": pad(3), **options, "fast": "winograd"}
         self.stem = nnx.List(
             [
                 ConvNorm(3, width, 3, stride=2, **shared),

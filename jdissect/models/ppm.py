@@ -46,7 +46,7 @@ class PPM(nnx.Module):
             "dtype": dtype,
             "rngs": rngs,
         }
-        self.encoder = Encoder(depth, width, dilated=True, winograd=True, **options)
+        self.encoder = Encoder(depth, width, dilated=True, fast="winograd", **options)
         channels = self.encoder.features[-1]
         self.ppm = nnx.List(
             [ConvNorm(channels, ppm_dim, 1, padding=pad(1), **options) for _ in SCALES]

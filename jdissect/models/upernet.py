@@ -90,22 +90,21 @@ class UPerNet(nnx.Module):
         def conv1(channels):
             return ConvNorm(channels, fpn_dim, 1, padding=pad(1), **options)
 
-        def conv3(channels, winograd=False):
-            return ConvNorm(
-                channels, fpn_dim, 3, padding=pad(3), winograd=winograd, **options
-            )
+        def conv3(channels, fast=""):
+            return ConvNorm(channels, fpn_dim, 3, padding=pad(3), fast=fast, **options)
 
         self.ppm = nnx.List([conv1(last) for _ in SCALES])
-        self.ppm_last = conv3(last + len(SCALES) * fpn_dim)
+        self.ppm_last = conv3(last + len(SCALES) * fpn_dim, "taps")
         self.fpn_in = nnx.List([conv1(channels) for channels in lower])
         # At strides 16 and 32 reading four times as many weights takes longer than
         # four times as many products.
-        self.fpn_out = nnx.List([conv3(fpn_dim, fast) for fast in (True, True, False)])
+        forms = ("winograd", "winograd", "taps")
+        self.fpn_out = nnx.List([conv3(fpn_dim, fast) for fast in forms])
         self.fusion = conv3(fpn_dim * (len(lower) + 1))
         head = functools.partial(Head, fpn_dim, fpn_dim, **options)
-        self.object_head = head(objects, winograd=True)
-        self.part_head = head(parts, winograd=True)
-        self.material_head = head(materials, winograd=True)
+        self.object_head = head(objects, fast="winograd")
+        self.part_head = head(parts, fast="winograd")
+        self.material_head = head(materials, fast="winograd")
         self.scene_head = head(scenes)
 
     def __call__(

@@ -45,6 +45,29 @@ def test_pointwise_conv_is_xlas(stride, size):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("fast", ["winograd", "taps"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_prepared_convolution_is_the_same(fast, dilation):
+    """What `prepare` makes of a kernel, and a layer that it leaves alone."""
+    options = {"padding": ((dilation,) * 2,) * 2, "dilation": dilation}
+    layer = conv_norm(fast=fast, folded=True, **options)
+    images = draw(2, 9, 12, layer.conv.kernel.shape[2])
+    expected = layer(images)
+    shape = layer.conv.kernel.shape
+    layers.prepare(layer)
+    assert (
+        layer.conv.kernel.shape
+        == {
+            "winograd": (36, *shape[2:]),
+            "taps": (9 * shape[3], shape[2]),
+        }[fast]
+    )
+    np.testing.assert_allclose(layer(images), expected, rtol=1e-4, atol=1e-5)
+    strided = conv_norm(fast=fast, folded=True, stride=2, **options)
+    layers.prepare(strided)
+    assert strided.conv.kernel.shape == shape
+
+
 def test_spatial_mean_is_the_mean_and_a_matrix_product():
     maps = draw(3, 7, 5, 11)
     expected = maps.astype(np.float64).mean((1, 2))
