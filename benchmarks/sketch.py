@@ -55,12 +55,12 @@ class Ours:
         self._coded, self.edges = codes.of_edges(placed)
         self._sketch = jax.jit(
             lambda state, maps, valid, coded, zero: sketch.update(
-                state, keys.canonical(maps), valid, coded, self.geometry, zero
+                state, maps, valid, coded, self.geometry, zero
             )
         )
         self._sweep = jax.jit(
             lambda counts, maps, valid, arguments, zero: sweep.update(
-                counts, keys.canonical(maps), valid, arguments, self.geometry, zero
+                counts, maps, valid, arguments, self.geometry, zero
             )
         )
 

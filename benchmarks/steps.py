@@ -133,7 +133,6 @@ def sketch_step(shapes: Shapes) -> Step:
     units, geometry = shapes.units, shapes.geometry
 
     def sketched(state, maps, valid, coded, zero):
-        maps = keys.canonical(maps)
         return sketch.update(state, maps, valid, coded, geometry, zero)
 
     start = jax.eval_shape(lambda: sketch.empty(units))
@@ -150,7 +149,6 @@ def sweep_step(shapes: Shapes) -> Step:
     units, geometry = shapes.units, shapes.geometry
 
     def swept(state, maps, valid, bracket, zero):
-        maps = keys.canonical(maps)
         return sweep.update(state, maps, valid, bracket, geometry, zero)
 
     start = jax.eval_shape(lambda: sweep.empty(units))
@@ -174,7 +172,6 @@ def intersections_step(shapes: Shapes) -> Step:
     units, geometry, images = shapes.units, shapes.geometry, shapes.images
 
     def counted(state, maps, valid, labels, annotated, group, cuts, category, zero):
-        maps = keys.canonical(maps)
         rest = (annotated, group, cuts, category, geometry, zero)
         return iou.update(state, maps, valid, labels, *rest)
 

@@ -92,7 +92,7 @@ def stretch(
 ) -> Float[Array, "*batch padded_height target_width unit"]:
     """Upsampled along x only, in the zeros that surround the grid."""
     grid = padded(features, rows, columns)
-    if columns.size == columns.target:  # a + (a - a) * 0
+    if columns.size == len(columns.low) == columns.target:  # a + (a - a) * 0
         return grid
     left = jnp.take(grid, columns.low, axis=-2)
     right = jnp.take(grid, columns.high, axis=-2)

@@ -15,7 +15,7 @@ def run_sketch(maps, geometry, coded, batch=64):
     """The sketch of [image, h, w, unit], batch by batch."""
     step = jax.jit(
         lambda state, maps, valid, coded, zero: sketch.update(
-            state, keys.canonical(maps), valid, coded, geometry, zero
+            state, maps, valid, coded, geometry, zero
         )
     )
     state = sketch.empty(maps.shape[-1])
@@ -36,11 +36,27 @@ def place(maps, geometry, images=128, quantile=0.01):
     return codes.of_edges(placed)
 
 
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((5, 7), (20, 30)), ((16, 16), (16, 16)), ((3, 12), (16, 12)), ((1, 6), (4, 6))],
+)
+def test_samples_are_pixels_of_a_lattice(size, target):
+    maps = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    geometry = blocks.plan(size, target)
+    rows, columns = (
+        (2 * np.arange(min(8, n)) + 1) * n // (2 * min(8, n)) for n in target
+    )
+    expected = reference.upsample(maps, target)[:, rows][:, :, columns]
+    found = edges.sample(maps, geometry, ZERO)
+    assert edges.samples(geometry) == found.shape[1]
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+
+
 def sweep_until_exact(maps, geometry, state, bracket, pixels, quantile, batch=64):
     """(threshold keys, number of sweeps)."""
     step = jax.jit(
         lambda counts, maps, valid, arguments, zero: sweep.update(
-            counts, keys.canonical(maps), valid, arguments, geometry, zero
+            counts, maps, valid, arguments, geometry, zero
         )
     )
     allowed = sketch.allowance(pixels, quantile)
