@@ -45,7 +45,7 @@ def scenario(
 # Of fewer than 32 images jdissect keeps fewer counters; of fewer than 128, it looks at
 # all of them to place the sketch's edges. Differences are large beside what the timing
 # of a whole run varies by.
-_ONE = {_OURS: (32, 96), _FORWARDS: (32,), "best": (8, 24), "faithful": (10,)}
+_ONE = {_OURS: (128, 192), _FORWARDS: (32,), "best": (8, 24), "faithful": (10,)}
 _MANY = {_OURS: (128, 192), _FORWARDS: (32,), "best": (8, 24), "faithful": (2,)}
 _CACHED = {_OURS: (128, 640), _FORWARDS: (192,), "best": (32, 128), "faithful": (10,)}
 SCENARIOS = {

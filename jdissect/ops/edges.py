@@ -65,7 +65,10 @@ def place_edges(
     Wherever they are placed the counts are exact; well placed, they are close together
     around the threshold.
     """
-    samples = np.sort(np.nan_to_num(samples.astype(np.float32)), axis=0)
+    samples = np.ascontiguousarray(samples.T, np.float32)
+    if not np.isfinite(samples).all():
+        samples = np.nan_to_num(samples)
+    samples = np.sort(samples).T  # faster than along the other axis
     lowest, highest = samples[0], samples[-1]
     # Units silent in the sample: as far up as the layer's others go.
     spread = float(np.median(highest - lowest)) or 1.0
