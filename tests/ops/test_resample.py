@@ -10,10 +10,11 @@ def random_maps(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("channels", [3, 5])  # few in one product
 @pytest.mark.parametrize("shape", [(56, 56), (7, 13), (1, 5), (64, 3)])
-def test_resize_is_pytorchs(shape):
+def test_resize_is_pytorchs(shape, channels):
     torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
-    maps = random_maps(2, 8, 11, 3)
+    maps = random_maps(2, 8, 11, channels)
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(maps.transpose(0, 3, 1, 2)), shape, mode="bilinear"
     ).numpy()
