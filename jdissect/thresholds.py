@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -35,21 +34,24 @@ def place_edges(
         )
     }
     seen = np.zeros(len(pilots), np.int64)
-    sample = jax.jit(edges.sample, static_argnames="geometry")
+
+    @functools.partial(jax.jit, static_argnames="geometry")
+    def sample(maps, geometry, zero):
+        return edges.sample(keys.canonical(maps), geometry, zero)
+
     with processes.agreeing():
         for record in features.holding(list(pilots)):
-            picked = np.isin(record.index, pilots) & record.valid
-            if not picked.any():
+            picked = np.flatnonzero(np.isin(record.index, pilots) & record.valid)
+            if not len(picked):
                 continue
             place = np.searchsorted(pilots, record.index[picked])
             seen[place] = 1
+            # Of few sizes, as each is compiled.
+            some = np.resize(picked, 1 << (len(picked) - 1).bit_length())
             for name, maps in record.features.items():
-                values = sample(
-                    keys.canonical(jnp.asarray(maps)),
-                    geometry=features.geometry[name],
-                    zero=np.int32(0),
-                )
-                found[name][place] = np.asarray(values)[picked].view(np.int32)
+                values = sample(maps[some], features.geometry[name], np.int32(0))
+                bits = np.asarray(values)[: len(picked)].view(np.int32)
+                found[name][place] = bits
     seen, found = processes.total((seen, found))
     return {
         name: edges.place_edges(
