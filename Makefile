@@ -49,11 +49,6 @@ test-all: lint
 
 # Two devices, whatever the machine has: the layout that the shipped weights come from.
 train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2
-# Memory is kept when freed: a third of the time would go to page faults.
-train-scenes: export MALLOC_ARENA_MAX = 1
-train-scenes: export MALLOC_MMAP_MAX_ = 0
-train-scenes: export MALLOC_TRIM_THRESHOLD_ = 17179869184
-train-scenes: export MALLOC_TOP_PAD_ = 67108864
 train-scenes: install
 	for split in train validation; do \
 	  $(BIN)/python -m jdissect.data.scenes --prepare $(SCENES) --split $$split || exit; \

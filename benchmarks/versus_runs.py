@@ -167,7 +167,10 @@ def _torch(options, form) -> Callable[[Task], None]:
 
 def main(argv: list[str]) -> int:
     """Serves one pipeline until its input ends."""
+    from jdissect import heap
+
     options = json.loads(argv[2])
+    heap.keep_freed()
     run = globals()[argv[1]](options)
     answers = os.fdopen(os.dup(1), "w")
     print("ready", file=answers, flush=True)

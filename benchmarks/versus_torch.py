@@ -209,6 +209,7 @@ def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
             * options.compile,
             "GPU: not measured, none was at hand." * (options.device == "cpu"),
             "Once: what a run takes whatever the number of images.",
+            "All four keep the memory that they free, as jdissect's commands do.",
         ],
         versions=versions,
     )

@@ -13,7 +13,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from jdissect import native_output
+from jdissect import heap, native_output
 from jdissect.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ def entry(
     back from here: it would wait for them, and they for it.
     """
     native_output.to_log()
+    heap.keep_freed()
     try:
         code = main(sys.argv if argv is None else argv)
     except UserError as error:
