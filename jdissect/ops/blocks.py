@@ -99,22 +99,6 @@ def over_units(function: Callable[[Any], Any], arrays: Any, tile: int = UNITS) -
     return jax.tree.map(join, jax.lax.map(on_tile, firsts))
 
 
-def pack_rows(
-    flags: Bool[Array, "4 width *rest"],
-) -> UInt[Array, "block *rest"]:
-    """One row of blocks: four rows of flags as words."""
-    width = flags.shape[1]
-    pad = [(0, 0), (0, -width % BLOCK_COLUMNS)] + [(0, 0)] * (flags.ndim - 2)
-    flags = jnp.pad(flags, pad)
-    flags = flags.reshape(BLOCK_ROWS, -1, BLOCK_COLUMNS, *flags.shape[2:])
-    word = jnp.zeros(flags.shape[1:2] + flags.shape[3:], jnp.uint32)
-    for row in range(BLOCK_ROWS):
-        for column in range(BLOCK_COLUMNS):
-            bit = np.uint32(1 << (BLOCK_COLUMNS * row + column))
-            word = word | jnp.where(flags[row, :, column], bit, np.uint32(0))
-    return word
-
-
 def used_bits(geometry: Geometry) -> UInt[np.ndarray, "block"]:
     """The bits of each block that are pixels of the mask grid."""
     height, width = geometry.block_grid
@@ -127,24 +111,46 @@ def used_bits(geometry: Geometry) -> UInt[np.ndarray, "block"]:
 
 
 def pack(
-    predicate: Callable[[Float[Array, "row width unit"], Any], Bool[Array, "..."]],
+    predicate: Callable[[Float[Array, "block unit"], Any], Bool[Array, "block unit"]],
     features: Float[Array, "height width unit"],
     per_unit: Any,
     geometry: Geometry,
     zero: Int[Array, ""],
 ) -> UInt[Array, "block unit"]:
-    """The bits of the pixels for which `predicate(values, per_unit)` holds."""
+    """The bits of the pixels for which `predicate(values, per_unit)` holds.
+
+    The predicate gets the values of one bit of some blocks, and what is `per_unit`.
+    """
 
     low, high, weight, _ = map(jnp.asarray, row_groups(geometry.rows, BLOCK_ROWS))
 
     def on_units(arguments):
         features, per_unit = arguments
         grid = stretch(features, geometry.rows, geometry.columns, zero)
+        pad = -grid.shape[1] % BLOCK_COLUMNS
+        grid = jnp.pad(grid, [(0, 0), (0, pad), (0, 0)])
+        across, units = grid.shape[1] // BLOCK_COLUMNS, grid.shape[2]
+        grid = grid.reshape(-1, across, BLOCK_COLUMNS, units)
 
         def on_rows(group):
             low, high, weight = group
-            values = interpolate(grid[low], grid[high], weight[:, None, None], zero)
-            return pack_rows(predicate(values, per_unit))
+
+            def at(row, column):
+                there = jax.lax.dynamic_slice(
+                    grid, (row, 0, column, 0), (1, across, 1, units)
+                )
+                return there[0, :, 0]
+
+            # Bit by bit: one loop, which stores nothing but the words.
+            word = jnp.zeros((across, units), jnp.uint32)
+            for row in range(BLOCK_ROWS):
+                for column in range(BLOCK_COLUMNS):
+                    bit = np.uint32(1 << (BLOCK_COLUMNS * row + column))
+                    ends = at(low[row], column), at(high[row], column)
+                    values = interpolate(*ends, weight[row], zero)
+                    here = predicate(values, per_unit)
+                    word = word | jnp.where(here, bit, np.uint32(0))
+            return word
 
         return jax.lax.map(on_rows, (low, high, weight))
 
