@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SCENES := build/scenes
 TRAINED := build/trained
 # Files of tests that run at a time; a file's tests share what they build.
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 RECIPES := baseline cutout mixup cutmix saliencymix
 
 .PHONY: install dissect study test test-all lint format train-scenes clean

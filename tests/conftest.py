@@ -1,7 +1,9 @@
 """What several tests share: the reference material and things dear to build."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,12 +12,19 @@ import pytest
 
 # What one test compiled another finds, in this process or one that it starts. Read by
 # JAX when it is imported, which is later.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="jdissect-tests-")
-)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.mkdtemp(prefix="jdissect-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+LONGEST = "tests/test_study.py"
+
+
+def pytest_collection_modifyitems(items):
+    """The file that takes longest comes first: at the end the other core would wait."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,13 @@ SHAPES = steps.Shapes(images=1, units=256)
 
 @pytest.mark.parametrize(
     "name, most",
-    [("topk", 20), ("sketch", 4.5), ("sweep", 3), ("intersections", 1.5)],
+    [("topk", 20), ("sketch", 6.5), ("sweep", 3), ("intersections", 1.5)],
 )
 def test_no_program_does_less_than_its_floor(name, most):
     """And as it is written, it does not do `most` times as much.
 
-    The sketch compares in 8 bits, which a floor counts a quarter.
+    The sketch compares in 8 bits, which a floor counts a quarter, and writes three
+    operations a comparison where processors have two.
     """
     step = getattr(steps, f"{name}_step")(SHAPES)
     written = count(step.function, *step.arguments, trips=step.trips)

@@ -162,7 +162,8 @@ def test_a_work_directory_that_is_not_shared(tmp_path):
     assert not (tmp_path / "a" / "run").exists()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(22, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 22])
 def test_killed_again_and_again(alone, tmp_path, kills):
     """kill -9 and SIGTERM at random moments, on layouts that change."""
     seed = kills if kills == 2 else random.randrange(10**6)

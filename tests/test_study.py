@@ -124,6 +124,7 @@ def test_label_maps(first, command, expected, golden, upernet_folder, color_fold
     assert (agreement >= 0.999).all(), agreement
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
     second = first.parent / "second"
     seconds = run(command, second, f"--config.data.path={golden / 'images'}")
