@@ -177,6 +177,7 @@ def test_a_run_goes_on(run, bucket, run_here, monkeypatch):
     assert_same(bucket, "fake/run", run_here)
 
 
+@pytest.mark.slow
 def test_folder_of_photographs(run, bucket, folders, tmp_path):
     """The last one is broken, and is noted though it comes after a save."""
     for place, workdir in ((folders, tmp_path / "run"), ("gs://fake", "gs://fake/run")):

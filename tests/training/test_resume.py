@@ -69,9 +69,8 @@ def terminate(arguments, folder):
     assert "stopped after step" in output and not (folder / "model").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["tiny", pytest.param("resnet18", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "resnet18"])
 def test_kill_on_scenes(tmp_path, name):
     """The bits of a training that was left alone."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
