@@ -104,6 +104,10 @@ def forwards(options) -> Callable[[Task], None]:
             wanted.append((segment, params[1], 8))
         for function, weights, size in wanted:
             size *= len(devices)
+            if task["images"] % size:  # more would be computed than are counted
+                raise SystemExit(
+                    f"{task['images']} images are no whole steps of {size}"
+                )
             for start in range(0, task["images"], size):
                 some = np.arange(start, start + size) % len(images)
                 batch = devices.scatter(images[some])

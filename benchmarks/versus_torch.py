@@ -12,10 +12,19 @@ passes that jdissect makes and nothing else. They run in turn; medians count.
 What a run pays once (tracing, reading compiled programs, counters for 32 blocks of
 images) is measured apart: jdissect and `best` run over few and over more images, and
 the difference is the time of an image. The others have nothing of that kind.
+
+On a GPU, which takes more images to be timed:
+
+    python -m benchmarks.versus_torch ... --device=cuda --dtype=bfloat16 --compile \
+        --times=16 --save=versus_torch_gpu
+
+A table saved of a CPU's figures has those of `versus_torch_gpu` beside them, or nothing
+where no GPU has been measured.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -44,9 +53,10 @@ def scenario(
 # Also the aims on a CPU in float32: against faithful, best, and the forward passes.
 # Of fewer than 32 images jdissect keeps fewer counters; of up to 128, it looks at all
 # to place the sketch's edges, so that the first 64 of the difference count against it.
-# Differences are large beside what the timing of a whole run varies by.
+# Differences are large beside what the timing of a whole run varies by. The forward
+# passes take whole steps: so many images times the devices, or a multiple.
 _ONE = {_OURS: (64, 192), _FORWARDS: (32,), "best": (8, 24), "faithful": (10,)}
-_MANY = {_OURS: (64, 192), _FORWARDS: (32,), "best": (8, 24), "faithful": (2,)}
+_MANY = {_OURS: (64, 192), _FORWARDS: (64,), "best": (8, 24), "faithful": (2,)}
 _CACHED = {_OURS: (128, 640), _FORWARDS: (192,), "best": (32, 128), "faithful": (10,)}
 SCENARIOS = {
     "one ResNet-50": (scenario(_ONE), (3.5, 1.4, 1.05)),
@@ -58,6 +68,8 @@ SCENARIOS = {
     "five layers": (scenario(_MANY, layers=LAYERS, batch_size=32), (15, 1.3, 1.15)),
 }
 PIPELINES = (_OURS, _FORWARDS, "best", "faithful")
+# In bfloat16 against faithful and best.
+_GPU, _GPU_AIMS = "versus_torch_gpu", {"one ResNet-50": (50, 1.5)}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -72,6 +84,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--device", default="cpu", choices=("cpu", "cuda"), help="of PyTorch")
     add("--dtype", default="float32", choices=("float32", "bfloat16"))
     add("--compile", action="store_true", help="torch.compile `best`")
+    add("--times", type=int, default=1, help="as many images")
     add("--save", default="", help="name of files for benchmarks/results")
     return parser.parse_args(argv[1:])
 
@@ -113,6 +126,13 @@ class Pipeline:
 def measure(name: str, options: argparse.Namespace, tell=print) -> dict[str, Any]:
     """A row of the table: milliseconds an image by pipeline, ratios, once, memory."""
     plan, aims = SCENARIOS[name]
+    if options.device != "cpu":
+        aims = _GPU_AIMS.get(name, ())
+    counts = {
+        each: tuple(count * options.times for count in few_and_more)
+        for each, few_and_more in plan["images"].items()
+    }
+    plan = {**plan, "images": counts}
     pipelines = [Pipeline(each, _paths(options)) for each in PIPELINES]
     each_ms = {pipeline.name: [] for pipeline in pipelines}
     once = {pipeline.name: [] for pipeline in pipelines}
@@ -137,8 +157,8 @@ def measure(name: str, options: argparse.Namespace, tell=print) -> dict[str, Any
         "best / jdissect": median["best"] / median[_OURS],
         "jdissect / forwards": median[_OURS] / median[_FORWARDS],
     }
-    for (title, ratio), aim in zip(against.items(), aims, strict=True):
-        row[title] = f"{ratio:.2f} (aim {aim:g})"
+    for (title, ratio), aim in itertools.zip_longest(against.items(), aims):
+        row[title] = f"{ratio:.2f}" + (f" (aim {aim:g})" if aim else "")
     row["jdissect, once, s"] = round(statistics.median(once[_OURS]), 1)
     for pipeline in pipelines:
         row[f"{pipeline.name}, GB"] = round(pipeline.memory / 1e3, 1)
@@ -172,14 +192,26 @@ def _paths(options) -> dict[str, Any]:
     }
 
 
-def photographs(folder: str, count: int, under: str) -> str:
-    """A folder of so many links to the photographs of a folder, again and again."""
+def photographs(folder: str, count: int, under: str, new: bool = False) -> str:
+    """A folder of so many of a folder's photographs, again and again.
+
+    Args:
+      folder: of some photographs.
+      count: how many are wanted.
+      under: where they, or links to them, go.
+      new: whether one that is taken again must be segmented again: bytes behind the
+        picture's end change nothing but the content hash.
+    """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     if not files:
         raise SystemExit(f"--images: no files in {folder}")
     for number in range(count):
         file = files[number % len(files)].resolve()
-        Path(under, f"{number:05d}{file.suffix}").symlink_to(file)
+        place = Path(under, f"{number:05d}{file.suffix}")
+        if new and number >= len(files):
+            place.write_bytes(file.read_bytes() + number.to_bytes(4))
+        else:
+            place.symlink_to(file)
     return under
 
 
@@ -198,18 +230,24 @@ def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         kept = json.loads((record.RESULTS / f"{options.save}.json").read_text())
         if kept["environment"] == {**record.environment(), **versions}:
             by_scenario = {row["scenario"]: row for row in kept["rows"]} | by_scenario
+    rows = [by_scenario[name] for name in SCENARIOS if name in by_scenario]
+    if options.device == "cpu":
+        rows = [row | on_gpu(row["scenario"]) for row in rows]
     record.write(
         options.save,
-        [by_scenario[name] for name in SCENARIOS if name in by_scenario],
+        rows,
         title="jdissect against PyTorch",
         command="python -m benchmarks.versus_torch --published=... --weights=... "
-        f"--images=... --rounds={options.rounds}",
+        f"--images=... --rounds={options.rounds}"
+        + f" --device=cuda --dtype={options.dtype} --times={options.times}"
+        * (options.device != "cpu")
+        + " --compile" * options.compile,
         notes=[
             f"Medians of {options.rounds} rounds, and the least and the most; "
             f"{options.dtype}, PyTorch on {options.device}"
             + ", compiled"
             * options.compile,
-            "GPU: not measured, none was at hand." * (options.device == "cpu"),
+            *_no_gpu(options),
             "Once: what a run takes whatever the number of images.",
             "All four keep the memory that they free, as jdissect's commands do.",
         ],
@@ -217,18 +255,44 @@ def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     )
 
 
+def on_gpu(scenario: str) -> dict[str, str]:
+    """Columns of what a GPU's table says, empty where there is none."""
+    from benchmarks import record
+
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        rows = json.loads((record.RESULTS / f"{_GPU}.json").read_text())["rows"]
+        found = next((row for row in rows if row["scenario"] == scenario), {})
+    titles = ("faithful / jdissect", "best / jdissect", "jdissect / forwards")
+    return {f"on a GPU: {title}": found.get(title, "") for title in titles}
+
+
+def _no_gpu(options) -> list[str]:
+    from benchmarks import record
+
+    if options.device != "cpu" or (record.RESULTS / f"{_GPU}.json").exists():
+        return []
+    aims = ", ".join(
+        f"{name}: {faithful} times as fast as faithful, {best} as best"
+        for name, (faithful, best) in _GPU_AIMS.items()
+    )
+    return [f"On a GPU nothing has been measured, none was at hand (aims, {aims})."]
+
+
 def main(argv: list[str]) -> int:
     """Measures and prints; if asked, saves after every scenario."""
     options = parse(argv)
     rows, names = [], options.scenarios.split(",")
-    plans = [SCENARIOS[name][0]["images"] for name in names]
-    most = max(max(counts) for plan in plans for counts in plan.values())
-    with tempfile.TemporaryDirectory() as under:
-        options.images = photographs(options.images, most, under)
-        for name in names:
+    folder = options.images
+    for name in names:
+        plan, _ = SCENARIOS[name]
+        most = options.times * max(map(max, plan["images"].values()))
+        with tempfile.TemporaryDirectory() as under:
+            new = not plan["task"]["cached"]
+            options.images = photographs(folder, most, under, new)
             rows.append(measure(name, options))
-            if options.save:
-                save(options, rows)
+        if options.save:
+            save(options, rows)
     from benchmarks import record
 
     print(record.text(rows))

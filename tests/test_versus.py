@@ -70,7 +70,11 @@ def test_results_of_scenarios_come_together(rows, monkeypatch, tmp_path):
     versus_torch.save(options, [{**found[0], "best, GB": 7.5}])
     assert kept() == [names[0], *names[2:]] and "7.5" in file.read_text()
     assert "torch" in json.loads(file.read_text())["environment"]
-    assert "none was at hand" in file.with_suffix(".md").read_text()
+    page = file.with_suffix(".md").read_text()
+    assert "none was at hand" in page and "aims, one ResNet-50: 50 times" in page
+    titles = ("faithful / jdissect", "best / jdissect", "jdissect / forwards")
+    for row in json.loads(file.read_text())["rows"]:
+        assert [row[f"on a GPU: {title}"] for title in titles] == ["", "", ""]
     file.write_text(file.read_text().replace('"date": "2', '"date": "1'))
     versus_torch.save(options, found[1:2])
     assert kept() == names[1:2]
@@ -86,6 +90,32 @@ def test_photographs_are_taken_again(tmp_path):
     links = sorted((tmp_path / "links").iterdir())
     assert [link.read_text() for link in links] == list("ababa")
     assert links[3].name == "00003.png"
+    (tmp_path / "new").mkdir()
+    versus_torch.photographs(str(tmp_path / "photographs"), 5, tmp_path / "new", True)
+    found = [file.read_bytes() for file in sorted((tmp_path / "new").iterdir())]
+    assert [each[:1] for each in found] == [b"a", b"b", b"a", b"b", b"a"]
+    assert len(set(found)) == 5
+
+
+def test_a_gpus_figures_stand_beside_a_cpus(rows, monkeypatch, tmp_path):
+    options, quiet = rows
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    options.device, options.dtype, options.times = "cuda", "bfloat16", 2
+    options.save = "versus_torch_gpu"
+    tell = {"tell": lambda *_, **__: None}
+    names = list(versus_torch.SCENARIOS)[:2]
+    found = [versus_torch.measure(name, options, **tell) for name in names]
+    assert found[0]["faithful / jdissect"] == "4.00 (aim 50)"
+    assert found[0]["jdissect / forwards"] == "1.25"
+    assert found[1]["faithful / jdissect"] == "4.00"  # no aim
+    versus_torch.save(options, found)
+    assert "--times=2" in (tmp_path / "versus_torch_gpu.md").read_text()
+    options.device, options.dtype, options.save = "cpu", "float32", "some"
+    versus_torch.save(options, quiet)
+    one, *_, last = json.loads((tmp_path / "some.json").read_text())["rows"]
+    assert one["on a GPU: faithful / jdissect"] == "4.00 (aim 50)"
+    assert last["on a GPU: faithful / jdissect"] == ""
+    assert "none was at hand" not in (tmp_path / "some.md").read_text()
 
 
 def test_training_results_have_a_line_a_recipe(monkeypatch, tmp_path):
