@@ -211,7 +211,7 @@ class Run:
         def save(layer):
             found[layer].save(self.folder / _plain(layer))
 
-        # Most of it is compressing, half a second a layer, which needs no interpreter.
+        # Most of it is compressing, which needs no interpreter.
         with concurrent.futures.ThreadPoolExecutor(_SAVED_AT_ONCE) as pool:
             list(pool.map(save, found))
         table = io.StringIO()
