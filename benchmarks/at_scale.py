@@ -18,16 +18,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks import kernels, record
 from benchmarks.stages import smooth
-from jdissect import checkpoints, environment
+from jdissect import checkpoints, cli, environment
 from jdissect.data.loader import Batch
 from jdissect.dissection import Dissection, Settings
 from jdissect.features import Images
-from jdissect.job import network_of
+from jdissect.job import feature_bytes, network_of
 from jdissect.label_cache import LabelCache
 from jdissect.parallel import network_devices
 from jdissect.segmenters.upernet import UPerNetSegmenter
@@ -85,9 +84,7 @@ class Engine:
         """Seconds by stage of a dissection of the first `count` images."""
         folder = environment.cache_dir("")
         spill = folder and folder / "features"
-        pixels = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), np.uint8)
-        maps = jax.eval_shape(self._apply, self._model.params, pixels)
-        size = sum(each.size * each.dtype.itemsize for each in maps.values())
+        size = feature_bytes(self._apply, self._model.params, (SIDE, SIDE))
         settings = Settings(
             layers=self._layers,
             keep=environment.keep_features(self._options.features, size, count, spill),
@@ -165,4 +162,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main, sys.argv))

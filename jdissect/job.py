@@ -148,7 +148,7 @@ class Job:
             self.source, self._segmenter, config, len(self._devices), processes
         )
         network = network_of(self._model, self.layers, config.dtype)
-        size = _feature_bytes(network, self._model, self.source)
+        size = feature_bytes(network, self._model.params, self.source.image_shape)
         dissection = Dissection(
             network,
             self._model.params,
@@ -191,10 +191,10 @@ def network_of(
     return models.by_parts(apply)
 
 
-def _feature_bytes(network, model, source) -> int:
-    """Of one image, all layers."""
-    pixels = jax.ShapeDtypeStruct((1, *source.image_shape, 3), np.uint8)
-    maps = jax.eval_shape(network, model.params, pixels)
+def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) -> int:
+    """Of one image of (height, width), all layers of what `network_of` gives."""
+    pixels = jax.ShapeDtypeStruct((1, *image_shape, 3), np.uint8)
+    maps = jax.eval_shape(network, params, pixels)
     return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(maps))
 
 
