@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import kernels, record
-from benchmarks.stages import smooth
+from benchmarks import drawn, kernels, record
 from jdissect import checkpoints, cli, environment
 from jdissect.data.loader import Batch
 from jdissect.dissection import Dissection, Settings
-from jdissect.features import Images
 from jdissect.job import feature_bytes, network_of
 from jdissect.label_cache import LabelCache
 from jdissect.parallel import network_devices
@@ -77,7 +75,7 @@ class Engine:
         )
         self._layers = tuple(options.layers.split(","))
         self._apply = network_of(self._model, self._layers, dtype)
-        self._pool = smooth(np.random.default_rng(0), (_POOL,), SIDE)
+        self._pool = drawn.photographs(np.random.default_rng(0), _POOL, SIDE)
         self._size = options.batch_size * len(self._devices)
 
     def run(self, count: int) -> dict[str, float]:
@@ -99,23 +97,12 @@ class Engine:
             self._counters,
         )
         start = time.perf_counter()
-        engine.run(functools.partial(self._read, count), count)
+        engine.run(drawn.reader(count, self._size, self._batch), count)
         return {**engine.seconds, "whole run": time.perf_counter() - start}
 
-    def _read(self, count, indices=None, start=0, stop=None):
-        if indices is None:
-            indices = range(start, count if stop is None else stop)
-        for first in range(0, len(indices), self._size):
-            index = np.full(self._size, -1, np.int32)
-            some = np.asarray(indices[first : first + self._size])
-            index[: len(some)] = some
-            batch = Batch(index, index >= 0, self._pool[index % _POOL], None, None, ())
-            yield Images(
-                index=batch.index,
-                valid=batch.valid,
-                pixels=batch.pixels,
-                labels=functools.partial(self._segmenter.label_maps, batch),
-            )
+    def _batch(self, index):
+        batch = Batch(index, index >= 0, self._pool[index % _POOL], None, None, ())
+        return batch.pixels, functools.partial(self._segmenter.label_maps, batch)
 
 
 def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
@@ -162,4 +149,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main, sys.argv))
+    sys.exit(cli.entry(main))

@@ -16,23 +16,20 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
+from benchmarks.options import parse
+from jdissect import cli
 from jdissect.augment import RECIPES, mix, random_resized_crop, standard
 from jdissect.models.preprocess import IMAGENET
 from jdissect.ops.saliency import fine_grained
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_integer("batch_size", 32, "Images a call.", **options)
-    flags.DEFINE_integer("side", 224, "Of the images trained on.", **options)
-    flags.DEFINE_integer("height", 375, "Of the photographs.", **options)
-    flags.DEFINE_integer("width", 500, "Of the photographs.", **options)
-    flags.DEFINE_integer("rounds", 15, "Medians are over these.", **options)
-    return values
+OPTIONS = {
+    "batch_size": (32, "Images a call."),
+    "side": (224, "Of the images trained on."),
+    "height": (375, "Of the photographs."),
+    "width": (500, "Of the photographs."),
+    "rounds": (15, "Medians are over these."),
+}
 
 
 def normalize(images):
@@ -84,8 +81,7 @@ def measure(options) -> dict[str, float]:
 
 def main(argv) -> int:
     """Prints the table."""
-    options = define()
-    options(argv)
+    options = parse(argv, "augment", OPTIONS)
     found = measure(options)
     device = jax.devices()[0]
     print(
@@ -99,4 +95,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -30,6 +30,7 @@ import jax
 
 from benchmarks import steps
 from benchmarks.count import count
+from jdissect import cli
 from jdissect.models.upernet import SIDE
 
 RECORDED = Path(__file__).resolve().parents[1] / "tests" / "costs.json"
@@ -134,4 +135,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -18,9 +18,9 @@ import sys
 import time
 
 import numpy as np
-from absl import app, flags
 
-from jdissect import resampling, uncertainty
+from benchmarks.options import parse
+from jdissect import cli, resampling, uncertainty
 from jdissect.grouped import BLOCKS
 from jdissect.report.table import aligned
 
@@ -29,8 +29,10 @@ THRESHOLD = 0.04
 IMAGES, SAMPLE, UNITS, CONCEPTS = 2000, 640, 40, 20
 _FIRES = 60.0  # pixels of a unit in an image, on average
 
-_POPULATIONS = flags.DEFINE_integer("populations", 200, "Of each kind.")
-_DRAWS = flags.DEFINE_integer("draws", 100, "Samples that tell the expected counts.")
+OPTIONS = {
+    "populations": (200, "Of each kind."),
+    "draws": (100, "Samples that tell the expected counts."),
+}
 
 
 def population(rng, kind: str):
@@ -140,21 +142,22 @@ def measure(kind: str, populations: int, draws: int) -> dict[str, tuple[float, f
     }
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]}")
+def main(argv) -> int:
+    """Measures and prints."""
+    options = parse(argv, "coverage", OPTIONS)
     start = time.perf_counter()
     rows = [["interval for", "population", "coverage", "mean width"]]
     for kind in KINDS:
-        found = measure(kind, _POPULATIONS.value, _DRAWS.value)
+        found = measure(kind, options.populations, options.draws)
         for name, (coverage, width) in found.items():
             rows.append([name, kind, f"{coverage:.3f}", f"{width:.2f}"])
     print(
-        f"{_POPULATIONS.value} populations of each kind, intervals of "
+        f"{options.populations} populations of each kind, intervals of "
         f"{uncertainty.CONFIDENCE:.0%}, {time.perf_counter() - start:.0f} s\n"
     )
     print(aligned(rows))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    sys.exit(cli.entry(main))

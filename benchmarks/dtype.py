@@ -37,7 +37,7 @@ def compare(first, second) -> dict[str, float]:
 
 def main(argv) -> int:
     """Prints the comparison."""
-    values = cli.define(argv, workdir="Unused.", overwrite="Unused.")
+    values = cli.define(argv, {}, {})
     config = cli.parse(values, argv)
     with tempfile.TemporaryDirectory() as folder:
         for dtype in runner.DTYPES:

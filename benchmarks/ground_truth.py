@@ -14,24 +14,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from scipy.stats import spearmanr
 
+from benchmarks.options import parse
+from jdissect import cli
 from jdissect.report.table import aligned
 from jdissect.results import Result
 from jdissect.stored_layer import load
 from jdissect.study import NAMES
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_string("segmenter", "runs/study", "Of the segmenter.", **options)
-    flags.DEFINE_string("truth", "runs/truth", "Of the annotations.", **options)
-    flags.DEFINE_string("layer", "layer4", "Of the networks.", **options)
-    flags.DEFINE_float("threshold", 0.04, "Of detectors.", **options)
-    return values
+OPTIONS = {
+    "segmenter": ("runs/study", "Of the segmenter."),
+    "truth": ("runs/truth", "Of the annotations."),
+    "layer": ("layer4", "Of the networks."),
+    "threshold": (0.04, "Of detectors."),
+}
 
 
 def identities(result: Result) -> np.ndarray:
@@ -48,8 +45,7 @@ def found(result: Result, threshold: float) -> set[str]:
 
 def main(argv: list[str]) -> int:
     """Compares and prints."""
-    options = define()
-    options(argv)
+    options = parse(argv, "ground_truth", OPTIONS)
     pairs = {
         name: [
             load(Path(folder) / name / options.layer)
@@ -96,4 +92,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

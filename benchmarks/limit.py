@@ -32,6 +32,7 @@ import jax
 from benchmarks import ceilings, limit_stages, record
 from benchmarks.count import Count
 from benchmarks.limit_stages import Stage
+from jdissect import cli
 from jdissect.parallel import Devices, network_devices
 
 UNITS = {
@@ -201,4 +202,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

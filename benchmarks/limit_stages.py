@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import floors, steps
+from benchmarks import drawn, floors, steps
 from benchmarks.count import Count, count
-from benchmarks.stages import label_maps, smooth
 from jdissect import checkpoints, models
 from jdissect import passes as passing
 from jdissect.models.preprocess import IMAGENET, normalize
@@ -63,7 +62,7 @@ def networks(options: argparse.Namespace, devices: Devices) -> list[Stage]:
         ("colour network", steps.COLOR, options.color, few, SIDE, ()),
     ):
         apply, params = load(architecture, folder, options.dtype)
-        pixels = smooth(rng, (at_once,), side)
+        pixels = drawn.photographs(rng, at_once, side)
         images = np.asarray(normalize(pixels, IMAGENET))
         forward = functools.partial(_forward, apply, more)
         shapes = (steps.shapes_of(params), steps.shapes_of(images))
@@ -87,7 +86,7 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
     classifier = {"name": options.model, "classes": 1000}
     apply, params = load(classifier, options.weights, options.dtype)
     images = options.batch_size * len(devices)
-    pixels = normalize(smooth(rng, (images,), 224), IMAGENET)
+    pixels = normalize(drawn.photographs(rng, images, 224), IMAGENET)
     forward = jax.jit(functools.partial(_forward, apply, ((options.layer,),)))
     maps = np.asarray(forward(params, pixels)[1][options.layer].astype(jnp.float32))
     shapes = steps.Shapes(
@@ -104,7 +103,7 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
     units = shapes.units
     placed = edges.place_edges(np.asarray(samples).reshape(-1, units), _QUANTILE)
     coded, placed = codes.of_edges(placed)
-    labels = label_maps(options, rng, images)
+    labels = drawn.label_maps(rng, images, options.mask_size, options.concepts)
     annotated = np.ones((images, shapes.maps), bool)
     group = np.arange(images, dtype=np.int32) % shapes.groups
     category = (np.arange(CONCEPTS) % shapes.maps).astype(np.int32)

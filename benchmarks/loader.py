@@ -13,25 +13,23 @@ import time
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
+from benchmarks.options import parse
+from jdissect import cli
 from jdissect.data import loader
 from jdissect.data.broden import open_broden
 from jdissect.data.folder import open_folder
+from jdissect.errors import UserError
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_string("images", "", "A folder of photographs.", **options)
-    flags.DEFINE_string("broden", "", "A folder in Broden's format.", **options)
-    flags.DEFINE_integer("batch_size", 32, "Images a batch.", **options)
-    flags.DEFINE_integer("repeat", 3, "Times to read all in a round.", **options)
-    flags.DEFINE_integer("workers", 0, "Processes; 0: threads.", **options)
-    flags.DEFINE_integer("rounds", 5, "Times to run each.", **options)
-    return values
+OPTIONS = {
+    "images": ("", "A folder of photographs."),
+    "broden": ("", "A folder in Broden's format."),
+    "batch_size": (32, "Images a batch."),
+    "repeat": (3, "Times to read all in a round."),
+    "workers": (0, "Processes; 0: threads."),
+    "rounds": (5, "Times to run each."),
+}
 
 
 def plain_folder(source) -> None:
@@ -84,8 +82,9 @@ def measure(name, source, plain, options) -> None:
 
 def main(argv: list[str]) -> int:
     """Measures and prints."""
-    options = define()
-    options(argv)
+    options = parse(argv, "loader", OPTIONS)
+    if not options.images and not options.broden:
+        raise UserError("name a folder: --images=DIR, --broden=DIR, or both")
     if options.images:
         measure("folder", open_folder(options.images), plain_folder, options)
     if options.broden:
@@ -94,4 +93,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

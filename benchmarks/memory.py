@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
+from benchmarks import drawn
+from benchmarks.options import parse
+from jdissect import cli
 from jdissect.dissection import Dissection, Settings
-from jdissect.features import Images
 from jdissect.journal import Journal
 from jdissect.parallel import Devices
 
@@ -26,15 +27,11 @@ BATCH, SIDE, UNITS, MASK = 4, 4, 64, 8
 # `grouped.BY_IMAGE_ENTRIES` allows, and become resident one image after the other.
 CONCEPTS = 40
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_integer("batches", 50_000, "Of features.", **options)
-    flags.DEFINE_enum("features", "disk", ["disk", "none", "memory"], "", **options)
-    flags.DEFINE_integer("every", 2_000, "Steps from save to save.", **options)
-    return values
+OPTIONS = {
+    "batches": (50_000, "Of features."),
+    "features": (("disk", "none", "memory"), "Where they are kept."),
+    "every": (2_000, "Steps from save to save."),
+}
 
 
 def resident() -> float:
@@ -49,19 +46,7 @@ def synthetic(count: int):
     pool = rng.normal(size=(97, SIDE, SIDE, UNITS)).astype(np.float32)
     labels = rng.integers(0, 5, (BATCH, 1, MASK, MASK)).astype(np.int32)
 
-    def read(indices=None, start=0, stop=None):
-        if indices is None:
-            indices = range(start, count if stop is None else stop)
-        for first in range(0, len(indices), BATCH):
-            index = np.asarray(indices[first : first + BATCH])
-            yield Images(
-                index=np.pad(index, (0, BATCH - len(index)), constant_values=-1),
-                valid=np.arange(BATCH) < len(index),
-                pixels=pool[np.resize(index * 31 % 97, BATCH)],
-                labels=labels,
-            )
-
-    return read
+    return drawn.reader(count, BATCH, lambda index: (pool[index * 31 % 97], labels))
 
 
 def measure(
@@ -98,8 +83,7 @@ def measure(
 
 def main(argv: list[str]) -> int:
     """Measures and prints."""
-    options = define()
-    options(argv)
+    options = parse(argv, "memory", OPTIONS)
     size = options.batches * BATCH * (SIDE * SIDE * UNITS * 4 + MASK * MASK * 2)
     print(f"features and label maps {size / 1e6:,.0f} MB, {options.features}")
     found = measure(options.batches, options.features, options.every)
@@ -109,4 +93,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

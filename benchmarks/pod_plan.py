@@ -12,8 +12,8 @@ host's core decodes as many JPEGs a second as `benchmarks.loader` measured here.
 import dataclasses
 import sys
 
-from absl import flags
-
+from benchmarks.options import parse
+from jdissect import cli
 from jdissect.grouped import BLOCKS
 from jdissect.ops import sweep
 from jdissect.ops.edges import EDGES
@@ -30,6 +30,15 @@ LAYERS = ((64, 112), (256, 56), (512, 28), (1024, 14), (2048, 7))
 UNITS = sum(units for units, _ in LAYERS)
 FEATURES = 2 * sum(units * side**2 for units, side in LAYERS)  # bytes, bfloat16
 GFLOP_CLASSIFIER, GFLOP_UPERNET, GFLOP_COLOR = 8.0, 132.0, 33.0
+
+OPTIONS = {
+    "tflops": (110.0, "Of a network on a chip."),
+    "tops": (1.0, "Of counting on a chip."),
+    "chips_a_host": (4, "Chips a host."),
+    "cores_a_host": (120, "Cores a host."),
+    "gb_a_host": (400, "Memory of a host."),
+    "jpegs_a_core": (280.0, "Decoded a second and core."),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +103,8 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
 
 def main(argv: list[str]) -> int:
     """Prints the table."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_float("tflops", 110, "Of a network on a chip.", **options)
-    flags.DEFINE_float("tops", 1.0, "Of counting on a chip.", **options)
-    flags.DEFINE_integer("chips_a_host", 4, "Chips a host.", **options)
-    flags.DEFINE_integer("cores_a_host", 120, "Cores a host.", **options)
-    flags.DEFINE_integer("gb_a_host", 400, "Memory of a host.", **options)
-    flags.DEFINE_float("jpegs_a_core", 280, "Decoded a second and core.", **options)
-    values(argv)
-    names = [field.name for field in dataclasses.fields(Chip)]
-    chip = Chip(**{name: values[name].value for name in names})
+    options = parse(argv, "pod_plan", OPTIONS)
+    chip = Chip(**{name: options[name].value for name in OPTIONS})
     plans = {chips: plan(chips, chip) for chips in (8, 64, 512)}
     print("| chips | " + " | ".join(map(str, plans)) + " |")
     print("|---|" + "---|" * len(plans))
@@ -116,4 +116,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jdissect import cli
+
 LAYOUTS = ((1, 1), (2, 1), (2, 2), (4, 1))
 
 
@@ -55,18 +57,20 @@ def run(arguments: list[str], processes: int, devices: int) -> dict:
 
 def main(argv: list[str]) -> int:
     """Runs and prints."""
-    print("processes  devices each  images   sent in all   bytes an image")
+    lines = ["processes  devices each  images   sent in all   bytes an image"]
     for processes, devices in LAYOUTS:
         whole = run(argv[1:], processes, devices)
         half = [*argv[1:], f"--config.data.num_images={whole['images'] // 2}"]
         for summary in (run(half, processes, devices), whole):
             images, sent = summary["images"], summary["sent_bytes"]
-            print(
+            lines.append(
                 f"{processes:9d}  {devices:12d}  {images:6d}  {sent:12,d}  "
                 f"{sent / images:14,.0f}"
             )
+        print("\n".join(lines), flush=True)
+        lines = []
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -16,10 +16,10 @@ import time
 import datasketches
 import jax
 import numpy as np
-from absl import flags
 
+from benchmarks.options import parse
 from benchmarks.streams import streams
-from jdissect import checkpoints
+from jdissect import checkpoints, cli
 from jdissect.data import loader
 from jdissect.data.broden import open_broden
 from jdissect.models.preprocess import normalize
@@ -29,16 +29,12 @@ from jdissect.ops.upsample import upsample
 BATCH = 32
 QUANTILE = 0.01
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_integer("size", 2**20, "Values a unit, a multiple of 4096.", **options)
-    flags.DEFINE_string("weights", "", "A converted EfficientNet-Lite0.", **options)
-    flags.DEFINE_string("broden", "", "Folder of photographs.", **options)
-    flags.DEFINE_integer("units", 16, "Of the real network, evenly spaced.", **options)
-    return values
+OPTIONS = {
+    "size": (2**20, "Values a unit, a multiple of 4096."),
+    "weights": ("", "A converted EfficientNet-Lite0."),
+    "broden": ("", "Folder of photographs."),
+    "units": (16, "Of the real network, evenly spaced."),
+}
 
 
 class Ours:
@@ -165,8 +161,7 @@ def real_maps(options):
 
 def main(argv) -> int:
     """Prints a table a kind of stream."""
-    options = define()
-    options(argv)
+    options = parse(argv, "sketch", OPTIONS)
     found = streams(options.size)
     maps = np.stack([v.reshape(-1, 64, 64) for v in found.values()], axis=-1)
     print(f"{options.size} values a unit, quantile {QUANTILE}, {jax.devices()[0]}\n")
@@ -180,4 +175,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

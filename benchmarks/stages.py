@@ -15,32 +15,28 @@ import time
 
 import jax
 import numpy as np
-from absl import flags
 
-from jdissect import checkpoints, environment, models
+from benchmarks import drawn
+from benchmarks.options import parse
+from jdissect import checkpoints, cli, environment, models
 from jdissect.data import loader
 from jdissect.data.broden import open_broden
 from jdissect.dissection import Dissection, Settings
-from jdissect.features import Images
 from jdissect.models.preprocess import IMAGENET, normalize
 from jdissect.ops.upsample import upsample
 from jdissect.parallel import Devices
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_string("model", "resnet50", "Architecture.", **options)
-    flags.DEFINE_string("weights", "", "Checkpoint; '' is random weights.", **options)
-    flags.DEFINE_string("layer", "layer4", "Layer to probe.", **options)
-    flags.DEFINE_string("broden", "", "Folder; '' is random images.", **options)
-    flags.DEFINE_integer("images", 256, "How many.", **options)
-    flags.DEFINE_integer("batch_size", 32, "Images a step.", **options)
-    flags.DEFINE_integer("mask_size", 56, "Side of the mask grid.", **options)
-    flags.DEFINE_integer("concepts", 40, "Concepts an image, random.", **options)
-    flags.DEFINE_integer("rounds", 3, "Times to run each stage.", **options)
-    return values
+OPTIONS = {
+    "model": ("resnet50", "Architecture."),
+    "weights": ("", "Checkpoint; '' is random weights."),
+    "layer": ("layer4", "Layer to probe."),
+    "broden": ("", "Folder; '' is random images."),
+    "images": (256, "How many."),
+    "batch_size": (32, "Images a step."),
+    "mask_size": (56, "Side of the mask grid."),
+    "concepts": (40, "Concepts an image, random."),
+    "rounds": (3, "Times to run each stage."),
+}
 
 
 def network(options):
@@ -62,50 +58,20 @@ def network(options):
     return models.by_parts(features), params
 
 
-def smooth(rng, shape, side):
-    """Random photographs-to-be: smooth at the scale of `side` pixels."""
-    coarse = rng.integers(0, 256, (shape[0], 8, 8, 3)).astype(np.float32)
-    grown = np.asarray(upsample(coarse, (side, side)))
-    return (grown + rng.normal(0, 20, grown.shape)).clip(0, 255).astype(np.uint8)
-
-
 def read_images(options, rng):
     """(pixels of all images, seconds of decoding or None)."""
     if not options.broden:
-        return smooth(rng, (options.images,), 224), None
+        return drawn.photographs(rng, options.images, 224), None
     source = open_broden(options.broden, num_images=options.images)
     start = time.perf_counter()
     pixels = [b.pixels[b.valid] for b in loader.batches(source, options.batch_size)]
     return np.concatenate(pixels), time.perf_counter() - start
 
 
-def label_maps(options, rng, count):
-    """Blocky label maps: six maps, so many concepts an image out of 1,800."""
-    side, cells = options.mask_size, 7
-    found = np.zeros((count, 6, side, side), np.int32)
-    for image in range(count):
-        here = rng.choice(np.arange(1, 1800), options.concepts, replace=False)
-        coarse = rng.choice(here, (6, cells, cells))
-        grown = coarse.repeat(-(-side // cells), 1).repeat(-(-side // cells), 2)
-        found[image] = grown[:, :side, :side]
-    return found
-
-
 def run_once(engine_of, pixels, labels, count, size) -> dict[str, float]:
     """Seconds by stage of a whole run over the first `count` images."""
 
-    def read(indices=None, start=0, stop=None):
-        wanted = np.arange(count) if indices is None else np.asarray(indices)
-        for start in range(0, len(wanted), size):
-            index = wanted[start : start + size]
-            missing = size - len(index)
-            yield Images(
-                index=np.pad(index, (0, missing), constant_values=-1),
-                valid=np.arange(size) < len(index),
-                pixels=pixels[np.pad(index, (0, missing))],
-                labels=labels[np.pad(index, (0, missing))],
-            )
-
+    read = drawn.reader(count, size, lambda index: (pixels[index], labels[index]))
     engine = engine_of()
     start = time.perf_counter()
     engine.run(read, count)
@@ -124,7 +90,7 @@ def measure(options) -> dict[str, float]:
     size = options.batch_size
     count = len(pixels) - len(pixels) % size
     few = max(size, count // 2 // size * size)
-    labels = label_maps(options, rng, count)
+    labels = drawn.label_maps(rng, count, options.mask_size, options.concepts)
     forward = jax.jit(apply)
     upsampled = jax.jit(
         lambda maps: upsample(maps, (options.mask_size, options.mask_size))
@@ -170,8 +136,7 @@ def measure(options) -> dict[str, float]:
 
 def main(argv) -> int:
     """Prints the table."""
-    options = define()
-    options(argv)
+    options = parse(argv, "stages", OPTIONS)
     environment.offer_cores()
     environment.use_compilation_cache(environment.cache_dir(""))
     found = measure(options)
@@ -192,4 +157,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -17,6 +17,8 @@ import time
 import jax
 import numpy as np
 
+from jdissect import cli
+from jdissect.errors import UserError
 from jdissect.ops import iou
 from jdissect.parallel import Devices
 
@@ -38,7 +40,8 @@ def first_step(arguments: list[str], cache: str) -> float:
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 77:
-            raise RuntimeError(done.stderr)
+            last = (done.stderr.strip().splitlines() or ["it had no first step"])[-1]
+            raise UserError(last.removeprefix("error: "))
         return time.perf_counter() - start
 
 
@@ -72,4 +75,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -17,6 +17,7 @@ label maps shared by networks.
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ from benchmarks.running_quantile import RunningQuantile
 from benchmarks.torch_best import GRID, Clock
 from benchmarks.torch_models import load_resnet, quick
 from benchmarks.torch_segmenter import FORMS, TorchSegmenter
+from jdissect import cli
 from jdissect.concepts import Concepts, columns
 from jdissect.data.images import decode_cropped
 from jdissect.models.preprocess import IMAGENET
@@ -227,7 +229,8 @@ def _found(levels, inside, area, fires, concepts) -> Found:
     return Found(levels.cpu().numpy(), inside, union)
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
+    """Runs a form and prints what it found and how long each stage took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("resnet", "upernet", "color", "images"):
         parser.add_argument(f"--{name}", required=True, type=Path)
@@ -237,7 +240,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--compile", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(argv[1:])
     files = sorted(p for p in options.images.rglob("*") if p.is_file())[: options.count]
     setting = (options.form, options.device, options.dtype, options.compile)
     segmenter = TorchSegmenter(options.upernet, options.color, *setting)
@@ -246,6 +249,7 @@ def main() -> None:
         clock = Clock(options.device)
         found = _run(options, network, segmenter, files, clock)
     _show(found, segmenter.concepts, clock.seconds, len(files))
+    return 0
 
 
 def _run(options, network, segmenter, files, clock) -> dict[str, Found]:
@@ -276,4 +280,4 @@ def _show(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli.entry(main))

@@ -18,10 +18,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Int, UInt8
 
-from jdissect import augment
+from benchmarks.options import parse
+from jdissect import augment, cli
 from jdissect.models.preprocess import IMAGENET
 from jdissect.parallel import Devices
 from jdissect.training import recipe, step
@@ -29,16 +29,12 @@ from jdissect.training.initialization import initial_parameters
 
 SIDE, CANVAS = 224, 512
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_string("model", "resnet50", "Architecture.", **options)
-    flags.DEFINE_integer("batch_size", 8, "Images a step.", **options)
-    flags.DEFINE_string("dtype", "float32", "Of the network.", **options)
-    flags.DEFINE_integer("rounds", 7, "Times to run each.", **options)
-    return values
+OPTIONS = {
+    "model": ("resnet50", "Architecture."),
+    "batch_size": (8, "Images a step."),
+    "dtype": (("float32", "bfloat16"), "Of the network."),
+    "rounds": (7, "Times to run each."),
+}
 
 
 def settings(name: str) -> types.SimpleNamespace:
@@ -158,8 +154,7 @@ def timed(run: Callable[[], Any]) -> float:
 
 def main(argv: list[str]) -> int:
     """Measures and prints."""
-    options = define()
-    options(argv)
+    options = parse(argv, "train_step", OPTIONS)
     count = options.batch_size
     batch = photographs(count)
     training = Training(count, options.dtype, model=options.model)
@@ -193,4 +188,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

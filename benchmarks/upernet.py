@@ -13,6 +13,7 @@ inference_mode, in either memory format; the faster one counts.
 import argparse
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -22,25 +23,26 @@ import torch
 
 from converters import torch_files
 from converters.twins.upernet import UPerNet
-from jdissect import checkpoints
+from jdissect import checkpoints, cli
 from jdissect.data.folder import open_folder
 from jdissect.ops.resample import pool
 from jdissect.segmenters.parsing import MEANS, SIDE
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
+    """Compares, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--published", required=True, help="folder of PyTorch's files")
     parser.add_argument("--upernet", required=True, help="the converted checkpoint")
     parser.add_argument("--images", required=True, help="folder of photographs")
     parser.add_argument("--count", type=int, default=4, help="images a round")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(argv[1:])
 
     source = open_folder(options.images, options.count)
     pixels = np.stack([source.read(i).pixels for i in range(len(source.names))])
     images = pool(pixels.astype(np.float32), SIDE)[..., ::-1] - np.float32(MEANS)
-    images = np.asarray(images)
+    images = np.array(images)  # PyTorch wants it writable
 
     ours = load_ours(options.upernet)
     theirs = load_theirs(Path(options.published))
@@ -63,6 +65,7 @@ def main() -> None:
         )
     best = min(value for name, value in medians.items() if name != "jdissect")
     print(f"jdissect is {best / medians['jdissect']:.2f} times as fast as PyTorch")
+    return 0
 
 
 def load_ours(folder: str):
@@ -113,4 +116,4 @@ def check(ours, theirs) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli.entry(main))

@@ -34,6 +34,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jdissect import cli
+
 LAYERS = ("stem", "layer1", "layer2", "layer3", "layer4")
 _FORWARDS, _OURS = "forwards", "jdissect"
 
@@ -301,4 +303,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

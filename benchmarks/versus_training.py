@@ -25,35 +25,30 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import torch
-from absl import flags
 
 from benchmarks import record
+from benchmarks.options import parse
 from benchmarks.torch_originals import SALIENCY
 from benchmarks.torch_training import FORMS, TorchTraining
 from benchmarks.train_step import Training, photographs
+from jdissect import cli
 from jdissect.augment import RECIPES
 
 OURS = "jdissect"
 RUNS = (OURS, *reversed(FORMS))
 
-
-def define() -> flags.FlagValues:
-    """The flags."""
-    values = flags.FlagValues()
-    options = {"flag_values": values}
-    flags.DEFINE_integer("depth", 50, "Of the ResNet.", **options)
-    flags.DEFINE_integer("batch_size", 8, "Images a step.", **options)
-    flags.DEFINE_integer("side", 224, "Of the network's images, in pixels.", **options)
-    flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "bfloat16"], "Of networks.", **options
-    )
-    flags.DEFINE_bool("compile", False, "torch.compile the best form.", **options)
-    flags.DEFINE_bool("one_box", False, "Faithful: published SaliencyMix.", **options)
-    flags.DEFINE_integer("workers", None, "Faithful: processes; 0: none.", **options)
-    flags.DEFINE_integer("rounds", 5, "Medians are over these.", **options)
-    flags.DEFINE_list("recipes", list(RECIPES), "What to train with.", **options)
-    flags.DEFINE_string("save", "", "Name of files for benchmarks/results.", **options)
-    return values
+OPTIONS = {
+    "depth": (50, "Of the ResNet."),
+    "batch_size": (8, "Images a step."),
+    "side": (224, "Of the network's images, in pixels."),
+    "dtype": (("float32", "bfloat16"), "Of networks."),
+    "compile": (False, "torch.compile the best form."),
+    "one_box": (False, "Faithful: published SaliencyMix."),
+    "workers": (-1, "Faithful: processes; 0: none, -1: one a core."),
+    "rounds": (5, "Medians are over these."),
+    "recipes": (list(RECIPES), "What to train with."),
+    "save": ("", "Name of files for benchmarks/results."),
+}
 
 
 @contextlib.contextmanager
@@ -67,8 +62,9 @@ def prepared(options) -> Iterator[dict[str, tuple[Callable, Callable]]]:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     shared = {"device": device, "depth": options.depth, "side": side}
     best = TorchTraining("best", dtype=options.dtype, compile=options.compile, **shared)
+    workers = None if options.workers < 0 else options.workers
     faithful = TorchTraining(
-        "faithful", workers=options.workers, one_box=options.one_box, **shared
+        "faithful", workers=workers, one_box=options.one_box, **shared
     )
 
     def waiting(run):
@@ -95,7 +91,7 @@ def measure(options) -> list[dict[str, Any]]:
     """A row a recipe and run.
 
     Args:
-      options: as `define` has them, on one device.
+      options: flags, as `OPTIONS` has them, on one device.
 
     Returns:
       {'recipe', 'run', 'dtype', 'batch_size', 'rounds', 'step_ms', 'step_ms_least',
@@ -191,8 +187,7 @@ def save(options, rows: list[dict[str, Any]], setting: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Measures and prints."""
-    options = define()
-    options(argv)
+    options = parse(argv, "versus_training", OPTIONS)
     rows = measure(options)
     device = jax.devices()[0].device_kind
     setting = (
@@ -209,4 +204,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(cli.entry(main))

@@ -8,12 +8,18 @@ from absl import flags
 
 from jdissect.errors import UserError
 
+
+def _one_of(name: str, default: tuple[str, ...], text: str, **more) -> None:
+    flags.DEFINE_enum(name, default[0], list(default), text, **more)
+
+
 _DEFINE: Mapping[type, Callable] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
     list: flags.DEFINE_list,
+    tuple: _one_of,
 }
 
 
@@ -29,7 +35,7 @@ def parse(
       argv: with the program's name first.
       usage: what follows "usage: python -m ".
       options: {flag: (default, description)}; the default's type is the flag's, a list
-        is split at commas.
+        is split at commas, and a tuple is the choice there is, the default first.
       passed_on: beginnings of arguments that are left as they are.
 
     Returns:
@@ -52,6 +58,7 @@ def parse(
     if values.help:
         print(f"usage: python -m {usage}\n")
         for name in values:
-            print(f"  --{name}: {values[name].help}")
+            default = (values[name].default_as_str or "").strip("'")
+            print(f"  --{name}{default and '=' + default}: {values[name].help}")
         sys.exit(0)
     return values, rest, kept

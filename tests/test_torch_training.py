@@ -20,6 +20,7 @@ from benchmarks import (  # noqa: E402
     torch_standard,
     versus_training,
 )
+from benchmarks.options import parse  # noqa: E402
 from benchmarks.torch_training import TorchTraining  # noqa: E402
 from benchmarks.train_step import Training  # noqa: E402
 
@@ -247,9 +248,9 @@ RUNS = ("jdissect", "best", "faithful")
 
 @pytest.mark.slow
 def test_a_comparison_has_a_row_a_recipe_and_run():
-    options = versus_training.define()
     flags = ["--depth=18", "--batch_size=2", "--side=32", "--rounds=3", "--workers=0"]
-    options(["versus", *flags, "--recipes=none,saliencymix"])
+    flags = ["versus_training", *flags, "--recipes=none,saliencymix"]
+    options = parse(flags, "versus_training", versus_training.OPTIONS)
     rows = versus_training.measure(options)
     pairs = [(row["recipe"], row["run"]) for row in rows]
     assert pairs == [(r, run) for r in ("none", "saliencymix") for run in RUNS]
