@@ -16,6 +16,7 @@ XLA's CPU backend runs faster than the sums (they would write with strides).
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,13 +61,13 @@ def convolve(
       dilation: distance of the kernel's taps. Every residue of rows and columns is a
         map of its own then.
     """
-    product = lax.dot_general(
-        _tiles(maps, dilation),
+    found = lax.dot_general(
+        tiles(maps, dilation),
         kernel,
         (((2,), (1,)), ((0,), (0,))),
         precision=lax.Precision.HIGHEST,
     )
-    return _untile(product, maps.shape[:3], dilation)
+    return _untile(found, maps.shape[:3], dilation)
 
 
 def transform_kernel(
@@ -79,10 +80,12 @@ def transform_kernel(
     return flat.reshape(SIDE**2, *kernel.shape[2:])
 
 
-def _tiles(maps, dilation):
-    """B^T d B of every tile: [36, tile, channel]."""
+def tiles(
+    maps: Float[Array, "batch height width channel"], dilation: int
+) -> Float[Array, "36 tile channel"]:
+    """B^T d B of every tile."""
     batch, height, width, channels = maps.shape
-    rows, columns = _tile_counts(height, dilation), _tile_counts(width, dilation)
+    rows, columns = tile_counts(height, dilation), tile_counts(width, dilation)
     more_rows, more_columns = (
         (TILE * count + 1) * dilation - size
         for count, size in ((rows, height), (columns, width))
@@ -94,8 +97,8 @@ def _tiles(maps, dilation):
         batch, TILE * rows + 2, dilation, TILE * columns + 2, dilation, channels
     )
     transform, _, _ = transforms()
-    maps = _combined(transform, [maps[:, i::TILE][:, :rows] for i in range(SIDE)], 0)
-    maps = _combined(
+    maps = combined(transform, [maps[:, i::TILE][:, :rows] for i in range(SIDE)], 0)
+    maps = combined(
         transform,
         [maps[:, :, :, :, i::TILE][:, :, :, :, :columns] for i in range(SIDE)],
         1,
@@ -103,7 +106,7 @@ def _tiles(maps, dilation):
     return maps.reshape(SIDE**2, -1, channels)
 
 
-def _combined(matrix, parts, axis):
+def combined(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
     """matrix @ parts, as sums over the parts; the rows are stacked along `axis`."""
     rows = []
     for row in matrix:
@@ -116,13 +119,13 @@ def _combined(matrix, parts, axis):
     return jnp.stack(rows, axis)
 
 
-def _untile(product, shape, dilation):
+def _untile(found, shape, dilation):
     """A^T m A of every tile's m, in place: [batch, height, width, unit]."""
     batch, height, width = shape
-    units = product.shape[-1]
+    units = found.shape[-1]
     _, _, transform = transforms()
-    maps = _product(np.kron(transform, transform), product.reshape(SIDE**2, -1))
-    rows, columns = _tile_counts(height, dilation), _tile_counts(width, dilation)
+    maps = product(np.kron(transform, transform), found.reshape(SIDE**2, -1))
+    rows, columns = tile_counts(height, dilation), tile_counts(width, dilation)
     maps = maps.reshape(
         TILE, TILE, batch, rows, dilation, columns, dilation, units
     ).transpose(2, 3, 0, 4, 5, 1, 6, 7)
@@ -130,12 +133,13 @@ def _untile(product, shape, dilation):
     return maps[:, :height, :width]
 
 
-def _tile_counts(size: int, dilation: int) -> int:
+def tile_counts(size: int, dilation: int) -> int:
     """Tiles that cover an axis' positions of one residue."""
     return -(-size // (dilation * TILE))
 
 
-def _product(matrix: np.ndarray, flat: Array) -> Array:
+def product(matrix: np.ndarray, flat: Array) -> Array:
+    """matrix @ flat in float32."""
     return jnp.dot(
         jnp.asarray(matrix, jnp.float32), flat, precision=lax.Precision.HIGHEST
     )

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jdissect import augment, models
 from jdissect.models import preprocess
+from jdissect.models.layers import prepare_training
 from jdissect.parallel import AXIS, Devices
 from jdissect.training import batch_norm, recipe
 
@@ -101,6 +102,8 @@ def train_step(
     """
     model = models.build_abstract(**architecture, dtype=dtype)
     batch_norm.for_training(model, bn_group, len(devices))
+    if dtype == "float32" and devices.devices[0].platform == "cpu":
+        prepare_training(model)
     graph, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
 
     def local(state, batch, constants):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jdissect import models
+from jdissect.ops import winograd_gradient
 from jdissect.parallel import Devices
 from jdissect.training import recipe, step
 
@@ -128,12 +129,23 @@ def twin():
     return twin
 
 
-def test_pytorch_parity(twin, groups=2):
+@pytest.mark.parametrize("winograd", [False, True])
+def test_pytorch_parity(winograd, twin, monkeypatch, groups=2):
+    calls = []
+    if winograd:  # of networks as narrow as this one, too
+        monkeypatch.setattr(winograd_gradient, "_FEWEST", 1)
+        convolve = winograd_gradient.convolve
+        monkeypatch.setattr(
+            winograd_gradient,
+            "convolve",
+            lambda *arguments: calls.append(1) or convolve(*arguments),
+        )
     batches = make_batches()
     theirs = copy.deepcopy(twin)
     start = convert(theirs)
     expected = train_twin(theirs, batches, groups)
     losses, found = train_here(start, batches, Devices(), BATCH // groups)
+    assert bool(calls) == (winograd and jax.default_backend() == "cpu")
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     trained = convert(theirs)
     for name, array in trained.items():
