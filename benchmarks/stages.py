@@ -25,6 +25,7 @@ from jdissect.dissection import Dissection, Settings
 from jdissect.models.preprocess import IMAGENET, normalize
 from jdissect.ops.upsample import upsample
 from jdissect.parallel import Devices
+from jdissect.training.initialization import initial_parameters
 
 OPTIONS = {
     "model": ("resnet50", "Architecture."),
@@ -45,10 +46,9 @@ def network(options):
         model = checkpoints.load_classifier(options.weights, options.model)
         apply, params, preprocessing = model.apply, model.params, model.preprocessing
     else:
-        from flax import nnx
-
-        model = nnx.jit(lambda: models.build(options.model, rngs=nnx.Rngs(0)))()
-        apply, params = models.as_function(model)
+        architecture = {"name": options.model}
+        drawn = initial_parameters(architecture, 0)
+        apply, params = models.for_inference(architecture, drawn)
         preprocessing = IMAGENET
 
     def features(params, pixels):
