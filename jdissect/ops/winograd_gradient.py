@@ -28,8 +28,8 @@ _WASTE = 1.5  # of the area, that tiles may cover beside the maps'
 def worth_it(maps: tuple[int, ...], kernel: tuple[int, ...], dilation: int = 1) -> bool:
     """Whether all three together are faster on a CPU than the plain convolution's.
 
-    Measured on 2 cores with 8 images and 32: from 64 channels on they take 0.4 to 0.9 of
-    its time on maps of 7x7 to 56x56, but for maps that tiles cover badly.
+    Measured on 2 cores with 8 images and 32: from 64 channels on they take 0.4 to 0.9
+    of its time on maps of 7x7 to 56x56, but for maps that tiles cover badly.
 
     Args:
       maps, kernel: shapes, [batch, height, width, channel] and [3, 3, channel, unit].
