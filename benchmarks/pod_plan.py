@@ -37,7 +37,7 @@ OPTIONS = {
     "chips_a_host": (4, "Chips a host."),
     "cores_a_host": (120, "Cores a host."),
     "gb_a_host": (400, "Memory of a host."),
-    "jpegs_a_core": (280.0, "Decoded a second and core."),
+    "jpegs_a_core": (350.0, "Decoded a second and core."),
 }
 
 

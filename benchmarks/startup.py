@@ -40,8 +40,9 @@ def first_step(arguments: list[str], cache: str) -> float:
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 77:
-            last = (done.stderr.strip().splitlines() or ["it had no first step"])[-1]
-            raise UserError(last.removeprefix("error: "))
+            if done.stderr.startswith("error: "):
+                raise UserError(done.stderr.removeprefix("error: ").strip())
+            raise RuntimeError(done.stderr)
         return time.perf_counter() - start
 
 

@@ -179,6 +179,7 @@ def save(options, rows: list[dict[str, Any]], setting: str) -> None:
         notes=[
             setting,
             "'faithful' is float32 and makes some of its augmentation in processes.",
+            "One process runs all three, and keeps the memory that any of them frees.",
             *doubts(rows),
         ],
         versions={"torch": torch.__version__},

@@ -157,7 +157,8 @@ class ConvNorm(nnx.Module):
       dilation: distance of the kernel's taps.
       depthwise: one filter a channel; needs in_features == out_features.
       fast: the form that `prepare` gives it if it is 3x3 and of stride 1: 'winograd',
-        'taps', or '' to leave it as it is.
+        'taps', or '' to leave it as it is. 'winograd' is also that of
+        `prepare_training`. The padding must keep the size then.
       epsilon: added to the variance.
       folded: whether batch normalization is part of the convolution.
       dtype: of the computation, 'float32' or 'bfloat16'.

@@ -59,18 +59,22 @@ def test_it_is_the_convolution_and_its_gradients(shape, units, dilation):
 
 
 @pytest.mark.parametrize(
-    ("side", "channels", "units", "dilation", "expected"),
+    ("images", "side", "channels", "units", "dilation", "expected"),
     [
-        (56, 64, 64, 1, True),
-        (7, 512, 512, 1, True),  # 64 pixels of tiles for 49
-        (5, 512, 512, 1, False),  # 64 for 25
-        (56, 32, 64, 1, False),
-        (56, 64, 32, 1, False),
-        (28, 256, 256, 2, True),  # 32 x 32 for 28 x 28
-        (28, 512, 512, 4, True),
-        (20, 512, 512, 4, False),  # 32 x 32 for 20 x 20
+        (8, 56, 64, 64, 1, True),
+        (8, 7, 512, 512, 1, True),  # 64 pixels of tiles for 49
+        (8, 5, 512, 512, 1, False),  # 64 for 25
+        (8, 56, 32, 64, 1, False),
+        (8, 56, 64, 32, 1, False),
+        (8, 28, 256, 256, 2, True),  # 32 x 32 for 28 x 28
+        (8, 28, 512, 512, 4, True),
+        (8, 20, 512, 512, 4, False),  # 32 x 32 for 20 x 20
+        (4, 7, 512, 512, 1, True),  # 16 tiles
+        (3, 7, 512, 512, 1, False),  # 12
+        (4, 7, 512, 512, 2, True),  # 16: one of each residue
+        (3, 7, 512, 512, 2, False),
     ],
 )
-def test_when_it_is_worth_it(side, channels, units, dilation, expected):
-    maps, kernel = (8, side, side, channels), (3, 3, channels, units)
+def test_when_it_is_worth_it(images, side, channels, units, dilation, expected):
+    maps, kernel = (images, side, side, channels), (3, 3, channels, units)
     assert winograd_gradient.worth_it(maps, kernel, dilation) is expected
