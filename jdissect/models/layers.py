@@ -19,7 +19,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from jdissect.ops import winograd, winograd_gradient
+from jdissect.ops import winograd
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -87,18 +87,6 @@ def prepared_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
     return lax.conv_general_dilated(images, kernel, *options, **more)
 
 
-def trained_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
-    """A 3x3 convolution of stride 1 that keeps the size, and its gradients.
-
-    Arguments as above; kernel is [3, 3, in, out]. By Winograd where that is faster on
-    a CPU.
-    """
-    dilation = rhs_dilation[0]
-    if winograd_gradient.worth_it(images.shape, kernel.shape, dilation):
-        return winograd_gradient.convolve(images, kernel, dilation)
-    return prepared_conv(images, kernel, *options, rhs_dilation=rhs_dilation, **more)
-
-
 def taps_conv(images, kernel, dilation, precision=None) -> Array:
     """A 3x3 convolution that keeps the size: one product of all taps, then their sum.
 
@@ -157,8 +145,8 @@ class ConvNorm(nnx.Module):
       dilation: distance of the kernel's taps.
       depthwise: one filter a channel; needs in_features == out_features.
       fast: the form that `prepare` gives it if it is 3x3 and of stride 1: 'winograd',
-        'taps', or '' to leave it as it is. 'winograd' is also that of
-        `prepare_training`. The padding must keep the size then.
+        'taps', or '' to leave it as it is. The padding must keep the size then.
+        'winograd' is also a form for training (`training.convolution`).
       epsilon: added to the variance.
       folded: whether batch normalization is part of the convolution.
       dtype: of the computation, 'float32' or 'bfloat16'.
@@ -243,16 +231,6 @@ def prepare(model: nnx.Module) -> None:
         if isinstance(layer, ConvNorm) and layer.fast:
             kernel = forms[layer.fast](np.asarray(layer.conv.kernel[...]))
             layer.conv.kernel = nnx.Param(jnp.asarray(kernel))
-
-
-def prepare_training(model: nnx.Module) -> None:
-    """Gives convolutions of `ConvNorm(fast='winograd')` theirs for training in float32.
-
-    Worth it on CPUs. Parameters and their names stay as they are.
-    """
-    for _, layer in nnx.iter_graph(model):
-        if isinstance(layer, ConvNorm) and layer.fast == "winograd":
-            layer.conv.conv_general_dilated = trained_conv
 
 
 def _kernel_of_taps(kernel):

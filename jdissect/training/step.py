@@ -16,9 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jdissect import augment, models
 from jdissect.models import preprocess
-from jdissect.models.layers import prepare_training
 from jdissect.parallel import AXIS, Devices
-from jdissect.training import batch_norm, recipe
+from jdissect.training import batch_norm, convolution, recipe
 
 State = dict[str, Any]  # 'params', 'statistics': nnx.State; 'optimizer': Optax's
 # `(network, batch) -> the loss of each image`, inside a step; their mean is the loss.
@@ -103,7 +102,7 @@ def train_step(
     model = models.build_abstract(**architecture, dtype=dtype)
     batch_norm.for_training(model, bn_group, len(devices))
     if dtype == "float32" and devices.devices[0].platform == "cpu":
-        prepare_training(model)
+        convolution.for_training(model)
     graph, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
 
     def local(state, batch, constants):

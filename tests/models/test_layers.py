@@ -6,7 +6,6 @@ from flax import nnx
 from jax import lax
 
 from jdissect.models import layers
-from jdissect.ops import winograd_gradient
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -67,29 +66,6 @@ def test_a_prepared_convolution_is_the_same(fast, dilation):
     strided = conv_norm(fast=fast, folded=True, stride=2, **options)
     layers.prepare(strided)
     assert strided.conv.kernel.shape == shape
-
-
-@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"fast": ""}])
-def test_a_convolution_in_training_is_the_same(options, monkeypatch):
-    """Whatever form it has; one of stride 2, or not `fast`, has but one."""
-    layer = conv_norm(**{"fast": "winograd", **options})
-    graph, params, rest = nnx.split(layer, nnx.Param, ...)
-    layers.prepare_training(layer)
-    trained, same, _ = nnx.split(layer, nnx.Param, ...)
-    assert jax.tree.structure(same) == jax.tree.structure(params)
-    assert (trained == graph) == bool(options)
-    monkeypatch.setattr(winograd_gradient, "_FEWEST", 1)
-    images = draw(2, 8, 12, layer.conv.kernel.shape[2])
-
-    def value(params, images, graph):
-        return jnp.square(nnx.merge(graph, params, rest)(images)).sum()
-
-    for one, other in zip(
-        jax.tree.leaves(jax.grad(value, (0, 1))(params, images, trained)),
-        jax.tree.leaves(jax.grad(value, (0, 1))(params, images, graph)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
 def test_spatial_mean_is_the_mean_and_a_matrix_product():
