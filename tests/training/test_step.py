@@ -129,7 +129,9 @@ def twin():
     return twin
 
 
-@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize(
+    "winograd", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_pytorch_parity(winograd, twin, monkeypatch, groups=2):
     calls = []
     if winograd:  # of networks as narrow as this one, too
