@@ -193,6 +193,8 @@ async function follow() {
   showAllMasks();
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
+  // A dialog's images are in sight; browsers do not always tell an observer.
+  byId("unit-body").querySelectorAll("img[data-place]").forEach(load);
 }
 
 function step(by) {
