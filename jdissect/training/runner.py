@@ -3,12 +3,14 @@
 import functools
 import json
 import re
+import sys
 from typing import Any
 
 import jax
 import ml_collections
 
 from jdissect import checkpoints, environment, models, together
+from jdissect.data.class_order import doubt
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
 from jdissect.errors import UserError
 from jdissect.files import write_whole
@@ -188,6 +190,10 @@ def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
             f"the images are of {len(images.classes)} classes, their labels 0 .. "
             f"{len(images.classes) - 1}; the network knows {classes}"
         )
+    if known is None and data.source == "folder" and not data.get("class_order"):
+        warning = doubt(images.classes)
+        if warning and jax.process_index() == 0:
+            print(f"warning: {warning}", file=sys.stderr)
     return images
 
 
