@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from jdissect import checkpoints, environment, grouped, models, results
-from jdissect.data import loader, open_source
+from jdissect.data import exif_rotation, loader, open_source
 from jdissect.data.source import Subset, share
 from jdissect.dissection import Dissection, Settings
 from jdissect.errors import UserError
@@ -258,6 +258,7 @@ def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
             "model.name": config.model.name,
             "model.layers": list(config.model.layers),
             "data.source": config.data.source,
+            "data.exif_rotation": exif_rotation(config.data),
             "data.batch_size": config.data.batch_size,
             "segmenter.name": config.segmenter.name,
             "segmenter.batch_size": config.segmenter.batch_size,

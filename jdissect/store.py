@@ -40,7 +40,7 @@ RUN_SOURCES = (
     *("dissection", "features", "first_pass", "grouped", "journal", "passes"),
     *("thresholds", "top_maps", "unit_split"),
     *("concepts", "vocabulary"),
-    *("data/images", "ops", "models", "segmenters"),
+    *("data/formats", "data/images", "ops", "models", "segmenters"),
 )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jdissect import paths
+from jdissect.data.files import opened
 from jdissect.errors import UserError
 
 UNREADABLE = "0" * 64  # the hash of a file that cannot be read; its image is skipped
@@ -30,15 +31,13 @@ Stamp = list[int]  # inode (0: in a store), size, mtime_ns, ctime_ns
 
 
 def hash_file(path: paths.Path) -> str:
-    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if it cannot be read.
+    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if `opened` refuses it.
 
     Raises:
         UserError: the file's store cannot be reached, or refuses.
     """
     try:
-        if paths.is_remote(path):
-            return hashlib.sha256(paths.read_bytes(path)).hexdigest()
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return UNREADABLE

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from jdissect import paths
+from jdissect.data import exif_rotation
 from jdissect.data.class_order import ordered
 from jdissect.data.folder import FolderSource, open_folder
 from jdissect.data.images import open_rgb
@@ -88,7 +89,8 @@ class LabelledFolder:
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         path, name = self.folder.paths[index], self.folder.names[index]
-        return open_rgb(path, name), self.label(index)
+        image = open_rgb(path, name, self.folder.exif_rotation)
+        return image, self.label(index)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
@@ -119,7 +121,8 @@ class LabelledTfds:
     def read(self, index: int) -> tuple[Image.Image, int]:
         encoded, label = self.source.labelled(index)
         label = self._number(index, label)
-        return open_rgb(io.BytesIO(encoded), self.names[index]), label
+        name, turned = self.names[index], self.source.exif_rotation
+        return open_rgb(io.BytesIO(encoded), name, turned), label
 
     def _number(self, index: int, label: int) -> int:
         if not 0 <= label < len(self.numbers):
@@ -169,8 +172,9 @@ def open_labelled(
 
     Args:
         data_config: has `source` ('folder', 'tfds', 'scenes'), `path` (for scenes: of
-            prepared pictures, or ''), for tfds `name`, and perhaps `class_order`, see
-            `class_order.ordered`; with tfds '' is the data set's own order.
+            prepared pictures, or ''), for tfds `name`, and perhaps `exif_rotation` and
+            `class_order`, see `class_order.ordered`; with tfds '' is the data set's
+            own order.
         split: of tfds and scenes, '' is 'validation'; of a folder the name of a folder
             in it, such as 'train', '' for itself.
         num_images: 0: all; of a folder so many, evenly spread over its names; of
@@ -197,7 +201,7 @@ def open_labelled(
 
 def _open_folder(config, split, num_images, classes) -> LabelledFolder:
     root = config.path and str(paths.to_path(config.path).expanduser() / split)
-    folder = open_folder(root)
+    folder = open_folder(root, exif_rotation=exif_rotation(config))
     of = tuple(_class_of(name, folder.root) for name in folder.names)
     found = set(of)
     empty = sorted(_class_folders(folder.root) - found)
@@ -222,7 +226,9 @@ def _open_folder(config, split, num_images, classes) -> LabelledFolder:
 def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
     from jdissect.data.tfds import open_tfds  # its imports take seconds
 
-    source = open_tfds(config.name, config.path, split, num_images)
+    source = open_tfds(
+        config.name, config.path, split, num_images, exif_rotation(config)
+    )
     if not source.label:
         raise UserError(f"config.data.name: data set {config.name} has no class label.")
     where = f"data set {config.name}"
@@ -272,7 +278,7 @@ def _class_of(name: str, root: Path) -> str:
     if wnid is None:
         raise UserError(
             f"{root} has an image in no class folder, {printable(name)}; images are to "
-            "lie in FOLDER/CLASS/, or to be named by wnid, such as n01440764_tench.JPEG."
+            "lie in FOLDER/CLASS/, or to be named by wnid, as n01440764_tench.JPEG."
         )
     return wnid[1]
 

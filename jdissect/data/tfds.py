@@ -35,6 +35,7 @@ class TfdsSource:
         smallest: side in pixels below which an image counts as unreadable.
         label: the key of the class in an example; '' if there is none.
         classes: names of the classes by number.
+        exif_rotation: turn photographs as their EXIF says.
     """
 
     names: tuple[str, ...] = dataclasses.field(repr=False)
@@ -46,11 +47,13 @@ class TfdsSource:
     smallest: int = 1
     label: str = ""
     classes: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    exif_rotation: bool = False
 
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
         encoded = io.BytesIO(self._encoded(index))
-        pixels = decode_cropped(encoded, self.names[index], self.smallest)
+        name = self.names[index]
+        pixels = decode_cropped(encoded, name, self.smallest, self.exif_rotation)
         return Example(pixels, labels=None, annotated=None)
 
     def content_hashes(
@@ -80,7 +83,11 @@ class TfdsSource:
 
 
 def open_tfds(
-    name: str, data_dir: str = "", split: str = "validation", num_images: int = 0
+    name: str,
+    data_dir: str = "",
+    split: str = "validation",
+    num_images: int = 0,
+    exif_rotation: bool = False,
 ) -> TfdsSource:
     """Opens a data set that TFDS has prepared.
 
@@ -89,6 +96,7 @@ def open_tfds(
         data_dir: TFDS's data folder; '': its default.
         split: 'validation', 'train[:1000]', ...; '': 'validation'.
         num_images: take the first ones; 0: all.
+        exif_rotation: turn photographs as their EXIF says.
 
     Raises:
         UserError: not prepared, not in a format with random access, no such split,
@@ -137,6 +145,7 @@ def open_tfds(
         feature=feature,
         examples=examples,
         files=_files(paths.to_path(os.fspath(builder.data_path))),
+        exif_rotation=exif_rotation,
         **_label_feature(info.features),
     )
 

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 
 from jdissect import checkpoints, environment, models, together
+from jdissect.data import exif_rotation
 from jdissect.data.class_order import doubt
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
 from jdissect.errors import UserError
@@ -88,6 +89,7 @@ def evaluate(
         "image_size": config.train.image_size,
         "dtype": config.dtype,
         "data.batch_size": config.data.batch_size,
+        "data.exif_rotation": exif_rotation(config.data),
         "number of devices": jax.local_device_count(),
     }
     together.check_alike(processes, parts, {})

@@ -352,6 +352,18 @@ def test_scenes(settings):
         open_labelled(settings("scenes", class_order="text"), "train")
 
 
+def test_photographs_with_classes_are_turned_too(tmp_path, prepared, settings):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "cat" / "a.jpg", exif=exif)
+    for turned, size in ((False, (20, 10)), (True, (10, 20))):
+        chosen = settings("folder", tmp_path, exif_rotation=turned)
+        assert open_labelled(chosen, "").read(0)[0].size == size
+        chosen = settings("tfds", prepared, "colors", exif_rotation=turned)
+        assert open_labelled(chosen, "train").source.exif_rotation == turned
+
+
 def as_key(batch):
     return [row.tobytes() for row in batch.pixels]
 
