@@ -53,6 +53,10 @@ class Settings:
     unit_parts: int = 1
 
 
+class NoneRead(UserError):
+    """None of the images could be read; the journal's notes say which and why."""
+
+
 def _silent(iterable, description):
     del description
     return iterable
@@ -121,7 +125,8 @@ class Dissection:
             number as a name.
 
         Raises:
-          UserError: an activation that is not finite; no valid image.
+          UserError: an activation that is not finite.
+          NoneRead: there is no valid image.
         """
         settings = self.settings
         quantile = settings.quantile
@@ -154,7 +159,7 @@ class Dissection:
             )
         seen = int(first["seen"])
         if not seen:
-            raise UserError("none of the images could be read")
+            raise NoneRead("none of the images could be read")
         if count is None:
             count = int(first["last"]) + 1
         tops = {n: topk.result(first["tops"][n], seen) for n in settings.layers}

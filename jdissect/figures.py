@@ -75,6 +75,7 @@ def _augmentations(argv: Sequence[str]) -> int:
             "count": (4, "Images of a folder, or scenes: the first ones."),
             "seed": (0, "Decides partners, lambda and boxes."),
             "size": (0, "Side of the pictures; 0 is 224, of scenes 112."),
+            "exif_rotation": (False, "Turn photographs as their EXIF says."),
         },
         {"count": (1, 100), "seed": (0, 2**31 - 1), "size": (0, 4096)},
     )
@@ -83,22 +84,25 @@ def _augmentations(argv: Sequence[str]) -> int:
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import augment
     from jdissect.report import mixed_pictures
+    from jdissect.text import printable
 
     recipes = list(dict.fromkeys(flags.recipes)) or list(augment.RECIPES)
     if unknown := [name for name in recipes if name not in augment.RECIPES]:
         known = ", ".join(augment.RECIPES)
         raise UserError(f"--recipes: unknown recipe '{unknown[0]}'; known are {known}")
-    names, pixels = _photographs(flags.images, flags.count, flags.size)
+    names, pixels = _photographs(
+        flags.images, flags.count, flags.size, flags.exif_rotation
+    )
     if len(pixels) < 2 and set(recipes) - set(mixed_pictures.ALONE):
         raise UserError("one image cannot be mixed; two or more are needed")
     figure = mixed_pictures.draw(pixels, recipes, flags.seed)
     for number, name in enumerate(names):
-        print(f"{mixed_pictures.letter(number)}: {name}")
+        print(f"{mixed_pictures.letter(number)}: {printable(name)}")
     _write(figure, folder, "augmentations")
     return 0
 
 
-def _photographs(images: str, count: int, size: int):
+def _photographs(images: str, count: int, size: int, exif_rotation: bool):
     """(names, uint8[image, size, size, 3]): photographs, or scenes without any.
 
     Raises:
@@ -107,12 +111,7 @@ def _photographs(images: str, count: int, size: int):
     import numpy as np
     from PIL import Image, ImageOps
 
-    from jdissect import paths
-    from jdissect.data import UnreadableImage
-    from jdissect.data.folder import open_folder
-    from jdissect.data.images import open_rgb
     from jdissect.data.scenes import open_scenes
-    from jdissect.errors import UserError
 
     if not images:
         source = open_scenes("probe", count)
@@ -120,25 +119,53 @@ def _photographs(images: str, count: int, size: int):
         pictures = [Image.fromarray(source.read(n).pixels) for n in range(count)]
         size = size or pictures[0].width
     else:
-        if paths.from_user(images).is_dir():
-            source = open_folder(images, count)
-            names, files = list(source.names), list(source.paths)
-        else:
-            alone = paths.from_user(images).is_file()  # its name may have a comma
-            parts = [images] if alone else images.split(",")
-            names = files = [part.strip() for part in parts if part.strip()]
-        if missing := [f for f in files if not paths.from_user(f).is_file()]:
-            raise UserError(f"--images: there is no file or folder {missing[0]}")
-        try:
-            pictures = [open_rgb(file, file) for file in files]
-        except UnreadableImage as error:
-            raise UserError(f"--images: {error}") from None
+        names, pictures = _read_photographs(images, count, exif_rotation)
         size = size or 224
     fitted = [
         ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
         for picture in pictures
     ]
     return names, np.stack([np.asarray(picture) for picture in fitted])
+
+
+def _read_photographs(images: str, count: int, exif_rotation: bool):
+    """(names, PIL images): of a folder the first that can be read, or of files all."""
+    from jdissect import paths
+    from jdissect.data import UnreadableImage
+    from jdissect.data.folder import open_folder
+    from jdissect.data.images import open_rgb
+    from jdissect.data.source import none_read
+    from jdissect.errors import UserError
+    from jdissect.text import printable
+
+    folder = paths.from_user(images).is_dir()
+    if folder:
+        source = open_folder(images)
+        there = zip(source.names, source.paths, strict=True)
+    else:
+        alone = paths.from_user(images).is_file()  # its name may have a comma
+        parts = [images] if alone else images.split(",")
+        files = [part.strip() for part in parts if part.strip()]
+        if missing := [f for f in files if not paths.from_user(f).exists()]:
+            raise UserError(
+                f"--images: there is no file or folder {printable(missing[0])}"
+            )
+        there, count = zip(files, files, strict=True), len(files)
+    names, pictures, skipped = [], [], []
+    for name, file in there:
+        try:
+            pictures.append(open_rgb(file, name, exif_rotation))
+            names.append(name)
+        except UnreadableImage as error:
+            if not folder:
+                raise UserError(f"--images: {error}") from None
+            skipped.append((error.name, error.reason))
+            print(f"skipped {error}", file=sys.stderr)
+        if len(pictures) == count:
+            break
+    if not pictures:
+        raise none_read(skipped)
+    return names, pictures
 
 
 def _detectors(argv: Sequence[str]) -> int:
@@ -210,6 +237,7 @@ def _probe_images(run: "StoredRun", numbers: Sequence[int]) -> dict:
     from jdissect.data import UnreadableImage, open_source
     from jdissect.errors import UserError
     from jdissect.segmenters import smallest_image
+    from jdissect.text import printable
 
     settings = run.settings()
     try:
@@ -225,8 +253,8 @@ def _probe_images(run: "StoredRun", numbers: Sequence[int]) -> dict:
         name = run.names[number]
         if number >= len(source.names) or source.names[number] != name:
             raise UserError(
-                f"{name} is not image {number} of the data any more; run again with "
-                "--overwrite"
+                f"{printable(name)} is not image {number} of the data any more; run "
+                "again with --overwrite"
             )
         try:
             found[number] = source.read(number).pixels

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from jdissect.checkpoints import Classifier
 from jdissect.data.labelled import Labelled
-from jdissect.errors import UserError
+from jdissect.data.source import none_read
 from jdissect.interventions import Outcomes, Readout, outcome
 from jdissect.models.layers import spatial_mean
 from jdissect.models.preprocess import normalize
@@ -149,9 +149,7 @@ class ForwardPasses:
     def _labels(self, batches: list[np.ndarray]) -> Int[np.ndarray, "image"]:
         labels = np.concatenate(batches)
         if not len(labels):
-            raise UserError(
-                f"none of the images can be read, such as {self.skipped[0][0]}"
-            )
+            raise none_read(self.skipped)
         return labels
 
     def _normalized(self, pixels: Any) -> Any:

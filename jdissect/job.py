@@ -14,8 +14,8 @@ import numpy as np
 
 from jdissect import checkpoints, environment, grouped, models, results
 from jdissect.data import exif_rotation, loader, open_source
-from jdissect.data.source import Subset, share
-from jdissect.dissection import Dissection, Settings
+from jdissect.data.source import Subset, none_read, share
+from jdissect.dissection import Dissection, NoneRead, Settings
 from jdissect.errors import UserError
 from jdissect.features import Images
 from jdissect.journal import Journal
@@ -169,11 +169,17 @@ class Job:
             journal,
         )
         blocks = grouped.blocks_of(self.source.names)
+        try:
+            results_of = dissection.run(reader.read, count, blocks)
+        except NoneRead:
+            skipped = sorted((int(i), w) for i, w in journal.notes["skipped"].items())
+            named = [(self.source.names[index], why) for index, why in skipped]
+            raise none_read(named) from None
         found = {
             layer: result.replace(
                 model=config.model.name, iou_thresholds=tuple(config.iou_thresholds)
             )
-            for layer, result in dissection.run(reader.read, count, blocks).items()
+            for layer, result in results_of.items()
         }
         # Label maps: part of the pass that asked for them, the first or the last.
         return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}

@@ -15,6 +15,7 @@ from jdissect import (
     termination,
     together,
 )
+from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.job import Job
 from jdissect.parallel import MODES
@@ -176,11 +177,8 @@ def _write_report(job: Job) -> None:
 
 def _tell(found, skipped, names) -> None:
     if skipped:
-        index, reason = next(iter(skipped.items()))
-        print(
-            f"skipped {len(skipped)} of {len(names)} images that could not be read, "
-            f"such as {names[index]}: {reason}\n"
-        )
+        named = [(names[index], why) for index, why in sorted(skipped.items())]
+        print(f"{skipped_line(named, len(names))}\n")
     for result in found.values():
         print(layer_report(result))
 

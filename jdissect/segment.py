@@ -7,6 +7,7 @@ writes a PNG an image: the photograph, its objects, materials, parts and colours
 side, and which concepts they are.
 """
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,12 +45,14 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     """
     from jdissect import environment, runner
     from jdissect.data import loader, open_source
+    from jdissect.data.source import none_read
     from jdissect.errors import UserError
     from jdissect.parallel import network_devices
     from jdissect.progress import bars
     from jdissect.report import overlay
     from jdissect.segmenters import open_segmenter, smallest_image
     from jdissect.segmenters.parsing import QUARTER_MAPS
+    from jdissect.text import printable
 
     runner.check(config)
     if output.exists() and not output.is_dir():
@@ -78,17 +81,27 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
             shown = overlay.panels(
                 maps[place], segmenter.concepts, segmenter.map_names, QUARTER_MAPS
             )
-            path = output / f"{name}.png"
+            path = output / f"{_short(name)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            overlay.draw(batch.pixels[place], name, shown, segmenter.concepts).save(
+            title = printable(name)
+            overlay.draw(batch.pixels[place], title, shown, segmenter.concepts).save(
                 path
             )
             written += 1
     for index, reason in skipped:
-        print(f"skipped {source.names[index]}: {reason}", file=sys.stderr)
+        print(f"skipped {printable(source.names[index])}: {reason}", file=sys.stderr)
     if not written:
-        raise UserError("none of the images could be read")
+        raise none_read([(source.names[index], why) for index, why in skipped])
     print(f"{written} pictures written to {output}")
+
+
+def _short(name: str, limit: int = 240) -> str:
+    """The name of an image, with room for an ending: file systems take 255 bytes."""
+    folder, slash, file = name.rpartition("/")
+    if len(file.encode()) > limit:
+        digest = hashlib.sha256(file.encode()).hexdigest()[:16]
+        file = file.encode()[: limit - 17].decode(errors="ignore") + f"-{digest}"
+    return folder + slash + file
 
 
 if __name__ == "__main__":

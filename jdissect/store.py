@@ -224,6 +224,7 @@ class Run:
             "finished",
             images=images,
             skipped=[names[index] for index in sorted(skipped)],
+            skipped_reasons={names[i]: skipped[i] for i in sorted(skipped)},
             seconds=dict(seconds),
             layers=list(found),
             sent_bytes=sent_bytes,

@@ -380,6 +380,8 @@ def test_corrupt_image_is_skipped_or_stops(capsys, command, street, tmp_path):
     assert code == 0 and "skipped 1 of 6 images" in output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["skipped"] == [broken] and summary["images"] == 5
+    reasons = summary["skipped_reasons"]
+    assert reasons.keys() == {broken} and "image" in reasons[broken]
     table = (tmp_path / "run" / "images.csv").read_text().splitlines()
     assert table[2].endswith(",1") and table[3].endswith(",0")
     top = np.load(tmp_path / "run" / "head" / "topk.npz")["image"]
@@ -390,7 +392,8 @@ def test_corrupt_image_is_skipped_or_stops(capsys, command, street, tmp_path):
     for path in (folder / "images" / "camvid").glob("*.jpg"):
         path.write_bytes(b"")
     code, _, error = run(capsys, *options, f"--workdir={tmp_path}/none")
-    assert code == 2 and "none of the images could be read" in error
+    first = f"such as {broken.replace('7961', '7959')}: not an image"
+    assert code == 2 and f"none of the images could be read, {first}" in error
     assert not (tmp_path / "none").exists()
 
 

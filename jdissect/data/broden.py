@@ -219,8 +219,9 @@ def _check_shapes(root: paths.Path, rows: Sequence[Row]) -> None:
             if ours != others:
                 raise UserError(
                     f"{root / 'index.csv'}, line {row.line}: {printable(row.image)} "
-                    f"has {what} size {_size(ours)}, but line {first.line} has {_size(others)}. "
-                    "All rows of a run must share one ih x iw and one sh x sw."
+                    f"has {what} size {_size(ours)}, but line {first.line} has "
+                    f"{_size(others)}. All rows of a run must share one ih x iw and "
+                    "one sh x sw."
                 )
 
 

@@ -230,7 +230,10 @@ def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
         config.name, config.path, split, num_images, exif_rotation(config)
     )
     if not source.label:
-        raise UserError(f"config.data.name: data set {config.name} has no class label.")
+        raise UserError(
+            f"config.data.name: data set {config.name} has no class label, or several "
+            "and none of them is called 'label'."
+        )
     where = f"data set {config.name}"
     if classes is None:
         choice = _class_order(config)

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Int32, UInt8
 from jdissect.concepts import categories
 from jdissect.data.source import Example, Source, UnreadableImage
 from jdissect.errors import UserError
+from jdissect.text import printable
 
 # Images an element of the Grain pipeline: its cost an element grows with the buffer.
 CHUNK = 4
@@ -119,8 +120,8 @@ def batches(
                     raise UserError(result.text)
                 elif strict:
                     raise UserError(
-                        f"image {source.names[index]} cannot be read: {result.text}. "
-                        "(config.data.strict is set.)"
+                        f"image {printable(source.names[index])} cannot be read: "
+                        f"{result.text}. (config.data.strict is set.)"
                     )
                 else:
                     skipped.append((index, result.text))

@@ -14,6 +14,7 @@ import numpy as np
 
 from jdissect import paths
 from jdissect.ablation import Ablation
+from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 from jdissect.interpretable import Interpretable, Zeroed
@@ -202,11 +203,7 @@ def text(found: Ablation) -> str:
     else:
         sections.append(f"No comparison of interpretable units: {found.note}")
     if found.skipped:
-        name, reason = found.skipped[0]
-        sections.append(
-            f"skipped {len(found.skipped)} images that could not be read, such as "
-            f"{name}: {reason}"
-        )
+        sections.append(skipped_line(found.skipped))
     return "\n\n".join(sections)
 
 

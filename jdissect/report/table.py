@@ -3,6 +3,7 @@
 import numpy as np
 
 from jdissect.results import Result
+from jdissect.text import printable
 
 BEST_UNITS = 10
 
@@ -54,7 +55,7 @@ def layer_report(result: Result) -> str:
 
 def aligned(rows: list[list]) -> str:
     """Columns two spaces apart, numbers to the right."""
-    text = [[str(cell) for cell in row] for row in rows]
+    text = [[printable(str(cell), 80) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
     number = [all(_is_number(row[i]) for row in text[1:]) for i in range(len(text[0]))]
     lines = []

@@ -12,7 +12,7 @@ import tqdm
 from jaxtyping import Array, Bool, Float, Int
 
 from jdissect.data.labelled import Labelled
-from jdissect.errors import UserError
+from jdissect.data.source import none_read
 from jdissect.models.preprocess import Preprocessing, normalize
 from jdissect.parallel import Devices
 from jdissect.processes import ALONE, Processes
@@ -152,7 +152,7 @@ class Evaluator:
         count, first, fifth = map(int, processes.total(counts))
         skipped = [tuple(one) for part in processes.gather(skipped) for one in part]
         if not count:
-            raise UserError(f"none of the images can be read, such as {skipped[0][0]}")
+            raise none_read(skipped)
         return Counts(count, {1: first, 5: fifth}, tuple(skipped))
 
     def _count(self, params, images, description):

@@ -13,11 +13,13 @@ from jdissect import checkpoints, environment, models, together
 from jdissect.data import exif_rotation
 from jdissect.data.class_order import doubt
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
+from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 from jdissect.parallel import Devices, all_devices
 from jdissect.processes import ALONE, Processes
 from jdissect.store import digest
+from jdissect.text import printable
 from jdissect.training import job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
 from jdissect.training.evaluation import Counts, Evaluator
@@ -136,11 +138,7 @@ def _tell(config, model, counts) -> None:
     print(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
     print(counts.table())
     if counts.skipped:
-        name, reason = counts.skipped[0]
-        print(
-            f"skipped {len(counts.skipped)} images that could not be read, such as "
-            f"{name}: {reason}"
-        )
+        print(skipped_line(counts.skipped))
 
 
 def _open(config) -> tuple[Labelled, Labelled | None]:
@@ -149,8 +147,8 @@ def _open(config) -> tuple[Labelled, Labelled | None]:
     images = _open_split(config, "split", train.num_images)
     if len(images.classes) < 2:
         raise UserError(
-            f"there is only one class to train on, {images.classes[0]}; a classifier "
-            "needs two"
+            f"there is only one class to train on, {printable(images.classes[0])}; a "
+            "classifier needs two"
         )
     if len(images.names) < train.batch_size:
         raise UserError(

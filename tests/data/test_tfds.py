@@ -135,7 +135,7 @@ def test_hashes_are_kept(prepared, config, tmp_path, monkeypatch):
             "no split 'test'; it has validation",
         ),
         ({"name": "tiny_photos", "split": "validation[:x]"}, "config.data.split"),
-        ({"name": "tiny_numbers"}, "has no image feature; it has label"),
+        ({"name": "tiny_numbers"}, "no image feature of 8 or 16 bits; it has label"),
     ],
 )
 def test_errors(prepared, config, changes, message):
