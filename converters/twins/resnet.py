@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Takes [batch, channel, height, width]; returns logits and {endpoint: map} in NCHW.
+    """Takes images in NCHW; returns logits and {endpoint: map}, these in NCHW, too.
 
     Args: as those of `jdissect.models.resnet.ResNet`. Without classes there are no
     logits.

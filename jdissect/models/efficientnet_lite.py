@@ -105,7 +105,7 @@ class EfficientNetLite0(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if padding not in PADDINGS:
-            raise UserError(f"padding is {padding!r}; it must be {' or '.join(PADDINGS)}")
+            raise UserError(f"padding is {padding!r}; known are {', '.join(PADDINGS)}")
         self.epsilon = PADDINGS[padding]
         options = {
             "epsilon": self.epsilon,

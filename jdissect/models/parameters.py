@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from jdissect.errors import UserError
+from jdissect.text import listed
 
 
 def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
@@ -54,12 +55,6 @@ def check_parameters(
     found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
     if found:
         raise UserError(f"{where} {'; '.join(found)}")
-
-
-def listed(names: list[str], limit: int = 5) -> str:
-    """The first names and how many more there are, for a message."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _flat(state: nnx.State) -> dict[str, nnx.Variable]:
