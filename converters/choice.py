@@ -130,7 +130,7 @@ def _choose(
     wanted: list[_Network],
     weights: str | None,
 ) -> tuple[_Network, list[str], dict[str, Any]]:
-    """The network to take of `wanted`, what to say of it, and what `model.json` keeps."""
+    """The one of `wanted` to take, what to say of it, and what `model.json` keeps."""
     averaged = {network for network in networks if _is_averaged(file, network)}
     kind = weights or ("raw" if set(wanted) - averaged else "ema")
     found = [n for n in wanted if (n in averaged) == (kind == "ema")]
