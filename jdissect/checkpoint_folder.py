@@ -15,8 +15,9 @@ is compared with the hash that was written, so that damage cannot pass for weigh
 import contextlib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from jdissect.errors import UserError
 from jdissect.files import write_whole
 
 FORMAT_VERSION = 1
+# Weights are packed, but not to less than a thousandth, beyond so many bytes.
+_UNPACKED, _SMALL = 1000, 1 << 26
 TENSORS = "weights.safetensors"
 
 
@@ -189,27 +192,38 @@ def damaged(folder: str | os.PathLike, error: Exception) -> UserError:
 
 
 def load(
-    folder: str | os.PathLike, kind: str | None = None
+    folder: str | os.PathLike,
+    kind: str | None = None,
+    check: Callable[[dict[str, tuple[int, ...]]], None] = lambda shapes: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads a checkpoint folder.
 
     Args:
       folder: as `save` made it.
       kind: what its description must say, e.g. 'classifier'; None for anything.
+      check: is given {name: shape} before an array is read, and may raise.
 
     Returns:
       parameters {name: array} as saved, and the description.
 
     Raises:
-      UserError: as `read_description`; or the weights are not those written.
+      UserError: as `read_description`; or the weights are not those written, or claim
+        more than files of that size hold.
     """
     folder = paths.absolute(_resolved(folder))
     description = read_description(folder, kind)
     try:
         if (folder / TENSORS).is_file():
-            parameters = _single(_tensors(folder / TENSORS))
+            parameters = _tensors(folder / TENSORS)
+            check({name: array.shape for name, array in parameters.items()})
+            parameters = _single(parameters)
         else:
+            sizes = _flatten(orbax_trees.shapes(folder / "params"))
+            check(sizes)
+            _check_claims(folder, sizes)
             parameters = _flatten(orbax_trees.read(folder / "params"))
+    except UserError:
+        raise
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds
         raise UserError(
             f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
@@ -221,6 +235,20 @@ def load(
             "convert it anew"
         )
     return parameters, description
+
+
+def _check_claims(folder: paths.Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuses arrays of sizes that files as small as these do not unpack to."""
+    claimed = 4 * sum(math.prod(shape) for shape in shapes.values())
+    if claimed <= _SMALL:
+        return
+    files = (folder / "params").rglob("*")
+    there = sum(file.stat().st_size for file in files if file.is_file())
+    if claimed > _SMALL + _UNPACKED * there:
+        raise UserError(
+            f"checkpoint {folder} claims {claimed:,} bytes of weights, and its files "
+            f"have {there:,}; convert it anew"
+        )
 
 
 def _resolved(folder: str | os.PathLike) -> paths.Path:
@@ -255,11 +283,11 @@ def _nest(flat: Mapping[str, np.ndarray]) -> dict:
     return tree
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
+def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = np.asarray(value)
+            flat[f"{prefix}{key}"] = value
     return flat

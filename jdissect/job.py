@@ -49,14 +49,7 @@ class Job:
         environment.use_compilation_cache(self._cache_dir)
         self._spill = self._cache_dir and self._cache_dir / "features"
         self.source = open_source(config.data, smallest_image(config.segmenter.name))
-        if not config.model.weights:
-            raise UserError(
-                "config.model.weights is not set; convert a checkpoint (python -m "
-                "converters.resnet --help) and give its folder"
-            )
-        self._model = checkpoints.load_classifier(
-            config.model.weights, config.model.name, dtype=config.dtype
-        )
+        self._model = checkpoints.load_configured(config)
         self.layers = tuple(config.model.layers)
         for layer in self.layers:
             if layer not in self._model.endpoint_names:

@@ -32,6 +32,24 @@ def write(path: Path, tree: dict) -> None:
         checkpointer.save(path, args=ocp.args.PyTreeSave(tree))
 
 
+def shapes(path: Path) -> dict:
+    """The shapes of what `read` would give, as tuples, without reading an array.
+
+    Raises:
+      Exception: as `read`.
+    """
+    with _checkpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        return jax.tree.map(lambda array: _shape(array.shape), tree)
+
+
+def _shape(sizes) -> tuple[int, ...]:
+    shape = tuple(sizes)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"an array of shape {shape}")
+    return shape
+
+
 def read(path: Path) -> dict:
     """Reads what `write` wrote, as NumPy arrays.
 

@@ -119,15 +119,13 @@ def open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
     Raises:
       UserError: no weights or classes, or the two do not fit.
     """
-    if not config.model.weights:
-        raise UserError(
-            "config.model.weights is not set; give the folder of a converted or a "
-            "trained network"
-        )
     settings.check_evaluation(config)
-    model = checkpoints.load_classifier(
-        config.model.weights, config.model.name, dtype=config.dtype
-    )
+    model = checkpoints.load_configured(config)
+    if not model.classes:
+        raise UserError(
+            f"checkpoint {config.model.weights} has no classifier: it can be "
+            "dissected, but not evaluated or ablated"
+        )
     description = checkpoints.read_description(config.model.weights)
     return model, _for_network(
         config, model.classes, description.get("source", {}).get("classes")
