@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jdissect import checkpoints, environment, grouped, models, results
+from jdissect import checkpoints, environment, grouped, machine, models, results
 from jdissect.data import loader, open_source
 from jdissect.data.source import Subset, share
 from jdissect.dissection import Dissection, Settings
@@ -149,6 +149,7 @@ class Job:
         )
         network = network_of(self._model, self.layers, config.dtype)
         size = feature_bytes(network, self._model.params, self.source.image_shape)
+        sharing = machine.sharing(processes)
         dissection = Dissection(
             network,
             self._model.params,
@@ -158,7 +159,7 @@ class Job:
                 quantile=config.quantile,
                 topk=config.topk,
                 keep=environment.keep_features(
-                    config.cache.features, size, mine, self._spill
+                    config.cache.features, size, mine, self._spill, sharing
                 ),
                 folder=self._spill,
                 unit_parts=config.mesh.unit,

@@ -28,6 +28,7 @@ import numpy as np
 import tqdm
 from jaxtyping import Int16, UInt8
 
+from jdissect import machine
 from jdissect.data.scenes.render import render
 from jdissect.data.scenes.splits import resolve, split_number
 from jdissect.data.scenes.world import GENERATOR_VERSION, MAPS, SIDE
@@ -208,9 +209,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _run(tasks: list[tuple], processes: int) -> Iterator[int]:
     """Draws the chunks; yields how many pictures each has."""
-    if not processes and hasattr(os, "sched_getaffinity"):
-        processes = len(os.sched_getaffinity(0))
-    processes = min(processes or os.cpu_count() or 1, len(tasks))
+    processes = min(processes or machine.cores(), len(tasks))
     if processes <= 1:
         yield from map(_draw, tasks)
         return
