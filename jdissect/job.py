@@ -22,7 +22,7 @@ from jdissect.journal import Journal
 from jdissect.models.preprocess import normalize
 from jdissect.parallel import network_devices
 from jdissect.processes import Processes
-from jdissect.progress import bars
+from jdissect.progress import ImageBars, Progress
 from jdissect.segmenters import open_segmenter, smallest_image
 from jdissect.store import Run, identity
 
@@ -120,7 +120,7 @@ class Job:
                 f"{len(self._counters)} devices of a process"
             )
 
-    def journal(self, processes: Processes) -> Journal:
+    def journal(self, processes: Processes, progress: Progress) -> Journal:
         """That of the run, with what is saved of it."""
         config = self._config
         size = config.data.batch_size * len(self._devices)
@@ -131,21 +131,26 @@ class Job:
             size * processes.count,
             len(self.source.names),
         )
-        with processes.agreeing():
+        with processes.agreeing(), progress.stage("last save"):
             going_on = journal.restore()
         if going_on and processes.first:
             print(f"going on where this run was last saved, {going_on}\n")
         return journal
 
     def dissect(
-        self, journal: Journal
+        self, journal: Journal, progress: Progress
     ) -> tuple[dict[str, results.Result], dict[str, float]]:
         """All layers' results, and seconds by stage."""
         config, processes = self._config, journal.processes
         count = len(self.source.names)
         mine = -(-count // processes.count)
         reader = Reader(
-            self.source, self._segmenter, config, len(self._devices), processes
+            self.source,
+            self._segmenter,
+            config,
+            len(self._devices),
+            processes,
+            progress,
         )
         network = network_of(self._model, self.layers, config.dtype)
         size = feature_bytes(network, self._model.params, self.source.image_shape)
@@ -166,7 +171,7 @@ class Job:
             ),
             self._devices,
             self._counters,
-            bars(mine, silent=not processes.first),
+            ImageBars(progress, count, processes.count),
             journal,
         )
         blocks = grouped.blocks_of(self.source.names)
@@ -202,8 +207,16 @@ def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) 
 class Reader:
     """This process's batches of a source with their label maps; see `features.Read`."""
 
-    def __init__(self, source, segmenter, config, devices: int, processes: Processes):
-        self._source, self._segmenter = source, segmenter
+    def __init__(
+        self,
+        source,
+        segmenter,
+        config,
+        devices: int,
+        processes: Processes,
+        progress: Progress,
+    ):
+        self._source, self._segmenter, self._progress = source, segmenter, progress
         self._config, self._size = config.data, config.data.batch_size * devices
         self._processes = processes
         self.seconds = 0.0  # spent on label maps
@@ -236,7 +249,10 @@ class Reader:
 
     def _labels(self, batch):
         start = time.perf_counter()
-        maps = self._segmenter.label_maps(batch)
+        # The first time a network may be compiled for them.
+        name = "label maps" if self.seconds else "label maps, compiling"
+        with self._progress.stage(name):
+            maps = self._segmenter.label_maps(batch)
         self.seconds += time.perf_counter() - start
         return maps
 

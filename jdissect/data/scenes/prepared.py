@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from jaxtyping import Int16, UInt8
 
 from jdissect import machine
@@ -34,6 +33,7 @@ from jdissect.data.scenes.splits import resolve, split_number
 from jdissect.data.scenes.world import GENERATOR_VERSION, MAPS, SIDE
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.progress import counting
 
 try:
     import fcntl
@@ -147,11 +147,9 @@ def _extend(
         (chunks, seed, split_number(split), start, min(start + _CHUNK, count))
         for start in range(done, count, _CHUNK)
     ]
-    with tqdm.tqdm(
-        total=count - done, desc=f"scenes {split}", unit="img", disable=None
-    ) as bar:
+    with counting(f"scenes {split}", count, start=done) as task:
         for drawn in _run(tasks, processes):
-            bar.update(drawn)
+            task.advance(drawn)
     asides = {name: _join(place, name, tasks, done, count) for name in _ARRAYS}
     manifest = {
         "generator_version": GENERATOR_VERSION,
