@@ -1,12 +1,14 @@
 """What a person sees of a long command, by an invented clock."""
 
 import io
+import json
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from jdissect import progress
+from jdissect import cli, job, main, progress
 from jdissect.progress import ImageBars, Progress
 
 
@@ -85,9 +87,12 @@ def test_words_for_what_is_not_counted(shown, clock):
     with made:
         with made.stage("hashing images"):
             wait(made, clock, 12)
-        with made.stage("first pass"), made.counted("network", 10) as task:
-            with task.stage("label maps"):
-                wait(made, clock, 30)
+        with (
+            made.stage("first pass"),
+            made.counted("network", 10) as task,
+            task.stage("label maps"),
+        ):
+            wait(made, clock, 30)
         with made.stage("writing results"), made.stage("report"):
             wait(made, clock, 30)
         wait(made, clock, 60)  # nothing is under way
@@ -213,9 +218,12 @@ def test_a_full_disk_or_a_closed_pipe_ends_no_run(clock):
         raise OSError("No space left on device")
 
     calls = []
-    with Progress(stream=Closed(), clock=clock, ticking=False) as made:
-        with made.kept(full, every=1), made.stage("first pass"):
-            wait(made, clock, 100)
+    with (
+        Progress(stream=Closed(), clock=clock, ticking=False) as made,
+        made.kept(full, every=1),
+        made.stage("first pass"),
+    ):
+        wait(made, clock, 100)
     assert len(calls) == 1
 
 
@@ -224,7 +232,68 @@ def test_it_ticks_by_itself(monkeypatch):
     monkeypatch.setattr(progress, "_TICK", 0.001)
     monkeypatch.setattr(progress, "FIRST", 0.0)
     ticked = progress.threading.Event()
-    with Progress(silent=True) as made, made.kept(lambda _: ticked.set()):
-        with made.stage("compiling"):
-            assert ticked.wait(60)
+    with (
+        Progress(silent=True) as made,
+        made.kept(lambda _: ticked.set()),
+        made.stage("compiling"),
+    ):
+        assert ticked.wait(60)
     assert not made._thread.is_alive()
+
+
+def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
+    """It says how far the run is, and does not hinder the same command's going on."""
+    photos, summaries = tmp_path / "photos", []
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    path = tmp_path / "run" / "summary.json"
+    label_maps = job.Reader._labels
+
+    def labels(reader, batch):
+        # As after ten seconds, and then a Ctrl-C.
+        reader._progress._keep_at = 0
+        reader._progress.tick()
+        summaries.append(json.loads(path.read_text()))
+        if len(summaries) == 2:
+            raise KeyboardInterrupt
+        return label_maps(reader, batch)
+
+    monkeypatch.setattr(job.Reader, "_labels", labels)
+    monkeypatch.setattr(job, "network_devices", lambda mode: [job_devices(mode)] * 2)
+    arguments = [
+        "--config=configs/baseline.py",
+        "--config.data.source=folder",
+        f"--config.data.path={photos}",
+        "--config.segmenter.name=colornames",
+        "--config.data.batch_size=2",
+        "--config.checkpoint_every=1",
+        "--config.report=False",
+        f"--config.cache.dir={tmp_path / 'cache'}",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    assert cli.entry(main.main, ["main", *arguments]) == 130
+    stored = json.loads(path.read_text())
+    assert stored["status"] == "running" and stored["identity"]["quantile"] == 0.01
+    seen = summaries[-1]["progress"]
+    assert seen["updated"].startswith("20") and summaries[-1] == stored
+    assert (seen["stage"], seen["images"], seen["of"]) == ("network", 4, 6)
+    monkeypatch.setattr(job.Reader, "_labels", label_maps)
+    capsys.readouterr()
+    assert cli.entry(main.main, ["main", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "going on where this run was last saved" in out and "Only 6 images" in out
+    finished = json.loads(path.read_text())
+    assert finished["status"] == "finished" and "progress" not in finished
+    assert finished["identity"] == stored["identity"]
+
+
+def job_devices(mode):
+    """One device, so that batches are small."""
+    import jax
+
+    from jdissect.parallel import Devices
+
+    return Devices(mode, jax.local_devices()[:1])
