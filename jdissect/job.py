@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from jdissect.processes import Processes
 from jdissect.progress import ImageBars, Progress
 from jdissect.segmenters import open_segmenter, smallest_image
 from jdissect.store import Run, identity
+
+_LABEL_BYTES = 2  # of a pixel of a map, of which there is one at least
 
 
 class Job:
@@ -81,6 +84,7 @@ class Job:
         self._segmenter = open_segmenter(
             config, self.source, hashes, self._devices, self._cache_dir
         )
+        self._check_batch()
         self.run = Run(
             workdir,
             _identity(
@@ -93,6 +97,21 @@ class Job:
             ),
         )
         return self.run
+
+    def _check_batch(self) -> None:
+        """Refuses batches whose pixels and label maps alone exceed what is free."""
+        free, data = machine.free_memory(), self._config.data
+        pixels = 3 * math.prod(self.source.image_shape)
+        labels = _LABEL_BYTES * math.prod(self._segmenter.mask_shape)
+        size = data.batch_size * len(self._devices) * (pixels + labels)
+        if free and size > free:
+            raise UserError(
+                f"config.data.batch_size is {data.batch_size}; a batch on "
+                f"{len(self._devices)} devices with masks of "
+                f"{self._segmenter.mask_shape[0]}x{self._segmenter.mask_shape[1]} "
+                f"takes {size / 1e9:,.1f} GB at least, of which {free / 1e9:,.1f} are "
+                "free"
+            )
 
     def layout(self, overwrite: bool) -> dict[str, Any]:
         """What must be the same on all processes, though it changes no number."""
@@ -162,7 +181,7 @@ class Job:
             Settings(
                 layers=self.layers,
                 quantile=config.quantile,
-                topk=config.topk,
+                topk=min(config.topk, count),
                 keep=environment.keep_features(
                     config.cache.features, size, mine, self._spill, sharing
                 ),

@@ -267,6 +267,7 @@ def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
         "--config=configs/baseline.py",
         "--config.data.source=folder",
         f"--config.data.path={photos}",
+        "--config.model.layers=stem",
         "--config.segmenter.name=colornames",
         "--config.data.batch_size=2",
         "--config.checkpoint_every=1",
