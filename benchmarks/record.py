@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import jax
 import jaxlib
 import numpy as np
+
+from jdissect import machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,7 +23,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": machine.cores(),
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "devices": jax.local_device_count(),

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jdissect import machine
+
 Task = dict[str, Any]
 RUNS = ("jdissect", "forwards", "best", "faithful")
 
@@ -133,7 +135,7 @@ def _torch(options, form) -> Callable[[Task], None]:
     from benchmarks import torch_netdissect as pipeline
     from benchmarks.torch_segmenter import TorchSegmenter
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(machine.cores())
     quick = form == "best"
     dtype = options["dtype"] if quick else "float32"
     setting = (form, options["device"], dtype, quick and options["compile"])

@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 
 from converters import choice, convert, torch_files, verify
-from jdissect import checkpoints, models
+from jdissect import checkpoints, commands, models
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
 from jdissect.text import printable
@@ -213,7 +213,7 @@ def _parse(options: flags.FlagValues, argv: Sequence[str]) -> None:
     try:
         rest = options(list(argv))[1:]
     except flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())}; see --help") from error
+        raise commands.refusal(error, options) from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; see --help")
 

@@ -22,10 +22,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import tqdm
-
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.progress import counting
 
 ATTEMPTS = 5  # transfers of a file before giving up
 WAIT = 1.0  # seconds before the second attempt, doubled for each further one
@@ -241,16 +240,8 @@ class _File:
             raise _CutOffError(f"the connection ended before {total:,} bytes")
 
     def _copy(self, response, start: int, total: int | None) -> None:
-        bar = tqdm.tqdm(
-            desc=self.path.name,
-            total=total,
-            initial=start,
-            unit="B",
-            unit_scale=True,
-            disable=None,  # silent unless standard error is a terminal
-            leave=False,
-        )
-        with self._part.open("ab") as file, bar:
+        bar = counting(self.path.name, total, "B", start)
+        with self._part.open("ab") as file, bar as task:
             while True:
                 try:
                     chunk = response.read1(_CHUNK)
@@ -259,7 +250,7 @@ class _File:
                 if not chunk:
                     return
                 file.write(chunk)
-                bar.update(len(chunk))
+                task.advance(len(chunk))
                 if file.tell() > LARGEST:
                     raise UserError(f"{self.url} has too many bytes to be weights")
 

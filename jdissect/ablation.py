@@ -22,6 +22,7 @@ from jdissect.interpretable import Groups, Interpretable
 from jdissect.interventions import Effects, Outcomes, zeroing
 from jdissect.job import model_identity
 from jdissect.paired import Change
+from jdissect.progress import waiting
 from jdissect.results import Result
 from jdissect.runs import StoredRun, open_run
 from jdissect.store import digest
@@ -130,7 +131,8 @@ def ablate(
     layer = layer or (run.layers if run else config.model.layers)[-1]
     result = run.result(layer) if run else None
     environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-    model, images = open_network(config)
+    with waiting("opening images"):
+        model, images = open_network(config)
     if layer not in model.endpoint_names:
         raise UserError(
             f"{config.model.name} has no layer '{layer}'; it has "

@@ -9,10 +9,11 @@ the passes where there is room, so that the network runs once an image; else eve
 pass runs it again.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from jdissect.journal import Journal
 from jdissect.ops import codes, iou, keys, sketch, topk
 from jdissect.ops.edges import EDGES
 from jdissect.parallel import Devices
+from jdissect.progress import SILENT, ImageBars, Silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +59,6 @@ class NoneRead(UserError):
     """None of the images could be read; the journal's notes say which and why."""
 
 
-def _silent(iterable, description):
-    del description
-    return iterable
-
-
 class Dissection:
     """A network, its layers and a vocabulary, ready to run over images.
 
@@ -73,7 +70,7 @@ class Dissection:
       devices: where the network runs.
       counters: where activations are counted; by default the same. More of them never
         change a number.
-      progress: (iterable, description) -> iterable, wraps every pass over batches.
+      progress: shows every pass over batches and what is done between them.
       journal: keeps what is found, and knows the other processes of the run.
 
     Attributes:
@@ -88,7 +85,7 @@ class Dissection:
         settings: Settings,
         devices: Devices,
         counters: Devices | None = None,
-        progress: Callable[[Iterable, str], Iterable] = _silent,
+        progress: ImageBars | Silent = SILENT,
         journal: Journal | None = None,
     ):
         self._journal = journal or Journal()
@@ -214,8 +211,10 @@ class Dissection:
             )
         return found
 
+    @contextlib.contextmanager
     def _timed(self, stage):
-        return _Stopwatch(self.seconds, stage)
+        with self.progress.stage(stage), _Stopwatch(self.seconds, stage):
+            yield
 
     def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
         concepts, categories = len(self._columns), len(self._categories)

@@ -1,7 +1,6 @@
 """The first pass: the network on all images, and the best ones of every unit."""
 
 import functools
-from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -11,6 +10,7 @@ from jdissect.features import Features
 from jdissect.journal import Journal
 from jdissect.ops import keys, topk
 from jdissect.parallel import Devices
+from jdissect.progress import ImageBars, Silent
 
 NAME = "network"  # of the stage
 
@@ -25,7 +25,7 @@ class FirstPass:
       features: of all images.
       devices: where the network runs.
       k: images a unit.
-      progress: (iterable, description) -> iterable.
+      progress: shows how far it is.
       journal: of the run.
     """
 
@@ -34,7 +34,7 @@ class FirstPass:
         features: Features,
         devices: Devices,
         k: int,
-        progress: Callable[[Iterable, str], Iterable],
+        progress: ImageBars | Silent,
         journal: Journal,
     ):
         self._features, self._devices, self._k = features, devices, k
@@ -61,7 +61,7 @@ class FirstPass:
         )
 
     def records(self, start):
-        return self._progress(self._features.again(start), NAME)
+        return self._progress(self._features.again(start), NAME, start)
 
     def step(self, record):
         if self._state is None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jdissect import checkpoints, environment, grouped, models, results
+from jdissect import checkpoints, environment, grouped, machine, models, results
 from jdissect.data import exif_rotation, loader, open_source
 from jdissect.data.source import Subset, none_read, share
 from jdissect.dissection import Dissection, NoneRead, Settings
@@ -22,9 +23,11 @@ from jdissect.journal import Journal
 from jdissect.models.preprocess import normalize
 from jdissect.parallel import network_devices
 from jdissect.processes import Processes
-from jdissect.progress import bars
+from jdissect.progress import ImageBars, Progress
 from jdissect.segmenters import open_segmenter, smallest_image
 from jdissect.store import Run, identity
+
+_LABEL_BYTES = 2  # of a pixel of a map, of which there is one at least
 
 
 class Job:
@@ -74,6 +77,7 @@ class Job:
         self._segmenter = open_segmenter(
             config, self.source, hashes, self._devices, self._cache_dir
         )
+        self._check_batch()
         self.run = Run(
             workdir,
             _identity(
@@ -86,6 +90,21 @@ class Job:
             ),
         )
         return self.run
+
+    def _check_batch(self) -> None:
+        """Refuses batches whose pixels and label maps alone exceed what is free."""
+        free, data = machine.free_memory(), self._config.data
+        pixels = 3 * math.prod(self.source.image_shape)
+        labels = _LABEL_BYTES * math.prod(self._segmenter.mask_shape)
+        size = data.batch_size * len(self._devices) * (pixels + labels)
+        if free and size > free:
+            raise UserError(
+                f"config.data.batch_size is {data.batch_size}; a batch on "
+                f"{len(self._devices)} devices with masks of "
+                f"{self._segmenter.mask_shape[0]}x{self._segmenter.mask_shape[1]} "
+                f"takes {size / 1e9:,.1f} GB at least, of which {free / 1e9:,.1f} are "
+                "free"
+            )
 
     def layout(self, overwrite: bool) -> dict[str, Any]:
         """What must be the same on all processes, though it changes no number."""
@@ -113,7 +132,7 @@ class Job:
                 f"{len(self._counters)} devices of a process"
             )
 
-    def journal(self, processes: Processes) -> Journal:
+    def journal(self, processes: Processes, progress: Progress) -> Journal:
         """That of the run, with what is saved of it."""
         config = self._config
         size = config.data.batch_size * len(self._devices)
@@ -124,24 +143,30 @@ class Job:
             size * processes.count,
             len(self.source.names),
         )
-        with processes.agreeing():
+        with processes.agreeing(), progress.stage("last save"):
             going_on = journal.restore()
         if going_on and processes.first:
             print(f"going on where this run was last saved, {going_on}\n")
         return journal
 
     def dissect(
-        self, journal: Journal
+        self, journal: Journal, progress: Progress
     ) -> tuple[dict[str, results.Result], dict[str, float]]:
         """All layers' results, and seconds by stage."""
         config, processes = self._config, journal.processes
         count = len(self.source.names)
         mine = -(-count // processes.count)
         reader = Reader(
-            self.source, self._segmenter, config, len(self._devices), processes
+            self.source,
+            self._segmenter,
+            config,
+            len(self._devices),
+            processes,
+            progress,
         )
         network = network_of(self._model, self.layers, config.dtype)
         size = feature_bytes(network, self._model.params, self.source.image_shape)
+        sharing = machine.sharing(processes)
         dissection = Dissection(
             network,
             self._model.params,
@@ -149,16 +174,16 @@ class Job:
             Settings(
                 layers=self.layers,
                 quantile=config.quantile,
-                topk=config.topk,
+                topk=min(config.topk, count),
                 keep=environment.keep_features(
-                    config.cache.features, size, mine, self._spill
+                    config.cache.features, size, mine, self._spill, sharing
                 ),
                 folder=self._spill,
                 unit_parts=config.mesh.unit,
             ),
             self._devices,
             self._counters,
-            bars(mine, silent=not processes.first),
+            ImageBars(progress, count, processes.count),
             journal,
         )
         blocks = grouped.blocks_of(self.source.names)
@@ -200,8 +225,16 @@ def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) 
 class Reader:
     """This process's batches of a source with their label maps; see `features.Read`."""
 
-    def __init__(self, source, segmenter, config, devices: int, processes: Processes):
-        self._source, self._segmenter = source, segmenter
+    def __init__(
+        self,
+        source,
+        segmenter,
+        config,
+        devices: int,
+        processes: Processes,
+        progress: Progress,
+    ):
+        self._source, self._segmenter, self._progress = source, segmenter, progress
         self._config, self._size = config.data, config.data.batch_size * devices
         self._processes = processes
         self.seconds = 0.0  # spent on label maps
@@ -234,7 +267,10 @@ class Reader:
 
     def _labels(self, batch):
         start = time.perf_counter()
-        maps = self._segmenter.label_maps(batch)
+        # The first time a network may be compiled for them.
+        name = "label maps" if self.seconds else "label maps, compiling"
+        with self._progress.stage(name):
+            maps = self._segmenter.label_maps(batch)
         self.seconds += time.perf_counter() - start
         return maps
 

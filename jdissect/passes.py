@@ -21,6 +21,7 @@ from jdissect.features import Features, Record
 from jdissect.journal import Journal
 from jdissect.parallel import Devices
 from jdissect.processes import Processes
+from jdissect.progress import ImageBars, Silent
 
 COUNTER_LIMIT = 2**31 - 1  # of a device's counter
 
@@ -56,7 +57,7 @@ class Passes:
     Attributes:
       features: of all images.
       counters: the devices that count.
-      progress: (iterable, description) -> iterable, wraps every pass.
+      progress: shows how far each pass is.
       journal: keeps what is found.
       unit_parts: devices that share an image's units.
       categories: of the vocabulary.
@@ -66,7 +67,7 @@ class Passes:
         self,
         features: Features,
         counters: Devices,
-        progress: Callable[[Iterable, str], Iterable],
+        progress: ImageBars | Silent,
         journal: Journal | None = None,
         unit_parts: int = 1,
         categories: int = 0,
@@ -86,7 +87,7 @@ class Passes:
         """One pass.
 
         Args:
-          name: of the stage, and for the progress bar.
+          name: of the stage, and for its bar.
           tally: what to count.
           per_unit: {layer: pytree of arrays [..., unit]} that the step gets.
           shared: a pytree of arrays that the step also gets.
@@ -145,7 +146,8 @@ class _Counting:
         self._state, self._drained, self._used = None, None, 0
 
     def records(self, start: int) -> Iterable[Record]:
-        return self._passes.progress(self._passes.features.again(start), self._name)
+        records = self._passes.features.again(start)
+        return self._passes.progress(records, self._name, start)
 
     def step(self, record: Record) -> None:
         counters, rows, parts = self._passes.counters, self._rows, self._parts

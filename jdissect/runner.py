@@ -1,5 +1,6 @@
 """From a config to a run directory: dissects one model."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import ml_collections
 from jdissect import (
     checkpoints,
     environment,
+    paths,
     shipped,
     stored_layer,
     termination,
@@ -20,6 +22,7 @@ from jdissect.errors import UserError
 from jdissect.job import Job
 from jdissect.parallel import MODES
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import EVERY, EVERY_REMOTE, Progress
 from jdissect.report.table import layer_report
 from jdissect.runs import StoredRun, open_run
 from jdissect.termination import Terminated
@@ -107,13 +110,19 @@ def dissect(
     Raises:
       UserError: something given is wrong; nothing half-written is left.
     """
+    with Progress(silent=not processes.first) as progress:
+        return _dissect(config, workdir, overwrite, processes, progress)
+
+
+def _dissect(config, workdir, overwrite, processes, progress) -> int:
     start = time.perf_counter()
-    with processes.agreeing():
+    with processes.agreeing(), progress.stage("opening images and network"):
         check(config)
         job = Job(config)
         job.check_layout(processes)
-    hashes = job.hashes(processes)
-    with processes.agreeing():
+    with progress.stage("hashing images"):
+        hashes = job.hashes(processes)
+    with processes.agreeing(), progress.stage("opening the segmenter"):
         finished = job.open_run(workdir, hashes).is_finished(overwrite)
     layout = {**job.layout(overwrite), "what the workdir holds": finished}
     together.check_alike(processes, job.run.parts, layout)
@@ -128,12 +137,13 @@ def dissect(
             if processes.first:
                 job.run.begin(config.to_dict(), job.layers, overwrite)
         together.check_shared(processes, job.run.folder)
-        journal = job.journal(processes)
+        journal = job.journal(processes, progress)
         with journal.terminable():
-            found, seconds = job.dissect(journal)
+            with _telling(job, processes, progress), progress.stage("dissection"):
+                found, seconds = job.dissect(journal, progress)
             skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
             sent = sum(processes.gather(processes.sent))
-            with processes.agreeing():
+            with processes.agreeing(), progress.stage("writing results"):
                 if processes.first:
                     job.run.finish(
                         found=found,
@@ -148,7 +158,8 @@ def dissect(
                         top1_error=top1_error(config.model.weights),
                     )
                     if config.report:
-                        _write_report(job)
+                        with progress.stage("report"):
+                            _write_report(job)
     except Terminated:
         return termination.EXIT_CODE
     except BaseException:
@@ -160,6 +171,15 @@ def dissect(
         _tell(found, skipped, job.source.names)
         print(f"written to {workdir}")
     return 0
+
+
+def _telling(job, processes, progress) -> contextlib.AbstractContextManager:
+    """Within it the run's summary says now and then how far it is."""
+    if not processes.first:
+        return contextlib.nullcontext()
+    run, layers = job.run, job.layers
+    every = EVERY_REMOTE if paths.is_remote(run.folder) else EVERY
+    return progress.kept(lambda content: run.tell_progress(layers, content), every)
 
 
 def _write_report(job: Job) -> None:

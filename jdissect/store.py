@@ -179,6 +179,22 @@ class Run:
             paths.remove_folder(self.checkpoints)
         self._write("config.json", config)
 
+    def tell_progress(self, layers: Sequence[str], progress: Mapping) -> None:
+        """Adds to the summary of the run, while it is unfinished, how far it is.
+
+        Args:
+          layers: as `begin` has them.
+          progress: JSON; see `progress.Progress.kept`.
+        """
+        self._summarize(
+            "running",
+            images=0,
+            skipped=[],
+            seconds={},
+            layers=layers,
+            progress=dict(progress),
+        )
+
     def abandon(self) -> None:
         """Takes back what `begin` wrote, unless something was saved since."""
         if self.checkpoints.exists():

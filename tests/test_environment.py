@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from jdissect import environment
+from jdissect import environment, machine
 from jdissect.environment import MOST_CORES
 from jdissect.parallel import MOST_NETWORKS
 
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = """
     import os, pathlib, resource, sys, warnings
     import jax
-    from jdissect import environment
+    from jdissect import environment, machine
 
     folder, switch, what = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     hits = []
@@ -155,5 +155,5 @@ def test_cores_are_devices_in_every_run_of_a_process():
     )
     first, second = json.loads(done.stdout)
     assert first == second
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
     assert first == [min(cores, MOST_NETWORKS), min(cores, MOST_CORES)]

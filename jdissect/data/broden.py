@@ -189,7 +189,8 @@ def open_broden(path: str, split: str = "", num_images: int = 0) -> BrodenSource
         if not rows:
             raise UserError(
                 f"config.data.split: {root / 'index.csv'} has no split {split!r}; it "
-                f"has {', '.join(map(repr, splits))}."
+                f"has {', '.join(map(repr, splits))}. --config.data.split= takes all "
+                "rows."
             )
     if num_images:
         rows = rows[:num_images]

@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int32, UInt8
 
+from jdissect import machine
 from jdissect.concepts import categories
 from jdissect.data.source import Example, Source, UnreadableImage
 from jdissect.errors import UserError
@@ -170,7 +171,7 @@ def _start_threads(
         .map(_ReadChunk(source))
         .to_iter_dataset(
             grain.ReadOptions(
-                num_threads=min(ahead, MAX_THREADS, cores()),
+                num_threads=min(ahead, MAX_THREADS, machine.cores()),
                 prefetch_buffer_size=ahead,
             )
         )
@@ -218,13 +219,6 @@ def _start_processes(
     # Where an exception's traceback holds the iterator until the very end.
     atexit.register(stop)
     return chunks, stop
-
-
-def cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start_worker(worker: int, workers: int) -> None:

@@ -16,6 +16,7 @@ import optax
 from jdissect import checkpoints, environment, termination, together
 from jdissect.parallel import Devices
 from jdissect.processes import Processes
+from jdissect.progress import waiting
 from jdissect.store import digest, source_hash
 from jdissect.termination import Terminated
 from jdissect.training import recipe, step
@@ -78,7 +79,7 @@ def train(
       UserError: that of `prepare`; the loss or a weight is not finite; or what reading
         images raises. On all processes, whichever has it.
     """
-    with processes.agreeing():
+    with processes.agreeing(), waiting("opening images", not processes.first):
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
         job = prepare(config, processes)
         directory = RunDirectory(workdir, job.identity)

@@ -18,6 +18,7 @@ from jdissect.errors import UserError
 from jdissect.files import write_whole
 from jdissect.parallel import Devices, all_devices
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import waiting
 from jdissect.store import digest
 from jdissect.text import printable
 from jdissect.training import job, recipe, settings, step
@@ -82,7 +83,7 @@ def evaluate(
     Raises:
       UserError: something given is wrong, on whichever process.
     """
-    with processes.agreeing():
+    with processes.agreeing(), waiting("opening images", not processes.first):
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
         model, images = open_network(config)
     parts = {

@@ -77,8 +77,9 @@ def test_split_and_number(broden, config):
     assert names(split="val") == ("a/empty.jpg", "b/cross.jpg")
     assert names(split="train", num_images=2) == ("a/mixed.jpg", "a/zero.jpg")
     assert names(num_images=100) == names()
-    with pytest.raises(UserError, match="no split 'test'; it has 'train', 'val'"):
+    with pytest.raises(UserError, match="no split 'test'; it has 'train', 'val'") as no:
         names(split="test")
+    assert "--config.data.split= takes all rows" in str(no.value)
     # Only rows in use count for the number of maps.
     source = open_source(config("broden", broden, split="val"))
     assert source.annotations.maps == 1

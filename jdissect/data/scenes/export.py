@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tqdm
 from jaxtyping import Int32
 from PIL import Image
 
@@ -19,6 +18,7 @@ from jdissect.data.scenes.source import ScenesSource
 from jdissect.data.scenes.world import CONCEPTS, MAPS, SIDE
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.progress import counting
 
 
 def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
@@ -38,25 +38,26 @@ def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
     pixels = np.zeros((len(MAPS), len(CONCEPTS)), np.int64)
     seen = np.zeros_like(pixels)
     rows = []
-    numbers = tqdm.trange(source.num_images, desc="export", unit="img", disable=None)
-    for index in numbers:
-        example = source.read(index)
-        stem = f"{index // 1000:03d}/{index:06d}"
-        (images / stem).parent.mkdir(exist_ok=True)
-        _save(images / f"{stem}.png", example.pixels)
-        cells = []
-        for place, category in enumerate(MAPS):
-            mask = example.labels[place]
-            count = np.bincount(mask.ravel(), minlength=len(CONCEPTS))
-            count[0] = 0
-            pixels[place] += count
-            seen[place] += count > 0
-            cell = ""
-            if count.any():
-                cell = f"{stem}_{category}.png"
-                _save(images / cell, _coded(mask))
-            cells.append(cell)
-        rows.append([f"{stem}.png", source.split, *[SIDE] * 4, *cells])
+    with counting("export", source.num_images) as task:
+        for index in range(source.num_images):
+            example = source.read(index)
+            stem = f"{index // 1000:03d}/{index:06d}"
+            (images / stem).parent.mkdir(exist_ok=True)
+            _save(images / f"{stem}.png", example.pixels)
+            cells = []
+            for place, category in enumerate(MAPS):
+                mask = example.labels[place]
+                count = np.bincount(mask.ravel(), minlength=len(CONCEPTS))
+                count[0] = 0
+                pixels[place] += count
+                seen[place] += count > 0
+                cell = ""
+                if count.any():
+                    cell = f"{stem}_{category}.png"
+                    _save(images / cell, _coded(mask))
+                cells.append(cell)
+            rows.append([f"{stem}.png", source.split, *[SIDE] * 4, *cells])
+            task.advance(1)
     coverage = pixels / (SIDE * SIDE)
     write_tables(folder, seen, coverage)
     # Last, so that a folder with an index is whole.
