@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jdissect import grouped, passes, results, thresholds, top_maps
-from jdissect.concepts import Concepts, categories, columns
+from jdissect.concepts import Concepts, categories, columns, first_numbers
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
 from jdissect.first_pass import NAME, FirstPass
@@ -100,9 +100,10 @@ class Dissection:
         self._category = np.array(
             [place[concepts[number][1]] for number in self._columns], np.int32
         )
-        # Concept number -> column + 1.
-        self._column_of = np.zeros(len(concepts), np.int32)
-        self._column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        # Concept number -> column + 1; 0 for nothing. Several numbers may be a concept.
+        column_of = np.zeros(len(concepts), np.int32)
+        column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        self._column_of = column_of[first_numbers(concepts)]
         self._apply, self._params = apply, params
 
     def run(
