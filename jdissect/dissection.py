@@ -10,7 +10,6 @@ pass runs it again.
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,7 +28,7 @@ from jdissect.first_pass import NAME, FirstPass
 from jdissect.journal import Journal
 from jdissect.ops import codes, iou, keys, sketch, topk
 from jdissect.ops.edges import EDGES
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, in_32_bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +105,7 @@ class Dissection:
         self._column_of = column_of[first_numbers(concepts)]
         self._apply, self._params = apply, params
 
+    @in_32_bits
     def run(
         self,
         read: Read,
@@ -215,25 +215,9 @@ class Dissection:
 
     def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
         concepts, categories = len(self._columns), len(self._categories)
-
-        def update(state, maps, batch, cuts, shared, geometry, zero):
-            column_of, category = shared
-            return iou.update(
-                state,
-                maps,
-                batch["valid"],
-                column_of[batch["labels"].astype(jnp.int32)],
-                batch["annotated"],
-                batch["group"],
-                cuts,
-                category,
-                geometry,
-                zero,
-            )
-
         tally = passes.Tally(
-            empty=functools.partial(iou.empty, groups.count, concepts, categories),
-            update=update,
+            empty=_Empty(groups.count, concepts, categories),
+            update=_intersect,
             merge=passes.add,
             join=iou.join,
             additive=True,
@@ -246,6 +230,32 @@ class Dissection:
             {name: keys.cuts(high) for name, high in exact.items()},
             (self._column_of, self._category),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Empty:
+    groups: int
+    concepts: int
+    categories: int
+
+    def __call__(self, units: int) -> iou.Counts:
+        return iou.empty(self.groups, self.concepts, self.categories, units)
+
+
+def _intersect(state, maps, batch, cuts, shared, geometry, zero):
+    column_of, category = shared
+    return iou.update(
+        state,
+        maps,
+        batch["valid"],
+        column_of[batch["labels"].astype(jnp.int32)],
+        batch["annotated"],
+        batch["group"],
+        cuts,
+        category,
+        geometry,
+        zero,
+    )
 
 
 class _Stopwatch:

@@ -38,12 +38,12 @@ def test_two_numbers_of_one_name_are_one_concept(broden, config):
     """As in ADE20K's lists; an image counts for the category with either number."""
     label = broden / "label.csv"
     with label.open("a") as file:
-        file.write("7,lamp,part(1),1,0.1,\n8,lamp,object(1),1,0.1,\n")
+        file.write("8,lamp,part(1),1,0.1,\n9,lamp,object(1),1,0.1,\n")
     concepts = open_source(config("broden", broden)).annotations.concepts
-    assert concepts[3] == concepts[7] == ("lamp", "part") != concepts[8]
+    assert concepts[3] == concepts[8] == ("lamp", "part") != concepts[9]
     pairs = [concepts[number] for number in columns(concepts)]
     assert pairs.count(("lamp", "part")) == pairs.count(("lamp", "object")) == 1
-    assert first_numbers(concepts)[[3, 7, 8]].tolist() == [3, 3, 8]
+    assert first_numbers(concepts)[[3, 8, 9]].tolist() == [3, 3, 9]
 
 
 def test_labels_and_annotated(broden, config):
