@@ -11,7 +11,6 @@ pass runs it again.
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,14 +22,14 @@ import numpy as np
 from jaxtyping import Int
 
 from jdissect import grouped, passes, results, thresholds, top_maps
-from jdissect.concepts import Concepts, categories, columns
+from jdissect.concepts import Concepts, categories, columns, first_numbers
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
 from jdissect.first_pass import NAME, FirstPass
 from jdissect.journal import Journal
 from jdissect.ops import codes, iou, keys, sketch, topk
 from jdissect.ops.edges import EDGES
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, in_32_bits
 from jdissect.progress import SILENT, ImageBars, Silent
 
 
@@ -101,11 +100,13 @@ class Dissection:
         self._category = np.array(
             [place[concepts[number][1]] for number in self._columns], np.int32
         )
-        # Concept number -> column + 1.
-        self._column_of = np.zeros(len(concepts), np.int32)
-        self._column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        # Concept number -> column + 1; 0 for nothing. Several numbers may be a concept.
+        column_of = np.zeros(len(concepts), np.int32)
+        column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        self._column_of = column_of[first_numbers(concepts)]
         self._apply, self._params = apply, params
 
+    @in_32_bits
     def run(
         self,
         read: Read,
@@ -218,25 +219,9 @@ class Dissection:
 
     def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
         concepts, categories = len(self._columns), len(self._categories)
-
-        def update(state, maps, batch, cuts, shared, geometry, zero):
-            column_of, category = shared
-            return iou.update(
-                state,
-                maps,
-                batch["valid"],
-                column_of[batch["labels"].astype(jnp.int32)],
-                batch["annotated"],
-                batch["group"],
-                cuts,
-                category,
-                geometry,
-                zero,
-            )
-
         tally = passes.Tally(
-            empty=functools.partial(iou.empty, groups.count, concepts, categories),
-            update=update,
+            empty=_Empty(groups.count, concepts, categories),
+            update=_intersect,
             merge=passes.add,
             join=iou.join,
             additive=True,
@@ -249,6 +234,32 @@ class Dissection:
             {name: keys.cuts(high) for name, high in exact.items()},
             (self._column_of, self._category),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Empty:
+    groups: int
+    concepts: int
+    categories: int
+
+    def __call__(self, units: int) -> iou.Counts:
+        return iou.empty(self.groups, self.concepts, self.categories, units)
+
+
+def _intersect(state, maps, batch, cuts, shared, geometry, zero):
+    column_of, category = shared
+    return iou.update(
+        state,
+        maps,
+        batch["valid"],
+        column_of[batch["labels"].astype(jnp.int32)],
+        batch["annotated"],
+        batch["group"],
+        cuts,
+        category,
+        geometry,
+        zero,
+    )
 
 
 class _Stopwatch:

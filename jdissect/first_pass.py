@@ -9,7 +9,7 @@ from jdissect import passes
 from jdissect.features import Features
 from jdissect.journal import Journal
 from jdissect.ops import keys, topk
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, Step
 from jdissect.progress import ImageBars, Silent
 
 NAME = "network"  # of the stage
@@ -41,17 +41,7 @@ class FirstPass:
         self._progress = progress
         self._skipped = journal.notes["skipped"]
         self._state, self._seen, self._last = None, 0, -1
-
-        def update(state, batch, constants):
-            del constants
-            return {
-                name: topk.update(
-                    state[name], keys.canonical(maps), batch["index"], batch["valid"]
-                )
-                for name, maps in batch["features"].items()
-            }
-
-        self._update = self._devices.spmd(update)
+        self._update = self._devices.spmd(_STEP)
 
     @property
     def empty(self):
@@ -93,6 +83,19 @@ class FirstPass:
 
     def across(self, processes, partial):
         return processes.fold(self.merge, partial)
+
+
+def _step(state, batch, constants):
+    del constants
+    return {
+        name: topk.update(
+            state[name], keys.canonical(maps), batch["index"], batch["valid"]
+        )
+        for name, maps in batch["features"].items()
+    }
+
+
+_STEP = Step(_step)
 
 
 def _first(tops, seen, last):

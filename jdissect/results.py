@@ -8,6 +8,7 @@ Source: Bau et al. 2017, section 3; counts as in netdissect 2020.
 
 import csv
 import dataclasses
+import fractions
 import functools
 import io
 import json
@@ -71,6 +72,17 @@ class Result:
     top_map: Float[np.ndarray, "unit k height width"] | None = None
     blocks: grouped.GroupedCounts | None = None
     by_image: grouped.GroupedCounts | None = None
+
+    @property
+    def can_fire(self) -> bool:
+        """Whether any unit could fire: else the quantile is less than one pixel.
+
+        True where the number of pixels is not known (`mask_shape` is None).
+        """
+        if self.mask_shape is None:
+            return True
+        pixels = self.images * self.mask_shape[0] * self.mask_shape[1]
+        return fractions.Fraction(str(self.quantile)) * pixels >= 1
 
     def replace(self, **changes) -> "Result":
         """The same with some attributes changed."""

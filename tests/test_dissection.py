@@ -92,6 +92,42 @@ def assert_same(first, second):
             np.testing.assert_array_equal(array, arrays(second[layer])[name], name)
 
 
+def test_a_concept_is_the_union_of_its_numbers():
+    """A pixel with two of them, in two maps, is counted once."""
+    pixels, labels, annotated, valid = make()
+    concepts = [
+        ("tail", "part"),  # number 0 is nothing, whatever its name
+        ("cat", "object"),
+        ("tail", "part"),
+        ("cat", "object"),
+        ("cat", "part"),
+    ]
+    engine = Dissection(
+        two_layers, np.float32(2), concepts, Settings(("fine",), 0.05), Devices()
+    )
+    two = annotated[:, :2]
+    found = engine.run(reader((pixels, labels, two, valid), 8), len(pixels))["fine"]
+    assert list(zip(found.concepts, found.categories, strict=True)) == [
+        ("cat", "object"),
+        ("tail", "part"),
+        ("cat", "part"),
+    ]
+    up = reference.upsample(2 * pixels[valid], SHAPE)
+    masks = up > found.thresholds
+    both_numbers = (labels[:, 0] == 1) & (labels[:, 1] == 3)
+    assert both_numbers.any()
+    for column, (numbers, category) in enumerate([((1, 3), 0), ((2,), 1), ((4,), 1)]):
+        counts = two[valid][:, category][:, None, None, None]
+        there = np.isin(labels[valid], numbers).any(axis=1)[..., None] & counts
+        fires = masks & counts
+        np.testing.assert_array_equal(
+            found.intersection[:, column], (fires & there).sum(axis=(0, 1, 2))
+        )
+        np.testing.assert_array_equal(
+            found.union[:, column], (fires | there).sum(axis=(0, 1, 2))
+        )
+
+
 def test_against_brute_force():
     data = make()
     pixels, labels, annotated, valid = data

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jdissect.concepts import columns, first_numbers
 from jdissect.data import UnreadableImage, open_source
 from jdissect.errors import UserError
 
@@ -31,6 +32,18 @@ def test_counts_decide_without_coverage_files(broden, config):
     concepts = open_source(config("broden", broden)).annotations.concepts
     assert concepts[2] == ("door, wooden", "object")  # object(8);part(3)
     assert concepts[3] == ("lamp", "part")  # object(2);part(2)
+
+
+def test_two_numbers_of_one_name_are_one_concept(broden, config):
+    """As in ADE20K's lists; an image counts for the category with either number."""
+    label = broden / "label.csv"
+    with label.open("a") as file:
+        file.write("8,lamp,part(1),1,0.1,\n9,lamp,object(1),1,0.1,\n")
+    concepts = open_source(config("broden", broden)).annotations.concepts
+    assert concepts[3] == concepts[8] == ("lamp", "part") != concepts[9]
+    pairs = [concepts[number] for number in columns(concepts)]
+    assert pairs.count(("lamp", "part")) == pairs.count(("lamp", "object")) == 1
+    assert first_numbers(concepts)[[3, 8, 9]].tolist() == [3, 3, 9]
 
 
 def test_labels_and_annotated(broden, config):

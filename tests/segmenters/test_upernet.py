@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import checkpoints, store
+from jdissect import checkpoints, store, vocabulary
 from jdissect.data.loader import Batch
 from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
 from jdissect.ops.resample import pool
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
-from jdissect.segmenters.parsing import MEANS, Parser, gate_parts
+from jdissect.segmenters.parsing import MEANS, Parser, _part_tables, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
 
 COUNT = 5
@@ -246,6 +246,20 @@ def test_gate_parts_by_loops():
         own = [c for c in channels[objects[place]] if c >= 0]
         best = np.argmax(scores[place][own]) if own else 0
         assert found[place] == table[objects[place]][best]
+
+
+def test_parts_belong_to_all_numbers_of_their_owner():
+    """Two channels of one name are one object: its parts are found on either."""
+    names = {"object": ["-", "cat", "wall", "cat"], "part": ["-", "tail", "paw"]}
+    content = {**names, "material": ["-"], "scene": ["bar"]}
+    content["object_part"] = {"cat": ["-", "tail", "paw"], "wall": ["-", "paw"]}
+    labels = vocabulary.read_upernet(content)
+    numbers = vocabulary.upernet_concepts(labels, quarters=False)
+    tables = _part_tables(labels, numbers.part_numbers)
+    scores = np.array([[[[0, 1, 2, 0, 1]] * 4]], np.float32).reshape(1, 2, 2, 5)
+    found = gate_parts(np.array([[[0, 1], [2, 3]]]), scores, *tables)
+    paw = numbers.concepts.index(("paw", "part"))
+    assert np.asarray(found).tolist() == [[[0, paw], [paw, paw]]]
 
 
 @pytest.fixture
