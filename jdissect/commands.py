@@ -8,6 +8,13 @@ from absl import flags
 
 from jdissect.errors import UserError
 
+# For all that draw a run's images later, see `report.probe_images`.
+DATA_PATH = (
+    "",
+    "Where the runs' images are, in place of their config.data.path. An object store "
+    "is only asked where it is named here.",
+)
+
 
 def _one_of(name: str, default: tuple[str, ...], text: str, **more) -> None:
     flags.DEFINE_enum(name, default[0], list(default), text, **more)
