@@ -106,7 +106,10 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
         raise UserError(f"{folder} holds no run: {stored_layer.instead(folder)}")
     summary = reading.read_json(path)
     if "format_version" not in summary and "units" in summary:
-        if (folder.parent / "summary.json").is_file():
+        if not paths.is_remote(folder):  # so that '.' has a name and a folder above
+            folder = folder.resolve()
+        above = folder.parent / "summary.json"
+        if above.is_file() and "format_version" in reading.read_json(above):
             raise UserError(
                 f"{folder} is a layer of a run; give the run, {folder.parent}"
             )
@@ -147,7 +150,6 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
 
 def _saved_result(folder: paths.Path) -> StoredRun:
     """A result that a program saved by itself, as a run that knows nothing more."""
-    folder = paths.absolute(folder)  # '.' has a name
     result = stored_layer.load(folder)
     return StoredRun(
         folder=folder.parent,
@@ -198,13 +200,15 @@ def _images(path: paths.Path):
     if not path.is_file():
         raise UserError(f"{path.parent} is damaged: no {path.name} in it")
     names, blocks, skipped, hashes = [], [], set(), []
-    columns = "index,name,block,skipped"
+    columns, line = "index,name,block,skipped", 2
     try:
         text = paths.read_bytes(path).decode("utf-8")
         rows = tables.csv_rows(text)
         # Until there were hashes, names were written as they are.
         hashed = "sha256" in (rows.fieldnames or ())
+        columns += ",sha256" * hashed
         for number, row in enumerate(rows):
+            line = number + 2
             if int(row["index"]) != number or not 0 <= int(row["block"]) < BLOCKS:
                 raise ValueError
             names.append(tables.true_text(row["name"]) if hashed else row["name"])
@@ -212,12 +216,11 @@ def _images(path: paths.Path):
             if int(row["skipped"]):
                 skipped.add(number)
             if hashed:
-                columns = "index,name,block,skipped,sha256"
                 if not _HASH.fullmatch(row["sha256"]):
                     raise ValueError
                 hashes.append(row["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
-        raise UserError(f"{path}: line {len(names) + 2} is no {columns}") from None
+        raise UserError(f"{path}: line {line} is no {columns}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     return tuple(names), np.array(blocks, np.int64), frozenset(skipped), tuple(hashes)
