@@ -47,7 +47,7 @@ class Ablation:
       change: of top-1.
       alone: single units' effects; ranking: [class, place] in them, see
         `interventions.ranking`.
-      run: directory of the dissection, '' without; result: the layer's.
+      run: name of the dissection's directory, '' without; result: the layer's.
       interpretable: None where there is nothing to compare; `note` says why.
       seed: of everything random.
     """
@@ -190,7 +190,7 @@ def ablate(
         change=paired.change(before.right[0], after.right[0], streams[1]),
         alone=alone,
         ranking=interventions.ranking(alone, all_units.right[0], all_units.loss[0]),
-        run=str(run.folder) if run else "",
+        run=run.name if run else "",
         result=result,
         interpretable=groups
         and groups.compared(

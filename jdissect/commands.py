@@ -11,6 +11,12 @@ from jdissect.errors import UserError
 
 _CLOSE = 0.75  # share of letters that a proposed flag has in common
 _LONGEST = 400  # letters of what somebody typed that a message repeats
+# For all that draw a run's images later, see `report.probe_images`.
+DATA_PATH = (
+    "",
+    "Where the runs' images are, in place of their config.data.path. An object store "
+    "is only asked where it is named here.",
+)
 
 
 def _one_of(name: str, default: tuple[str, ...], text: str, **more) -> None:

@@ -169,12 +169,14 @@ def _read_photographs(images: str, count: int, exif_rotation: bool):
 
 
 def _detectors(argv: Sequence[str]) -> int:
+    from jdissect import commands
     from jdissect.errors import UserError
 
     usage = "detectors RUN --output=DIR [FLAG ...]"
     options = {
         "layer": ("", "Of the run; default: the last one it probed."),
         "per_category": (3, "Detectors a category."),
+        "data_path": commands.DATA_PATH,
     }
     flags, rest, folder = _parse(argv, usage, options, {"per_category": (1, 100)})
     if len(rest) != 1:
@@ -194,7 +196,7 @@ def _detectors(argv: Sequence[str]) -> int:
     if not best:
         least = detector_pictures.DETECTOR
         raise UserError(f"no unit of {run.folder / layer} has an IoU above {least}")
-    blocks = _strips(run, result, best)
+    blocks = _strips(run, result, best, flags.data_path)
     title = f"{run.name} · {result.model}, {layer} · {result.images} images"
     figure = detector_pictures.draw(blocks, title)
     for category, detectors in best.items():
@@ -205,7 +207,7 @@ def _detectors(argv: Sequence[str]) -> int:
 
 
 def _strips(
-    run: "StoredRun", result, best: Mapping[str, Sequence["Detector"]]
+    run: "StoredRun", result, best: Mapping[str, Sequence["Detector"]], data_path: str
 ) -> dict[str, list["Strip"]]:
     """The detectors with their photographs and masks."""
     from jdissect.report.detector_pictures import Strip
@@ -214,7 +216,8 @@ def _strips(
     units = [detector.unit for detectors in best.values() for detector in detectors]
     images = result.top_image[units, :PICTURES]
     masks = dict(zip(units, top_masks(result, units), strict=True))
-    photographs = _probe_images(run, sorted({int(n) for n in images.ravel()}))
+    numbers = sorted({int(n) for n in images.ravel()})
+    photographs = _probe_images(run, numbers, data_path)
     shown = dict(zip(units, images, strict=True))
 
     def strip(detector):
@@ -228,38 +231,23 @@ def _strips(
     }
 
 
-def _probe_images(run: "StoredRun", numbers: Sequence[int]) -> dict:
-    """{number: pixels} of a run's images, read again.
+def _probe_images(run: "StoredRun", numbers: Sequence[int], data_path: str) -> dict:
+    """{number: pixels} of a run's images, read again; None for one that is gone.
 
     Raises:
-      UserError: they are not there any more, or others are.
+      UserError: none of them is there any more.
     """
-    from jdissect.data import UnreadableImage, open_source
     from jdissect.errors import UserError
-    from jdissect.segmenters import smallest_image
-    from jdissect.text import printable
+    from jdissect.report.probe_images import open_counted, read_pixels
 
-    settings = run.settings()
-    try:
-        smallest = smallest_image(settings.segmenter.name)
-        source = open_source(settings.data, smallest)
-    except (AttributeError, TypeError) as error:
-        text = f"{run.folder / 'config.json'} cannot be used: {error}"
-        raise UserError(" ".join(text.split())) from None
-    found = {}
-    for number in numbers:
-        if not 0 <= number < len(run.names):
-            raise UserError(f"{run.folder} is damaged: it has no image {number}")
-        name = run.names[number]
-        if number >= len(source.names) or source.names[number] != name:
-            raise UserError(
-                f"{printable(name)} is not image {number} of the data any more; run "
-                "again with --overwrite"
-            )
-        try:
-            found[number] = source.read(number).pixels
-        except UnreadableImage as error:
-            raise UserError(str(error)) from None
+    images = open_counted(run, data_path=data_path)
+    found = {number: read_pixels(images, number) for number in numbers}
+    if all(pixels is None for pixels in found.values()):
+        raise UserError(
+            f"the images of {run.folder} are gone or others by now; name where they "
+            "are by --data_path, or run again with --overwrite"
+        )
+    images.tell()
     return found
 
 

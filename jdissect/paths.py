@@ -21,6 +21,7 @@ from jdissect.errors import UserError
 Path = pathlib.Path | epath.Path
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SHARE = re.compile(r"[\\/]{2}")
 # Of etils.epath; and what `pip install` brings the file system of each.
 _PACKAGES = {
     "gs": "'jdissect[gcs]'",
@@ -86,6 +87,14 @@ def local(text: str | os.PathLike, what: str) -> pathlib.Path:
 def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path, or its text, is one in an object store."""
     return _URL.match(os.fspath(path)) is not None
+
+
+def is_elsewhere(path: str | os.PathLike) -> bool:
+    """Whether opening a path asks another machine: an object store, or a host's share.
+
+    On Windows //HOST/... and \\\\HOST\\... are a host's.
+    """
+    return is_remote(path) or _SHARE.match(os.fspath(path)) is not None
 
 
 def absolute(path: Path) -> Path:

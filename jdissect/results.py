@@ -1,30 +1,34 @@
 """What a dissection found in one layer, and its files.
 
 A unit's concept is the one of highest IoU (the lowest number on a tie; a unit that
-never fires has none); the unit is a *detector* of it if that IoU exceeds a threshold.
+never fires, or only where no concept is, has none); the unit is a *detector* of it if
+that IoU exceeds a threshold.
 *Unique concepts* counts the distinct concepts among the detectors, by category.
 Source: Bau et al. 2017, section 3; counts as in netdissect 2020.
 """
 
-import csv
 import dataclasses
 import fractions
 import functools
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jdissect import grouped, paths
 from jdissect.concepts import reported_categories
+from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.tables import safe_cell
+from jdissect.tables import csv_text
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
+SUMMARY = "summary.json"
+# What a result may have, or what was made of one: `save` leaves none of another's.
+_OPTIONAL = (BLOCKS, BY_IMAGE, TOP_MAPS, "report.html")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,15 +98,15 @@ class Result:
 
     @functools.cached_property
     def iou(self) -> Float[np.ndarray, "unit concept"]:
-        """float32; 0/0 is 0."""
+        """float32; 0/0 is 0. Thresholds are compared with float64: `detectors`."""
         return self._quotient.astype(np.float32)
 
     @functools.cached_property
     def best_concept(self) -> Int[np.ndarray, "unit"]:
-        """The column of each unit's concept, -1 for a unit that never fires."""
+        """The column of each unit's concept, -1 for a unit that overlaps none."""
         if not self.concepts:
             return np.full(len(self.thresholds), -1)
-        return np.where(self.fires > 0, self._quotient.argmax(axis=1), -1)
+        return np.where(self.best_iou > 0, self._quotient.argmax(axis=1), -1)
 
     @functools.cached_property
     def best_iou(self) -> Float[np.ndarray, "unit"]:
@@ -112,8 +116,8 @@ class Result:
         return np.where(self.fires > 0, self._quotient.max(axis=1), 0.0)
 
     def detectors(self, threshold: float) -> Bool[np.ndarray, "unit"]:
-        """The units whose IoU with their concept exceeds `threshold`."""
-        return self.best_iou > threshold
+        """The units that have a concept and an IoU with it that exceeds `threshold`."""
+        return (self.best_concept >= 0) & (self.best_iou > threshold)
 
     def _by_category(self, columns) -> dict[str, int]:
         found = [self.categories[column] for column in columns]
@@ -152,11 +156,19 @@ class Result:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
 
+        Also topmaps.npz, blocks.npz and by_image.npz, where there is something in them.
+        A result that is in the folder is replaced: its summary goes first and the new
+        one comes last, so that what is cut off in between is never read as a result.
+
         Raises:
+          UserError: the folder is that of a run.
           OSError: as the file system has it; no file is left half-written.
         """
         folder = paths.from_user(folder)
+        _refuse_run(folder)
         paths.make_folder(folder)
+        for name in (SUMMARY, *_OPTIONAL):
+            (folder / name).unlink(missing_ok=True)
         arrays = {
             "dissection.npz": {
                 "thresholds": self.thresholds,
@@ -182,27 +194,39 @@ class Result:
         for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
             if counts is not None:
                 counts.save(folder / name)
-        write_whole(folder / "units.csv", self._units_csv().encode())
-        # Last: a folder with a summary is complete.
+        write_whole(folder / "units.csv", csv_text(self._units()).encode())
         text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
-        write_whole(folder / "summary.json", text.encode())
+        write_whole(folder / SUMMARY, text.encode())
 
-    def _units_csv(self) -> str:
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["unit", "concept", "category", "iou", "threshold"])
+    def _units(self) -> Iterator[tuple]:
+        """The rows of units.csv. An IoU has all its digits: a threshold decides so."""
+        yield ("unit", "concept", "category", "iou", "threshold")
         for unit, column in enumerate(self.best_concept):
             named = column >= 0
-            writer.writerow(
-                [
-                    unit,
-                    safe_cell(self.concepts[column]) if named else "",
-                    safe_cell(self.categories[column]) if named else "",
-                    f"{self.best_iou[unit]:.6f}",
-                    repr(float(self.thresholds[unit])),
-                ]
+            yield (
+                unit,
+                self.concepts[column] if named else "",
+                self.categories[column] if named else "",
+                exact(self.best_iou[unit]),
+                repr(float(self.thresholds[unit])),
             )
-        return file.getvalue()
+
+
+def exact(iou: float) -> str:
+    """A float64 in at least six decimals, and in as many as tell it from all others."""
+    rounded = f"{iou:.6f}"
+    return rounded if float(rounded) == iou else repr(float(iou))
+
+
+def _refuse_run(folder: paths.Path) -> None:
+    """A run's own summary must not be replaced by a layer's."""
+    path = folder / SUMMARY
+    try:
+        summary = json.loads(paths.read_bytes(path)) if path.is_file() else {}
+    except ValueError:
+        return
+    if isinstance(summary, dict) and "format_version" in summary:
+        raise UserError(f"{folder} is a run; save the result to a folder of its own")
 
 
 def column_names(

@@ -148,6 +148,7 @@ def _dissect(config, workdir, overwrite, processes, progress) -> int:
                     job.run.finish(
                         found=found,
                         names=job.source.names,
+                        hashes=hashes,
                         skipped=skipped,
                         images=next(iter(found.values())).images,
                         seconds={
@@ -215,9 +216,13 @@ def known_error(run: StoredRun) -> float | None:
     if run.top1_error is not None:
         return run.top1_error
     try:
-        return top1_error(run.config["model"]["weights"])
-    except (UserError, KeyError, TypeError):
+        weights = run.config["model"]["weights"]
+        # The run may be anybody's: no store is asked in its name.
+        error = None if paths.is_elsewhere(weights) else top1_error(weights)
+    except (UserError, OSError, KeyError, TypeError, AttributeError):
         return None  # weights that are no longer there
+    known = isinstance(error, int | float) and 0 <= error <= 100
+    return float(error) if known else None
 
 
 def _print_stored(folder: Path, layers) -> None:

@@ -8,13 +8,11 @@ something else in it, and a refusal can say what differs.
 """
 
 import concurrent.futures
-import csv
 import functools
 import hashlib
-import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from jdissect import paths
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 from jdissect.grouped import block
+from jdissect.tables import csv_text
 
 FORMAT_VERSION = 1
 _SAVED_AT_ONCE = 4  # layers: each is in memory again, compressed
@@ -212,6 +211,7 @@ class Run:
         *,
         found: Mapping[str, Any],
         names: Sequence[str],
+        hashes: Sequence[str],
         skipped: Mapping[int, str],
         images: int,
         seconds: Mapping[str, float],
@@ -220,8 +220,10 @@ class Run:
     ) -> None:
         """Writes the results; the summary last.
 
-        `sent_bytes` is what the processes of the run gave to exchanges in all,
-        `top1_error` the network's in percent, where it is known.
+        `hashes` are those of the images' contents, for images.csv: what draws an image
+        later can tell whether it is the one that was counted. `sent_bytes` is what the
+        processes of the run gave to exchanges in all, `top1_error` the network's in
+        percent, where it is known.
         """
 
         def save(layer):
@@ -230,12 +232,9 @@ class Run:
         # Most of it is compressing, which needs no interpreter.
         with concurrent.futures.ThreadPoolExecutor(_SAVED_AT_ONCE) as pool:
             list(pool.map(save, found))
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["index", "name", "block", "skipped"])
-        for index, name in enumerate(names):
-            writer.writerow([index, name, block(name), int(index in skipped)])
-        write_whole(self.folder / "images.csv", table.getvalue().encode())
+        write_whole(
+            self.folder / "images.csv", images_csv(names, hashes, skipped).encode()
+        )
         self._summarize(
             "finished",
             images=images,
@@ -263,6 +262,20 @@ class Run:
     def _write(self, name, content):
         text = json.dumps(content, indent=2, ensure_ascii=False)
         write_whole(self.folder / name, (text + "\n").encode())
+
+
+def images_csv(
+    names: Sequence[str], hashes: Sequence[str], skipped: Container[int] = ()
+) -> str:
+    """images.csv: the images by index, with block and content hash.
+
+    Names are made safe for a spreadsheet; `tables.true_text` gives them back.
+    """
+    rows = (
+        (index, name, block(name), int(index in skipped), digest)
+        for index, (name, digest) in enumerate(zip(names, hashes, strict=True))
+    )
+    return csv_text([("index", "name", "block", "skipped", "sha256"), *rows])
 
 
 def _plain(layer: str) -> str:

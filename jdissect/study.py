@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         f"{first.result.images} images, labels by {config.segmenter.name}\n"
     )
     output = f"{flags.workdir}/comparison"
-    compare.show(compared, output, flags.report)
+    compare.show(compared, output, flags.report, config.data.path)
     print(f"\nfigures and tables in {output}")
     return 0
 

@@ -39,9 +39,10 @@ def stored(tmp_path):
         }
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps(summary))
-        names = scenes.open_scenes("probe", 3).names
-        rows = [f"{n},{name},0,0" for n, name in enumerate(names)]
-        lines = ["index,name,block,skipped", *rows, ""]
+        source = scenes.open_scenes("probe", 3)
+        pairs = zip(source.names, source.content_hashes(), strict=True)
+        rows = [f"{n},{name},0,0,{digest}" for n, (name, digest) in enumerate(pairs)]
+        lines = ["index,name,block,skipped,sha256", *rows, ""]
         (folder / "images.csv").write_text("\n".join(lines))
         return folder
 
@@ -206,7 +207,6 @@ def test_runs_that_cannot_be_drawn(stored, tmp_path, capsys):
         assert not output.exists()
 
     refused(stored(make_result()) / "layer4", "is a layer of a run")
-    refused(stored(make_result(), num_images=2), "run again with --overwrite")
     weak = np.zeros((7, 5), np.int64)
     refused(stored(make_result(intersection=weak)), "no unit of")
     folder = stored(make_result())

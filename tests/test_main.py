@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import json
 import shutil
 import subprocess
@@ -382,8 +383,12 @@ def test_corrupt_image_is_skipped_or_stops(capsys, command, street, tmp_path):
     assert summary["skipped"] == [broken] and summary["images"] == 5
     reasons = summary["skipped_reasons"]
     assert reasons.keys() == {broken} and "image" in reasons[broken]
-    table = (tmp_path / "run" / "images.csv").read_text().splitlines()
-    assert table[2].endswith(",1") and table[3].endswith(",0")
+    with (tmp_path / "run" / "images.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["skipped"] for row in rows] == ["0", "1", "0", "0", "0", "0"]
+    for row in rows:  # of the corrupt one, too
+        content = (folder / "images" / row["name"]).read_bytes()
+        assert row["sha256"] == hashlib.sha256(content).hexdigest()
     top = np.load(tmp_path / "run" / "head" / "topk.npz")["image"]
     assert 1 not in top and top.max() == 5 and top.shape == (1280, 5)
     strict = ["--config.data.strict=true", f"--workdir={tmp_path}/strict"]

@@ -128,7 +128,8 @@ def hash_records(
     Returns:
         a hash a record, in hexadecimal.
     """
-    stamps = {os.fspath(path): _stamp(path) for path in files}
+    there = files if cache_dir is not None else ()  # no manifest, nothing to compare
+    stamps = {os.fspath(path): _stamp(path) for path in there}
     manifest = _manifest_path(cache_dir, scope) if stamps else None
     known: dict[str, str] = {}
     if manifest is not None:

@@ -3,9 +3,7 @@
 Accuracies are percent of the images, changes percentage points, in all of these.
 """
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +19,8 @@ from jdissect.interpretable import Interpretable, Zeroed
 from jdissect.interventions import by_class
 from jdissect.paired import Change, change_of_few
 from jdissect.report.table import aligned
-from jdissect.tables import safe_cell
+from jdissect.results import exact
+from jdissect.tables import csv_text
 
 _SHOWN = 10  # lines of a table on a terminal
 _STRONGEST = 10  # units of each class in units_by_class.csv
@@ -176,7 +175,7 @@ def _unit(found: Ablation, unit: int) -> dict[str, Any]:
             found.result.concepts[column],
             found.result.categories[column],
         )
-        iou = f"{found.result.best_iou[unit]:.6f}"
+        iou = exact(found.result.best_iou[unit])
     return {"unit": unit, "concept": concept, "category": category, "iou": iou}
 
 
@@ -282,9 +281,4 @@ def _percent(share) -> float:
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: safe_cell(value) for key, value in row.items()})
-    return file.getvalue().encode()
+    return csv_text([rows[0], *(row.values() for row in rows)]).encode()

@@ -1,7 +1,5 @@
 """A comparison for eyes and for machines: figures, CSV and JSON."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -13,7 +11,7 @@ from jdissect import paths, uncertainty
 from jdissect.comparison import Change, Comparison, Model, changes, levels
 from jdissect.files import write_whole
 from jdissect.report import charts, drawing
-from jdissect.tables import safe_cell
+from jdissect.tables import csv_text
 from jdissect.uncertainty import Estimate
 
 CURVE = tuple(round(0.01 + 0.005 * step, 3) for step in range(59))  # 0.01 to 0.3
@@ -73,7 +71,7 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
 def _described(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
-        "run": str(model.run.path),
+        "run": model.run.name,
         "network": model.result.model,
         "layer": model.layer,
         "units": len(model.result.thresholds),
@@ -143,8 +141,8 @@ def _changes(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "not_by": without.name,
             "concept": change.concept,
             "category": change.category,
-            "iou": round(iou[0], 6),
-            "iou_there": round(iou[1], 6),
+            "iou": iou[0],
+            "iou_there": iou[1],
             "share_of_resamples": change.share and round(change.share, 3),
         }
 
@@ -247,9 +245,4 @@ def _difference(comparison, first: Model, model: Model, threshold: float):
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(rows[0] if rows else [])
-    for row in rows:
-        writer.writerow(["" if v is None else safe_cell(v) for v in row.values()])
-    return file.getvalue()
+    return csv_text([rows[0] if rows else [], *(row.values() for row in rows)])

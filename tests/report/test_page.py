@@ -201,11 +201,18 @@ def test_a_missing_source_is_said(result, tmp_path, capsys):
     assert not [id for id in written.blocks if id.startswith("pictures")]
     # Other images under the same names, and no feature maps.
     run, source = synthetic.make_run(tmp_path / "run", result.replace(top_map=None))
-    other = synthetic.NoiseSource(7)
+    other = synthetic.NoiseSource(50, side=64)
     written = read(page.write_report(run, source=other))
-    assert "others by now" in capsys.readouterr().err
-    assert "No masks" in "".join(written.text)
-    assert written.blocks["masks-0"] is None
+    error = capsys.readouterr().err
+    assert "50 images of" in error and "not those that were counted" in error
+    text = "".join(written.text)
+    assert "No pictures" in text and "50 pictures are missing" in text
+    assert "No masks" in text and written.blocks["masks-0"] is None
+    # Only the first seven images are still there.
+    written = read(page.write_report(run, source=synthetic.NoiseSource(7)))
+    assert "43 images of" in capsys.readouterr().err
+    encoded = written.blocks["pictures-0"]
+    assert [bool(text) for text in encoded] == [True] * 7 + [False] * 43
 
 
 def test_unreadable_images_are_left_out(result, tmp_path):
