@@ -41,7 +41,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
+	$(BIN)/python -m pytest -m 'not slow and not timing' $(PARALLEL)
 
 test-all: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not timing'

@@ -98,6 +98,7 @@ def test_golden(whole_run, golden, street):
     assert "554" in output and "car" in output
 
 
+@pytest.mark.timing
 def test_whole_job_takes_less_than_two_minutes(whole_run):
     summary = json.loads((whole_run[0] / "summary.json").read_text())
     assert summary["seconds"]["total"] < 120, summary["seconds"]

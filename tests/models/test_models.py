@@ -1,6 +1,5 @@
 """What every network must do; that they compute the right thing is for converters."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -15,6 +14,7 @@ from jdissect import models
 from jdissect.errors import UserError
 from jdissect.models.endpoints import check_endpoints
 from jdissect.models.layers import fold_batch_norm
+from tests.devices import environment
 
 SMALL = {
     "resnet18": {"width": 8, "classes": 7},
@@ -257,10 +257,9 @@ SAME_BITS = """
 
 def test_bits_do_not_depend_on_the_number_of_devices(tmp_path):
     for count in (1, 2, 4):
-        flags = f"--xla_force_host_platform_device_count={count}"
         subprocess.run(
             [sys.executable, "-c", textwrap.dedent(SAME_BITS), tmp_path / f"{count}"],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            env=environment(count),
             check=True,
         )
     one, two, four = (np.load(tmp_path / f"{count}.npz") for count in (1, 2, 4))
