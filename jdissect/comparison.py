@@ -22,6 +22,7 @@ from jdissect.uncertainty import Estimate, Samples
 # What must be the same: part of a run's identity, in words.
 _COMPARABLE = {
     "images": "probe images",
+    "data.exif_rotation": "rotations of photographs",
     "segmenter": "segmenters",
     "segmenter.name": "segmenters",
     "segmenter.quarters": "quarters",
@@ -29,7 +30,7 @@ _COMPARABLE = {
     "mask_size": "mask sizes",
 }
 # What may change last digits.
-_NOTED = ("dtype", "platform", "jaxlib", "source", "data.batch_size")
+_NOTED = ("dtype", "platform", "jaxlib", "pillow", "source", "data.batch_size")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -183,6 +183,7 @@ def _detectors(argv: Sequence[str]) -> int:
         raise UserError(f"give one run directory: {usage}")
     from jdissect import runs
     from jdissect.report import detector_pictures
+    from jdissect.text import printable
 
     run = runs.open_run(rest[0])
     layer = flags.layer or run.layers[-1]
@@ -201,7 +202,7 @@ def _detectors(argv: Sequence[str]) -> int:
     figure = detector_pictures.draw(blocks, title)
     for category, detectors in best.items():
         for detector in detectors:
-            print(f"{category}: {detector.title}")
+            print(f"{printable(category)}: {printable(detector.title)}")
     _write(figure, folder, f"detectors-{layer}")
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+import PIL
 
 from jdissect import checkpoints, environment, grouped, machine, models, results
 from jdissect.data import exif_rotation, loader, open_source
@@ -293,7 +294,6 @@ def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
             "model.name": config.model.name,
             "model.layers": list(config.model.layers),
             "data.source": config.data.source,
-            "data.exif_rotation": exif_rotation(config.data),
             "data.batch_size": config.data.batch_size,
             "segmenter.name": config.segmenter.name,
             "segmenter.batch_size": config.segmenter.batch_size,
@@ -303,5 +303,7 @@ def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
             "mask_size": config.mask_size,
             "dtype": config.dtype,
             "topk": config.topk,
+            "pillow": PIL.__version__,  # which files it decodes, and to which bits
+            **({"data.exif_rotation": True} if exif_rotation(config.data) else {}),
         },
     )

@@ -201,6 +201,11 @@ def test_malformed_tables(broden, config, file, old, new, message):
     assert file in str(caught.value)
 
 
+def test_photographs_stay_as_their_masks_are(broden, config):
+    with pytest.raises(UserError, match="exif_rotation is set; images of broden are"):
+        open_source(config("broden", broden, exif_rotation=True))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

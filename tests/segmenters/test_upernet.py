@@ -317,6 +317,8 @@ def test_a_changed_pixel_or_source_file_is_a_miss(small, pixels, tmp_path, monke
     other = pixels.copy()
     other[0, 5, 5, 2] ^= 1
     assert base._key(batch_of(other), 0) != key
+    # A photograph that is turned by its EXIF has the same content.
+    assert base._key(batch_of(pixels[:, ::-1, ::-1]), 0) != key
     monkeypatch.setattr("jdissect.store.source_hash", lambda names=(): "edited")
     assert make(small, tmp_path)._key(batch_of(pixels), 0) != key
 
