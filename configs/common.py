@@ -8,7 +8,7 @@ def get_common() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "resnet50"  # an architecture of jdissect.models
+    config.model.name = "resnet50"  # of jdissect.models; '' = what the weights are of
     config.model.weights = ""  # a converted checkpoint's folder
     config.model.layers = ("layer4",)  # feature maps to probe; a,b,c on a command line
 

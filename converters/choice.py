@@ -181,12 +181,20 @@ def _distinct(states: Mapping, networks: list[_Network]) -> list[_Network]:
     for network in networks:
         state, prefix = states[network.key], network.prefix
         same = tuple(
-            (name[len(prefix) :], id(value) if value.is_meta else value.data_ptr())
-            for name, value in sorted(state.items())
-            if name.startswith(prefix) and value.numel()
+            (name[len(prefix) :], _place(value))
+            for name, value in sorted(state.items(), key=lambda item: item[0])
+            if name.startswith(prefix)
         )
         found.setdefault(same, network)
     return list(found.values())
+
+
+def _place(tensor: Any) -> int:
+    """Where its numbers are; another number for every tensor that has none."""
+    try:
+        return tensor.data_ptr() or id(tensor)
+    except RuntimeError:
+        return id(tensor)
 
 
 def _left_out(names: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ is compared with the hash that was written, so that damage cannot pass for weigh
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -26,6 +27,7 @@ import safetensors.numpy
 from jdissect import orbax_trees, paths, shipped
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.text import printable
 
 FORMAT_VERSION = 1
 # Weights are packed, but not to less than a thousandth, beyond so many bytes.
@@ -94,6 +96,8 @@ def save(
     content["weights_sha256"] = digest
     try:
         with paths.reaching(folder), _appearing(folder) as place:
+            if not paths.is_remote(folder):
+                _reserve(place, sum(array.nbytes for array in parameters.values()))
             if tensors:
                 packed = {k: np.ascontiguousarray(v) for k, v in parameters.items()}
                 write_whole(place / TENSORS, safetensors.numpy.save(packed))
@@ -103,9 +107,9 @@ def save(
             (place / "model.json").write_text(text + "\n")
     except UserError:
         raise
-    except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write {folder}: {reason}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # TensorStore's, too
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot write {folder}: {printable(reason)}") from error
     return digest
 
 
@@ -126,6 +130,27 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
         _replace(aside, folder)
     finally:
         paths.remove_folder(aside)
+
+
+def _reserve(place: paths.Path, size: int) -> None:
+    """Takes so many bytes of the disk, and gives them back.
+
+    A disk that fills while Orbax writes prints hundreds of lines from other threads.
+
+    Raises:
+      OSError: they are not there.
+    """
+    if not hasattr(os, "posix_fallocate") or not size:
+        return
+    file = place / "room"
+    try:
+        with file.open("wb") as room:
+            os.posix_fallocate(room.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _is_cut_off(folder: paths.Path) -> bool:

@@ -35,7 +35,13 @@ def assert_is_twin(folder, twin, endpoints, channels=3, size=32):
 
 # depth, options, flags, what is said, endpoints to compare
 FORMS = {
-    "3x3": (18, CIFAR, (), "stride 1 and no max pool, as in networks for CIFAR", None),
+    "3x3": (
+        18,
+        CIFAR,
+        (),
+        "stride 1 and no max pool, as in networks for CIFAR",
+        ("layer1",),
+    ),
     "3x3 said": (
         18,
         {"stem_kernel": 3, "stem_stride": 2, "stem_pool": True},
