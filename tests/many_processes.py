@@ -30,6 +30,7 @@ class Group:
     def __init__(self, commands: Sequence[Sequence[str]], devices: int = 1):
         environment = {
             **os.environ,
+            "JDISSECT_PROGRESS": "0",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
         }

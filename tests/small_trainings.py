@@ -98,7 +98,7 @@ def start(arguments, folder, entry="train", devices=0):
     """An entry point as a process of its own, with as many devices if that is given."""
     tiny = "--config.model.name=tiny" in arguments
     program = ["-c", _WITH_TINY] if tiny else ["-m"]
-    environment = dict(os.environ)
+    environment = {**os.environ, "JDISSECT_PROGRESS": "0"}
     if devices:
         flag = f"--xla_force_host_platform_device_count={devices}"
         environment |= {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}

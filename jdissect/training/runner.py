@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import sys
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jdissect.parallel import Devices, all_devices
 from jdissect.processes import ALONE, Processes
 from jdissect.progress import waiting
 from jdissect.store import digest
-from jdissect.training import job, recipe, settings, step
+from jdissect.training import folder_split, job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
 from jdissect.training.evaluation import Counts, Evaluator
 
@@ -80,6 +81,7 @@ def evaluate(
     """
     with processes.agreeing(), waiting("opening images", not processes.first):
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+        config, note = folder_split.chosen(config)
         model, images = open_network(config)
     parts = {
         "weights": model.weights_sha256,
@@ -90,6 +92,8 @@ def evaluate(
         "number of devices": jax.local_device_count(),
     }
     together.check_alike(processes, parts, {})
+    if note and processes.first:
+        print(note, file=sys.stderr)
     evaluator = _evaluator(config, model.apply, model.preprocessing, processes)
     counts = evaluator.run(model.params, images, "evaluation")
     found = {
