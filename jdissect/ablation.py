@@ -9,6 +9,7 @@ are measured only where they were asked for.
 """
 
 import dataclasses
+import sys
 
 import ml_collections
 import numpy as np
@@ -26,6 +27,7 @@ from jdissect.progress import waiting
 from jdissect.results import Result
 from jdissect.runs import StoredRun, open_run
 from jdissect.store import digest
+from jdissect.training import folder_split
 from jdissect.training.runner import open_network
 from jdissect.unit_choice import UnitChoice
 
@@ -132,7 +134,10 @@ def ablate(
     result = run.result(layer) if run else None
     environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
     with waiting("opening images"):
+        config, note = folder_split.chosen(config)
         model, images = open_network(config)
+    if note:
+        print(note, file=sys.stderr)
     if layer not in model.endpoint_names:
         raise UserError(
             f"{config.model.name} has no layer '{layer}'; it has "

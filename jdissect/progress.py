@@ -2,8 +2,8 @@
 
 On a terminal that is a bar, or the words for what is not counted, with seconds that go
 on. Where standard error is none (a batch system, a file, `nohup`) it is a line now and
-then; a command that ends before the first is due prints none. The same can be kept in
-a file by a function of the caller's.
+then, unless `SILENCE` is 0; a command that ends before the first is due prints none.
+The same can be kept in a file by a function of the caller's.
 
 What is under way is a stack, as one thing is done within another:
 
@@ -20,6 +20,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from typing import Any, TextIO
 
 import tqdm
 
+SILENCE = "JDISSECT_PROGRESS"  # environment variable; 0: no lines
 FIRST, EVERY = 10.0, 30.0  # seconds before the first line, and from one to the next
 EVERY_REMOTE = 300.0  # from one writing of an object in a store to the next
 _TICK = 1.0  # seconds
@@ -116,9 +118,10 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         ticking: bool = True,
     ):
-        self._silent, self._clock, self._ticking = silent, clock, ticking
+        self._clock, self._ticking = clock, ticking
         self._stream = sys.stderr if stream is None else stream
         self._terminal = not silent and _is_terminal(self._stream)
+        self._lines = not (silent or self._terminal or os.environ.get(SILENCE) == "0")
         self._lock = threading.RLock()  # of what is under way, and of the stream
         self._keeping = threading.Lock()  # while a file is written
         self._stack: list[_Activity] = []
@@ -203,8 +206,7 @@ class Progress:
         with self._lock:
             self._show()
             now = self._clock()
-            lines = not (self._silent or self._terminal)
-            if lines and self._stack and now >= self._line_at:
+            if self._lines and self._stack and now >= self._line_at:
                 self._line_at = now + EVERY
                 self._print(f"[{_interval(now - self._start)}] {self._line(now)}")
         with self._keeping:
@@ -326,7 +328,7 @@ class Progress:
         try:
             print(text, file=self._stream, flush=True)
         except (OSError, ValueError):  # a pipe that nobody reads any more
-            self._silent = True
+            self._lines = False
 
 
 class ImageBars:

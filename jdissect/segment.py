@@ -43,12 +43,19 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     Raises:
       UserError: something given is wrong.
     """
+    from jdissect.progress import Progress
+
+    with Progress() as progress:
+        _segment(config, output, overwrite, progress)
+
+
+def _segment(config, output: Path, overwrite: bool, progress) -> None:
     from jdissect import environment, runner
     from jdissect.data import loader, open_source
     from jdissect.data.source import none_read
     from jdissect.errors import UserError
     from jdissect.parallel import network_devices
-    from jdissect.progress import ImageBars, Progress
+    from jdissect.progress import ImageBars
     from jdissect.report import overlay
     from jdissect.segmenters import open_segmenter, smallest_image
     from jdissect.segmenters.parsing import QUARTER_MAPS
@@ -62,35 +69,34 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     devices, _ = network_devices(config.parallel)
     cache_dir = environment.cache_dir(config.cache.dir)
     environment.use_compilation_cache(cache_dir)
+    source = open_source(config.data, smallest_image(config.segmenter.name))
+    with progress.stage("hashing images"):
+        hashes = source.content_hashes(cache_dir)
+    with progress.stage("opening the segmenter"):
+        segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
+    output.mkdir(parents=True, exist_ok=True)
     skipped, written = [], 0
-    with Progress() as progress:
-        with progress.stage("hashing images"):
-            source = open_source(config.data, smallest_image(config.segmenter.name))
-            hashes = source.content_hashes(cache_dir)
-        with progress.stage("opening the segmenter"):
-            segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
-        output.mkdir(parents=True, exist_ok=True)
-        size = min(config.data.batch_size, config.segmenter.batch_size) * len(devices)
-        batches = loader.batches(
-            source, size, workers=config.data.workers, strict=config.data.strict
-        )
-        for batch in ImageBars(progress, len(source.names))(batches, "segment"):
-            skipped += batch.skipped
-            maps = segmenter.label_maps(batch)
-            for place in range(len(batch.index)):
-                if not batch.valid[place]:
-                    continue
-                name = source.names[batch.index[place]]
-                shown = overlay.panels(
-                    maps[place], segmenter.concepts, segmenter.map_names, QUARTER_MAPS
-                )
-                path = output / f"{_short(name)}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                picture = overlay.draw(
-                    batch.pixels[place], printable(name), shown, segmenter.concepts
-                )
-                picture.save(path)
-                written += 1
+    size = min(config.data.batch_size, config.segmenter.batch_size) * len(devices)
+    batches = loader.batches(
+        source, size, workers=config.data.workers, strict=config.data.strict
+    )
+    for batch in ImageBars(progress, len(source.names))(batches, "segment"):
+        skipped += batch.skipped
+        maps = segmenter.label_maps(batch)
+        for place in range(len(batch.index)):
+            if not batch.valid[place]:
+                continue
+            name = source.names[batch.index[place]]
+            shown = overlay.panels(
+                maps[place], segmenter.concepts, segmenter.map_names, QUARTER_MAPS
+            )
+            path = output / f"{_short(name)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = overlay.draw(
+                batch.pixels[place], printable(name), shown, segmenter.concepts
+            )
+            picture.save(path)
+            written += 1
     for index, reason in skipped:
         print(f"skipped {printable(source.names[index])}: {reason}", file=sys.stderr)
     if not written:

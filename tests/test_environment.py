@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = """
     import os, pathlib, resource, sys, warnings
     import jax
-    from jdissect import environment, machine
+    from jdissect import environment
 
     folder, switch, what = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     hits = []

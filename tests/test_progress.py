@@ -27,6 +27,11 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def first_line(monkeypatch):
+    monkeypatch.setattr(progress, "FIRST", 10.0)
+
+
 @pytest.fixture
 def clock():
     return Clock()
@@ -80,6 +85,18 @@ def test_no_line_of_what_is_short_or_silent(clock):
         ):
             wait(made, clock, seconds)
         assert stream.getvalue() == ""
+
+
+def test_lines_can_be_switched_off(clock, monkeypatch):
+    monkeypatch.setenv("JDISSECT_PROGRESS", "0")
+    stream, kept = io.StringIO(), []
+    with (
+        Progress(stream=stream, clock=clock, ticking=False) as made,
+        made.kept(kept.append),
+        made.stage("hashing images"),
+    ):
+        wait(made, clock, 60)
+    assert stream.getvalue() == "" and len(kept) == 2
 
 
 def test_words_for_what_is_not_counted(shown, clock):

@@ -25,7 +25,7 @@ from jdissect.data.images import open_rgb
 from jdissect.errors import UserError
 from jdissect.text import listed, printable
 
-_WNID_NAME = re.compile(r"(n\d{8})[_.]")
+WNID_NAME = re.compile(r"(n\d{8})[_.]")
 
 
 class Labelled(Protocol):
@@ -277,7 +277,7 @@ def _class_of(name: str, root: Path) -> str:
     folder, slash, _ = name.partition("/")
     if slash:
         return folder
-    wnid = _WNID_NAME.match(name)
+    wnid = WNID_NAME.match(name)
     if wnid is None:
         raise UserError(
             f"{root} has an image in no class folder, {printable(name)}; images are to "

@@ -21,7 +21,7 @@ from jdissect.processes import ALONE, Processes
 from jdissect.progress import waiting
 from jdissect.store import digest
 from jdissect.text import printable
-from jdissect.training import job, recipe, settings, step
+from jdissect.training import folder_split, job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
 from jdissect.training.evaluation import Counts, Evaluator
 
@@ -85,6 +85,7 @@ def evaluate(
     """
     with processes.agreeing(), waiting("opening images", not processes.first):
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+        config, note = folder_split.chosen(config)
         model, images = open_network(config)
     parts = {
         "weights": model.weights_sha256,
@@ -96,6 +97,8 @@ def evaluate(
         "number of devices": jax.local_device_count(),
     }
     together.check_alike(processes, parts, {})
+    if note and processes.first:
+        print(note, file=sys.stderr)
     evaluator = _evaluator(config, model.apply, model.preprocessing, processes)
     counts = evaluator.run(model.params, images, "evaluation")
     found = {
