@@ -167,8 +167,9 @@ class Result:
         folder = paths.from_user(folder)
         _refuse_run(folder)
         paths.make_folder(folder)
-        for name in (SUMMARY, *_OPTIONAL):
-            (folder / name).unlink(missing_ok=True)
+        with paths.reaching(folder):
+            for name in (SUMMARY, *_OPTIONAL):
+                (folder / name).unlink(missing_ok=True)
         arrays = {
             "dissection.npz": {
                 "thresholds": self.thresholds,

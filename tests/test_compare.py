@@ -144,9 +144,11 @@ def test_why_there_are_no_intervals(tmp_path):
 
 
 def test_one_run_alone(folders, tmp_path, capsys):
+    for name in ("differences.svg", "differences.png", "report.html"):
+        (tmp_path / name).write_text("of another comparison")
     code, text, _ = run(capsys, folders[0], f"--output={tmp_path}")
     assert code == 0 and "less" not in text
-    assert not (tmp_path / "differences.svg").exists()
+    assert not [*tmp_path.glob("differences.*g"), *tmp_path.glob("report.html")]
 
 
 @pytest.mark.parametrize(

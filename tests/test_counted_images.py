@@ -88,7 +88,10 @@ def run(capsys, command, *arguments):
 def thumbnails(path) -> dict[str, np.ndarray | None]:
     """By name the pictures of a page; None for one that is not there."""
     blocks = dict(
-        re.findall(r'<script[^>]*id="([^"]+)"[^>]*>(.*?)</script>', path.read_text())
+        re.findall(
+            r'<script[^>]*id="([^"]+)"[^>]*>(.*?)</script>',
+            path.read_text(encoding="utf-8"),
+        )
     )
     encoded = json.loads(blocks.get("pictures-0", "null")) or [""] * 3
     names = json.loads(blocks["page"])["images"]
@@ -116,22 +119,22 @@ def test_replaced_images_are_not_drawn(make_run, photos, tmp_path, capsys):
     assert (code, error) == (0, "")
     check(thumbnails(folder / "report.html"), photos)
     draw(photos, "c.png", 77)  # another one under the same name
-    said = r"^warning: 1 images of .*/run are not drawn, such as 'c.png': they are gone"
+    said = r"^warning: 1 image of .*/run not drawn, such as 'c.png': gone, or not"
     code, _, error = run(capsys, "page", folder)
     assert code == 0 and re.match(said, error) and error.count("\n") == 1
     check(thumbnails(folder / "report.html"), photos, gone={"c.png"})
-    assert "1 pictures are missing" in (folder / "report.html").read_text()
+    assert "1 picture missing" in (folder / "report.html").read_text(encoding="utf-8")
 
     code, _, error = run(capsys, "export", folder, f"--output={output}")
     assert code == 0 and re.match(said, error) and error.count("\n") == 1
-    units = json.loads((output / "report.json").read_text())["units"]
+    units = json.loads((output / "report.json").read_text(encoding="utf-8"))["units"]
     for unit in units:  # top images are n, n + 1, ... of sorted(NAMES)
         assert ("image" in unit) == (unit["unit"] % 3 != 1)
     assert len(list((output / "images").iterdir())) == 2
 
     code, _, error = run(capsys, "figures", folder, f"--output={output}")
     assert code == 0 and re.match(said, error)
-    svg = (output / "detectors-layer4.svg").read_text()
+    svg = (output / "detectors-layer4.svg").read_text(encoding="utf-8")
     assert svg.count(">not there</text>") > 0 and svg.count("<image") > 0
 
     command = (folder, f"--output={tmp_path / 'o'}", "--names=mine")
@@ -187,7 +190,7 @@ def test_no_machine_is_asked_in_a_runs_name(
     make_run, tmp_path, capsys, monkeypatch, place, source, commands
 ):
     folder = make_run(path=place, source=source, name="photos", split="")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["model"]["weights"] = place
     (folder / "config.json").write_text(json.dumps(config))
     asked, to_path = [], paths.to_path
@@ -249,7 +252,7 @@ def test_nothing_says_where_files_are_kept(make_run, photos, tmp_path, capsys):
         for secret in (tmp_path, photos, pathlib.Path.home()):
             assert f"{secret}/".encode() not in content, path
             assert str(tmp_path).encode() not in content, path
-    text = written[0].read_text()
+    text = written[0].read_text(encoding="utf-8")
     assert "folder photos" in text and "w1" in text  # the last names, for orientation
 
 
@@ -262,12 +265,14 @@ def test_results_that_programs_saved(tmp_path, capsys, monkeypatch):
         code, _, error = run(capsys, "page", *arguments)
         assert code == 0 and "does not say of which images" in error
         assert error.count("\n") == 1
-        text = (folder / "report.html").read_text()
+        text = (folder / "report.html").read_text(encoding="utf-8")
         assert "resnet50" in text and "<h1>mine</h1>" in " ".join(text.split())
     code, _, error = run(capsys, "export", folder, f"--output={tmp_path / 'o'}")
     assert code == 0 and "does not say of which images" in error
     assert error.count("\n") == 1
-    units = json.loads((tmp_path / "o" / "report.json").read_text())["units"]
+    units = json.loads((tmp_path / "o" / "report.json").read_text(encoding="utf-8"))[
+        "units"
+    ]
     assert len(units) == 6 and "image" not in units[0]
     code, _, error = run(capsys, "figures", folder, f"--output={tmp_path / 'o'}")
     assert code == 2 and "does not say of which images" in error

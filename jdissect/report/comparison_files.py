@@ -15,6 +15,7 @@ from jdissect.tables import csv_text
 from jdissect.uncertainty import Estimate
 
 CURVE = tuple(round(0.01 + 0.005 * step, 3) for step in range(59))  # 0.01 to 0.3
+_OPTIONAL = ("comparison.json", "report.html", "differences.svg", "differences.png")
 _INTERVALS = ("expected", "interval", "population")
 _COLUMNS = {"interval": "cross_fitted"}  # its interval's name in a table
 
@@ -58,6 +59,10 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
         "coverage": uncertainty.COVERAGE,
         **{name.removesuffix(".csv"): rows for name, rows in tables.items()},
     }
+    # Of another comparison that was here nothing stays that this one may not replace.
+    with paths.reaching(folder):
+        for name in _OPTIONAL:
+            (folder / name).unlink(missing_ok=True)
     figures = _figures(comparison, curve)
     for name, (_, figure) in figures.items():
         drawing.write(figure, folder, name)

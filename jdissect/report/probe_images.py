@@ -92,9 +92,10 @@ class ProbeImages:
         """One line to stderr, if images were asked for that are not there."""
         if self.lost:
             name = self.names[min(self.lost)]
+            many = f"{len(self.lost)} image{'s' if len(self.lost) > 1 else ''}"
             print(
-                f"warning: {len(self.lost)} images of {self._run.path} are not drawn, "
-                f"such as {ascii(name)}: they are gone, or not those that were counted",
+                f"warning: {many} of {self._run.path} not drawn, such as "
+                f"{ascii(name)}: gone, or not what was counted",
                 file=sys.stderr,
             )
 
