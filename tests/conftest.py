@@ -35,7 +35,7 @@ TOGETHER = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A group for each worker; the longest first, or the other would wait at the end."""
+    """A group for each worker; the longest first, else the other waits at the end."""
 
     def group(item):
         file = item.nodeid.partition("::")[0]
