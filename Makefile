@@ -8,8 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENES := build/scenes
 TRAINED := build/trained
-# Files of tests that run at a time; a file's tests share what they build.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# Groups of tests that run at a time, see tests/conftest.py: they share what they build.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 RECIPES := baseline cutout mixup cutmix saliencymix
 
 .PHONY: install dissect study test test-all lint format train-scenes clean
