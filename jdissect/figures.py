@@ -134,7 +134,7 @@ def _read_photographs(images: str, count: int, exif_rotation: bool):
     from jdissect.data import UnreadableImage
     from jdissect.data.folder import open_folder
     from jdissect.data.images import open_rgb
-    from jdissect.data.source import none_read
+    from jdissect.data.source import none_read, skipped_line
     from jdissect.errors import UserError
     from jdissect.text import printable
 
@@ -160,11 +160,12 @@ def _read_photographs(images: str, count: int, exif_rotation: bool):
             if not folder:
                 raise UserError(f"--images: {error}") from None
             skipped.append((error.name, error.reason))
-            print(f"skipped {error}", file=sys.stderr)
         if len(pictures) == count:
             break
     if not pictures:
         raise none_read(skipped)
+    if skipped:
+        print(skipped_line(skipped), file=sys.stderr)
     return names, pictures
 
 

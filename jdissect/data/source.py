@@ -42,8 +42,9 @@ def skipped_line(skipped: Sequence[tuple[str, str]], images: int = 0) -> str:
         images: how many there are in all; 0: not to be said.
     """
     count = f"{len(skipped)} of {images}" if images else f"{len(skipped)}"
+    noun = "image" if (images or len(skipped)) == 1 else "images"
     first = UnreadableImage(*skipped[0])
-    return f"skipped {count} images that could not be read, such as {first}"
+    return f"skipped {count} {noun} that could not be read, such as {first}"
 
 
 def none_read(skipped: Sequence[tuple[str, str]]) -> UserError:
