@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) or not str(error):
         return ""
     sentence = str(error).splitlines()[0].split(". ")[0]
-    return f"\n({sentence[:120]})"
+    return f"\n({printable(sentence, 120)})"
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:

@@ -197,21 +197,22 @@ def read_description(
         content = json.loads(path.read_text())
         version = content["format_version"]
         needed = content["kind"], content["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(folder, error) from error
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format {version}, this version of jdissect reads "
-            f"{FORMAT_VERSION}; convert the checkpoint anew"
+            f"{path} has format {printable(str(version))}, this version of jdissect "
+            f"reads {FORMAT_VERSION}; convert the checkpoint anew"
         )
     if kind is not None and needed[0] != kind:
-        raise UserError(f"checkpoint {folder} holds a {needed[0]}, not a {kind}")
+        found = printable(str(needed[0]))
+        raise UserError(f"checkpoint {folder} holds a {found}, not a {kind}")
     return content
 
 
 def damaged(folder: str | os.PathLike, error: Exception) -> UserError:
     """The error of a folder whose `model.json` does not say what it should."""
-    what = f"no {error}" if isinstance(error, KeyError) else error
+    what = printable(f"no {error}" if isinstance(error, KeyError) else str(error))
     path = paths.to_path(folder) / "model.json"
     return UserError(f"{path} is damaged; convert the checkpoint anew\n({what})")
 
@@ -252,7 +253,7 @@ def load(
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds
         raise UserError(
             f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+            f"({type(error).__name__}: {printable(str(error))})"
         ) from error
     if weights_sha256(parameters) != description["weights_sha256"]:
         raise UserError(

@@ -42,6 +42,7 @@ __all__ = [
 SEGMENTERS = ("upernet", "ppm")
 _LARGEST_SIDE = 4096  # of a segmenter's images
 _LARGEST_OPTION = 10**7  # of an architecture: classes, units
+_OURS = ("folded", "dtype", "rngs")  # options of `models.build` that no file chooses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +187,7 @@ def load_classifier(
         input_size = int(network.description["input_size"])
         if len(preprocessing.mean) != network.architecture.get("in_channels", 3):
             raise UserError("preprocessing is not of in_channels channels")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise damaged(folder, error) from error
     return Classifier(
         apply=network.apply,
@@ -311,6 +312,8 @@ def _architecture(
         if (found in SEGMENTERS) != (kind == "segmenter"):
             raise UserError(f"a {printable(found)} is no {kind}")
         for key, value in architecture.items():
+            if key in _OURS:
+                raise UserError(f"{key} is not an architecture's")
             if isinstance(value, int) and not 0 <= value <= _LARGEST_OPTION:
                 raise UserError(f"{printable(key)} is {value}")
     except (KeyError, TypeError, ValueError, UserError) as error:

@@ -149,6 +149,13 @@ def test_another_network_is_refused(folder):
         ({"architecture": {**ARCHITECTURE, "width": 0.5}}, "damaged"),
         ({"architecture": {**ARCHITECTURE, "width": None}}, "damaged"),
         ({"architecture": {**ARCHITECTURE, "groups": 2}}, "no bottlenecks"),
+        ({"architecture": {**ARCHITECTURE, "stem_stride": 0}}, "sizes and strides"),
+        (
+            {"architecture": {**ARCHITECTURE, "dtype": "float32"}},
+            "dtype is not an",
+        ),
+        ({"architecture": {**ARCHITECTURE, "a\x1b\n": 1}}, r"a\\x1b\\"),
+        ({"input_size": 1e999}, "damaged"),
         ({"preprocessing": {"scale": 1, "mean": [0.4], "std": [1]}}, "in_channels"),
         ({"preprocessing": {}}, "preprocessing"),
         (

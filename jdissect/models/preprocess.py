@@ -37,7 +37,7 @@ class Preprocessing:
             mean = tuple(float(value) for value in description["mean"])
             std = tuple(float(value) for value in description["std"])
             scale = float(description["scale"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"preprocessing {description!r} lacks numbers for scale, mean and std"
             ) from error

@@ -204,6 +204,9 @@ class ResNet(nnx.Module):
       folded: whether batch normalization is folded into the convolutions.
       dtype: of the computation, 'float32' or 'bfloat16'.
       rngs: draws the parameters.
+
+    Raises:
+      UserError: a size or stride is below 1, or the stem's kernel has no centre.
     """
 
     epsilon = 1e-5
@@ -226,6 +229,9 @@ class ResNet(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        sizes = (width, in_channels, stem_kernel, stem_stride, groups, last_stride)
+        if min(sizes) < 1 or stem_kernel % 2 == 0:
+            raise UserError(f"sizes and strides of a ResNet cannot be {sizes}")
         options = {
             "epsilon": self.epsilon,
             "folded": folded,
