@@ -22,6 +22,7 @@ _EXAMPLES: dict[str, Any] = {
         (
             *("model.name", "model.weights"),
             *("data.source", "data.path", "data.name", "data.split"),
+            "data.class_order",
             *("train.split", "train.validation_split", "augment.recipe"),
             *("segmenter.name", "segmenter.upernet", "segmenter.color"),
             *("segmenter.quarters", "dtype", "parallel", "cache.dir", "cache.features"),
@@ -30,7 +31,7 @@ _EXAMPLES: dict[str, Any] = {
     ),
     **dict.fromkeys(
         (
-            *("data.strict", "augment.crop", "augment.flip"),
+            *("data.strict", "data.exif_rotation", "augment.crop", "augment.flip"),
             *("augment.one_box_per_batch", "report"),
         ),
         True,

@@ -121,7 +121,8 @@ class Progress:
         self._clock, self._ticking = clock, ticking
         self._stream = sys.stderr if stream is None else stream
         self._terminal = not silent and _is_terminal(self._stream)
-        self._lines = not (silent or self._terminal or os.environ.get(SILENCE) == "0")
+        wanted = self._stream is not None and os.environ.get(SILENCE) != "0"
+        self._lines = wanted and not (silent or self._terminal)
         self._lock = threading.RLock()  # of what is under way, and of the stream
         self._keeping = threading.Lock()  # while a file is written
         self._stack: list[_Activity] = []
@@ -218,7 +219,7 @@ class Progress:
                 self._keep_at = now + self._keep_every
             try:
                 keep(content)
-            except (OSError, ValueError):  # among them UserError
+            except Exception:  # a disk, or a store, has many ways to fail
                 self._keep = None
 
     def _run(self):
