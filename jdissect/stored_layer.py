@@ -78,10 +78,11 @@ def load(folder: str | os.PathLike) -> Result:
 
 def results_in(folder: paths.Path) -> list[paths.Path]:
     """The folders in a folder that `load` or `runs.open_run` could read, by name."""
-    if not folder.is_dir():
+    try:
+        names = sorted(paths.folders_in(folder)) if folder.is_dir() else []
+        return [folder / name for name in names if (folder / name / SUMMARY).is_file()]
+    except OSError:  # somebody else's
         return []
-    names = sorted(paths.folders_in(folder))
-    return [folder / name for name in names if (folder / name / SUMMARY).is_file()]
 
 
 def _summary(folder: paths.Path) -> dict[str, Any]:
@@ -166,8 +167,6 @@ def _shown(value: Any) -> str:
 
 def _checked(path: paths.Path, layout: Mapping, lengths: dict[str, int]) -> dict:
     """The arrays of a file; `lengths` gets those that were not known."""
-    if not path.is_file():
-        raise UserError(f"{path.parent} is damaged: no {path.name} in it")
     with reading.Arrays(path, layout) as arrays:
         # All of them before the first is unpacked.
         for name, (kinds, letters) in layout.items():

@@ -9,7 +9,9 @@ that the run lists; an object store or a network share is not contacted unless t
 person at the keyboard has named it.
 """
 
+import dataclasses
 import functools
+import pathlib
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ import ml_collections
 
 from jdissect import environment, paths
 from jdissect.data import Example, UnreadableImage, open_source
+from jdissect.data.folder import FolderSource
 from jdissect.data.source import Annotations, Source
 from jdissect.errors import UserError
 from jdissect.segmenters import smallest_image
@@ -141,6 +144,8 @@ def open_counted(
         anew = data.source == "scenes"
         if anew:
             data.path = ""
+        if data.source == "folder" and not data_path:
+            return ProbeImages(run, _named_files(run, data, smallest))
         return ProbeImages(run, open_source(data, smallest), anew)
     except UserError:
         raise
@@ -164,6 +169,30 @@ def _data_config(run: "StoredRun", data_path: str) -> ml_collections.ConfigDict:
             f"name it: --data_path={path}"
         )
     return ml_collections.ConfigDict(data)
+
+
+def _named_files(run: "StoredRun", data: Any, smallest: int) -> FolderSource:
+    """The run's images in a folder that only the run names: nothing there is listed.
+
+    A name that leads out of the folder, or to what is no file, is left out.
+    """
+    root = paths.absolute(paths.to_path(data.path).expanduser())
+    if not data.path or not root.is_dir():
+        raise UserError(f"there is no folder {root}; say where they are by --data_path")
+    names = [n for n in run.names if _is_within(n) and (root / n).is_file()]
+    files = tuple(str(root / name) for name in names)
+    # What the config says of geometry, under the names that the source has for it.
+    geometry = {
+        field.name: data[field.name]
+        for field in dataclasses.fields(FolderSource)
+        if isinstance(field.default, bool) and isinstance(data.get(field.name), bool)
+    }
+    return FolderSource(root, tuple(names), files, smallest=smallest, **geometry)
+
+
+def _is_within(name: str) -> bool:
+    path = pathlib.PurePath(name)
+    return not path.is_absolute() and not path.drive and ".." not in path.parts
 
 
 def _hashes_of_old(run: "StoredRun", source: Source, anew: bool) -> tuple[str, ...]:
