@@ -99,7 +99,7 @@ def take(
         where += f" (under {shown!r})"
         notes.append(f"tensors' names begin with {shown!r}, which is taken off")
         outside = [name for name in state if not name.startswith(chosen.prefix)]
-        notes += _left_out(outside)
+        notes += _left_out(outside, chosen.prefix)
     source = {"file": file.path.name, "sha256": file.sha256, **source}
     arrays = torch_files.to_numpy(tensors, where)
     return Taken(arrays, where, notes, source, _origin(file, chosen.key))
@@ -197,12 +197,12 @@ def _place(tensor: Any) -> int:
         return id(tensor)
 
 
-def _left_out(names: list[str]) -> list[str]:
+def _left_out(names: list[str], prefix: str) -> list[str]:
     """Lines on the tensors that are not under the prefix, by the parts they are of."""
     names = [name for name in names if not re.search(UNUSED, name)]
     if not names:
         return []
-    counts = collections.Counter(name.split(".")[0] for name in names)
+    counts = collections.Counter(_part(name, prefix) for name in names)
     alone = set(names)
     parts = [k if k in alone else f"{k}.* ({n})" for k, n in counts.items()]
     notes = [f"left out {len(names)} tensors outside of it: {listed(parts, 8)}"]
@@ -212,6 +212,15 @@ def _left_out(names: list[str]) -> list[str]:
             "be; it is taken for one that is not"
         )
     return notes
+
+
+def _part(name: str, prefix: str) -> str:
+    """The name up to where it leaves the prefix."""
+    parts, others = name.split("."), prefix.split(".")
+    same = 0
+    while same < len(parts) - 1 and parts[same] == others[same]:
+        same += 1
+    return ".".join(parts[: same + 1])
 
 
 def _origin(file: torch_files.TorchFile, key: torch_files.Key) -> str:

@@ -86,9 +86,9 @@ def run(
         flags.DEFINE_string(
             "prefix", "", "Take the network whose tensors' names begin so.", **where
         )
-        text = "of the images' channels, 0 to 1, such as 0.49,0.48,0.45."
-        for name in ("mean", "std"):
-            flags.DEFINE_list(name, None, f"{name.capitalize()} {text}", **where)
+        for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
+            text = f"{what} of the images' channels, 0 to 1, such as 0.49,0.48,0.45."
+            flags.DEFINE_list(name, None, text, **where)
         define(options, where)
 
     def prepare(options) -> Job:

@@ -242,16 +242,12 @@ def _stem(tensors, where: str, options) -> tuple[dict[str, Any], list[str]]:
         found["stem_kernel"] = 3
         stride, pool = stride or 1, bool(pool)
         pooling = "a max pool" if pool else "no max pool"
-        assumed = options.stem_stride is None or options.stem_pool is None
-        notes.append(
-            f"conv1 is 3x3: stride {stride} and {pooling}"
-            + (
-                ", as in networks for CIFAR, are assumed where --stem_stride and "
-                "--[no]stem_pool do not say it, which tensors do not show"
-                if assumed
-                else ", as said"
+        if options.stem_stride is None or options.stem_pool is None:
+            notes.append(
+                f"conv1 is 3x3: stride {stride} and {pooling} are assumed, as networks "
+                "for CIFAR have 1 and none; tensors do not show it, --stem_stride and "
+                "--[no]stem_pool say it"
             )
-        )
     if stride not in (None, 2):
         found["stem_stride"] = stride
     if pool is False:

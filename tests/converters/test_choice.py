@@ -152,6 +152,9 @@ def test_what_is_outside_is_listed(take, small_resnet):
     assert_is(taken, small_resnet)
     line = "left out 4 tensors outside of it: queue, head.* (2), evil\\x1b[2J\\nname"
     assert line in taken.notes
+    momentum = {"module.a.b": torch.ones(1), "module.c": torch.ones(1)}
+    taken = take(prefixed("module.encoder_q.", small_resnet) | momentum)
+    assert taken.notes[-1].endswith("outside of it: module.a.* (1), module.c")
     dense = {"classifier.0.convs.0.0.weight": torch.ones(1)}
     taken = take(prefixed("backbone.", small_resnet) | dense)
     assert any("dilated" in note for note in taken.notes)
