@@ -82,7 +82,9 @@ def test_a_bare_array_is_not_two_layers():
         of_layers(MAPS, ["a", "b"], 2)
 
 
-@pytest.mark.parametrize("tokens, others, side", [(49, 0, 7), (197, 1, 14), (201, 5, 14)])
+@pytest.mark.parametrize(
+    "tokens, others, side", [(49, 0, 7), (197, 1, 14), (201, 5, 14)]
+)
 def test_how_tokens_become_a_grid(tokens, others, side):
     """The advice, followed, makes feature maps."""
     maps = np.zeros((2, tokens, 6), np.float32)
