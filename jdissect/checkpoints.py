@@ -20,6 +20,7 @@ from jdissect.checkpoint_folder import (
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
 from jdissect.models.upernet import SIDE, STRIDE
+from jdissect.parallel import in_32_bits
 
 __all__ = [
     "Classifier",
@@ -157,6 +158,7 @@ def describe_segmenter(
     }
 
 
+@in_32_bits
 def load_classifier(
     folder: str | os.PathLike,
     name: str | None = None,
@@ -194,6 +196,7 @@ def load_classifier(
     )
 
 
+@in_32_bits
 def load_segmenter(
     folder: str | os.PathLike,
     name: str | None = None,

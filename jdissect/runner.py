@@ -17,7 +17,7 @@ from jdissect import (
 )
 from jdissect.errors import UserError
 from jdissect.job import Job
-from jdissect.parallel import MODES
+from jdissect.parallel import MODES, in_32_bits
 from jdissect.processes import ALONE, Processes
 from jdissect.report.table import layer_report
 from jdissect.runs import StoredRun, open_run
@@ -83,6 +83,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
+@in_32_bits
 def dissect(
     config: ml_collections.ConfigDict,
     workdir: str,

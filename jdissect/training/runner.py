@@ -12,7 +12,7 @@ from jdissect import checkpoints, environment, models, together
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
 from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.parallel import Devices, all_devices
+from jdissect.parallel import Devices, all_devices, in_32_bits
 from jdissect.processes import ALONE, Processes
 from jdissect.store import digest
 from jdissect.training import job, recipe, settings, step
@@ -59,6 +59,7 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
     )
 
 
+@in_32_bits
 def evaluate(
     config: ml_collections.ConfigDict,
     output: str = "",
