@@ -23,6 +23,7 @@ from jdissect.interpretable import Groups, Interpretable
 from jdissect.interventions import Effects, Outcomes, zeroing
 from jdissect.job import model_identity
 from jdissect.paired import Change
+from jdissect.parallel import in_32_bits
 from jdissect.progress import waiting
 from jdissect.results import Result
 from jdissect.runs import StoredRun, open_run
@@ -107,6 +108,7 @@ def open_dissection(
     return run
 
 
+@in_32_bits
 def ablate(
     config: ml_collections.ConfigDict,
     run: StoredRun | None,

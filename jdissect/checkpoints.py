@@ -21,6 +21,7 @@ from jdissect.checkpoint_folder import (
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
 from jdissect.models.upernet import SIDE, STRIDE
+from jdissect.parallel import in_32_bits
 from jdissect.text import printable
 
 __all__ = [
@@ -162,6 +163,7 @@ def describe_segmenter(
     }
 
 
+@in_32_bits
 def load_classifier(
     folder: str | os.PathLike,
     name: str | None = None,
@@ -226,6 +228,7 @@ def load_configured(config: ml_collections.ConfigDict) -> Classifier:
     return model
 
 
+@in_32_bits
 def load_segmenter(
     folder: str | os.PathLike,
     name: str | None = None,

@@ -135,6 +135,8 @@ class Given:
         if isinstance(images, Image.Image):
             raise UserError("images is one image; give a list of images")
         if _is_array(images):
+            if isinstance(images, jax.Array):  # a slice would be compiled
+                images = np.asarray(images)
             if not (hasattr(images, "shape") and hasattr(images, "__getitem__")):
                 images = as_array(images, "images")
             if not len(images.shape):
@@ -170,15 +172,16 @@ class Given:
             for start in range(0, self.count, size):
                 yield self._slice(start, min(start + size, self.count))
             return
-        rest = None
+        rest, seen = None, 0
         for number, given in enumerate(self._stream):
             batch = self._batch(given, f"batch {number} of images")
             self._check_alike(batch, f"batch {number} of images")
+            seen += len(batch)
             rest = batch if rest is None else np.concatenate([rest, batch])
             while len(rest) >= size:
                 yield rest[:size]
                 rest = rest[size:]
-        if rest is None:
+        if not seen:
             raise UserError(
                 "images gives no image; is it a generator that was read before?"
             )

@@ -72,6 +72,8 @@ class Network:
         return steps[key][1]
 
     def _trace(self, pixels):
+        dtype = jax.dtypes.canonicalize_dtype(pixels.dtype)  # as it gets to a device
+        pixels = jax.ShapeDtypeStruct(pixels.shape, dtype)
         signature = _signature(pixels)
         if signature not in self._traced:
             # A function of its own: JAX keeps traces by function.

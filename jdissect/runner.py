@@ -20,7 +20,7 @@ from jdissect import (
 from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.job import Job
-from jdissect.parallel import MODES
+from jdissect.parallel import MODES, in_32_bits
 from jdissect.processes import ALONE, Processes
 from jdissect.progress import EVERY, EVERY_REMOTE, Progress
 from jdissect.report.table import layer_report
@@ -87,6 +87,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
+@in_32_bits
 def dissect(
     config: ml_collections.ConfigDict,
     workdir: str,

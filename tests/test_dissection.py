@@ -92,6 +92,41 @@ def assert_same(first, second):
             np.testing.assert_array_equal(array, arrays(second[layer])[name], name)
 
 
+def test_batches_that_are_unlike_are_refused():
+    """Another mask grid, or feature maps of another size, in a later batch."""
+    data = make()
+
+    def shrunk(name):
+        for number, images in enumerate(reader(data, 8)()):
+            if number == 2:
+                array = getattr(images, name)
+                array = array[:, :, :6] if name == "labels" else array[:, :4]
+                images = dataclasses.replace(images, **{name: array})
+            yield images
+
+    settings = Settings(("fine",), 0.05)
+    for name, message in (
+        ("labels", "label maps of a batch are 6x10, those before are 12x10"),
+        ("pixels", r"maps .* of \[4, 5, 7\] in a batch, and of \[6, 5, 7\] before"),
+    ):
+        engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
+        with pytest.raises(UserError, match=message):
+            engine.run(lambda *_, name=name: shrunk(name), len(data[0]))
+
+
+def test_a_unit_that_is_always_negative_fires_on_the_border():
+    """Zeros are around a map that is upsampled; there it is greatest."""
+    pixels, labels, annotated, valid = make()
+    pixels = -1 - np.abs(pixels)
+    found = run((pixels, labels, annotated, valid))["fine"]
+    masks = reference.upsample(2 * pixels[valid], SHAPE) > found.thresholds
+    np.testing.assert_array_equal(found.fires, masks.sum(axis=(0, 1, 2)))
+    assert (found.fires > 0).all()
+    border = masks.copy()
+    border[:, 1:-1, 1:-1] = False
+    np.testing.assert_array_equal(masks, border)
+
+
 def test_a_concept_is_the_union_of_its_numbers():
     """A pixel with two of them, in two maps, is counted once."""
     pixels, labels, annotated, valid = make()

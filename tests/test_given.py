@@ -141,6 +141,7 @@ def test_pytorch_is_not_imported():
         (Image.fromarray(PIXELS[0]), "images is one image; give a list"),
         ([], "images is empty"),
         (iter([]), "images gives no image; is it a generator"),
+        (iter([PIXELS[:0]]), "images gives no image"),
         (PIXELS[:0], "images holds no image"),
         (
             [PIXELS[0], PIXELS[1, :4]],

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -171,6 +172,21 @@ def test_finished_run_is_printed_again(capsys, command, tmp_path):
     path.write_text(json.dumps(summary | {"format_version": 99}))
     code, _, error = run(capsys, *command, f"--workdir={workdir}")
     assert code == 2 and "newer" in error
+
+
+def test_64_bit_mode_changes_nothing(capsys, command, tmp_path):
+    few = "--config.data.num_images=4"
+    folders = tmp_path / "narrow", tmp_path / "wide"
+    for folder, wide in zip(folders, (False, True), strict=True):
+        with jax.enable_x64(wide):
+            code, _, error = run(capsys, *command, few, f"--workdir={folder}")
+        assert code == 0, error
+    for name in ("dissection", "topk", "histogram", "blocks"):
+        narrow, wide = (np.load(each / "head" / f"{name}.npz") for each in folders)
+        assert narrow.files == wide.files
+        for key in narrow.files:
+            assert narrow[key].dtype == wide[key].dtype, key
+            np.testing.assert_array_equal(narrow[key], wide[key])
 
 
 @pytest.mark.slow

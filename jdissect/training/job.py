@@ -14,7 +14,7 @@ import ml_collections
 import optax
 
 from jdissect import checkpoints, environment, termination, together
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, in_32_bits
 from jdissect.processes import Processes
 from jdissect.progress import waiting
 from jdissect.store import digest, source_hash
@@ -54,6 +54,7 @@ class Job:
     report: Callable[[dict[str, Any]], str]
 
 
+@in_32_bits
 def train(
     config: ml_collections.ConfigDict,
     workdir: str | os.PathLike,

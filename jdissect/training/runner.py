@@ -16,7 +16,7 @@ from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
 from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.parallel import Devices, all_devices
+from jdissect.parallel import Devices, all_devices, in_32_bits
 from jdissect.processes import ALONE, Processes
 from jdissect.progress import waiting
 from jdissect.store import digest
@@ -65,6 +65,7 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
     )
 
 
+@in_32_bits
 def evaluate(
     config: ml_collections.ConfigDict,
     output: str = "",

@@ -235,6 +235,13 @@ def test_another_grid_is_by_nearest_neighbour(small, pixels, maps):
     np.testing.assert_array_equal(found, resample_nearest(maps, (20, 20)))
 
 
+def test_64_bit_mode_changes_nothing(small, pixels, maps):
+    with jax.enable_x64(True):
+        found = make(small).label_maps(batch_of(pixels))
+    assert found.dtype == maps.dtype
+    np.testing.assert_array_equal(found, maps)
+
+
 def test_gate_parts_by_loops():
     rng = np.random.default_rng(0)
     objects = rng.integers(0, 4, (1, 6, 7))
