@@ -93,21 +93,27 @@ def write(
     Raises:
       OSError: as the file system has it; no file is left half-written.
     """
-    from jdissect.files import write_whole
+    from jdissect import paths
+    from jdissect.files import utf8, write_whole
 
     content: dict[str, bytes] = {}
+    shown: dict[str, bytes] = {}
     if "descriptions" in formats:
-        content["descriptions.csv"] = descriptions(results).encode()
+        content["descriptions.csv"] = utf8(descriptions(results))
     if "parquet" in formats:
         content["units.parquet"] = parquet(run.name, results, cutoff)
     if "report" in formats:
-        pictures = _Pictures(run, folder) if images else None
+        pictures = _Pictures(run) if images else None
         for layer, result in results.items():
             name = "report.json" if len(results) == 1 else f"report-{layer}.json"
             report = netdissect_report(result, run.name, pictures and pictures.of)
             text = json.dumps(report, indent=1, ensure_ascii=False)
-            content[name] = text.encode()
-    for name, data in content.items():
+            content[name] = utf8(text)
+        shown = pictures.files if pictures else {}
+    # All is made before anything is replaced.
+    if shown:
+        paths.make_folder(folder / "images")
+    for name, data in [*shown.items(), *content.items()]:
         write_whole(folder / name, data)
     return [str(folder / name) for name in content]
 
@@ -203,13 +209,17 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
 
 
 class _Pictures:
-    """Small JPEGs of images, written when first asked for."""
+    """Small JPEGs of images, made when first asked for.
 
-    def __init__(self, run, folder):
+    Attributes:
+      files: {name, relative to report.json: content}.
+    """
+
+    def __init__(self, run):
         from jdissect.data import open_source
         from jdissect.errors import UserError
 
-        self._folder, self._written = folder, {}
+        self._made, self.files = {}, {}
         try:
             self._source = open_source(run.settings().data)
             if tuple(self._source.names) != run.names:
@@ -223,16 +233,14 @@ class _Pictures:
         """The file's name, relative to report.json; None where it cannot be had."""
         if self._source is None or not 0 <= index < len(self._source.names):
             return None
-        if index not in self._written:
-            self._written[index] = self._write(index)
-        return self._written[index]
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
 
-    def _write(self, index):
+    def _make(self, index):
         from PIL import Image
 
-        from jdissect import paths
         from jdissect.data import UnreadableImage
-        from jdissect.files import write_whole
 
         try:
             picture = Image.fromarray(self._source.read(index).pixels)
@@ -241,9 +249,8 @@ class _Pictures:
         picture.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=80)
-        paths.make_folder(self._folder / "images")
         name = f"images/{index:07d}.jpg"
-        write_whole(self._folder / name, file.getvalue())
+        self.files[name] = file.getvalue()
         return name
 
 

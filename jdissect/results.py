@@ -17,13 +17,17 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jdissect import grouped, paths
+from jdissect import grouped, paths, replacing
 from jdissect.concepts import reported_categories
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.tables import safe_cell
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
+_FILES = (
+    *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
+    *("units.csv", "summary.json"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,11 +144,16 @@ class Result:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
 
+        A result that is there stays until this one is whole (see `replacing`).
+
         Raises:
           OSError: as the file system has it; no file is left half-written.
         """
         folder = paths.from_user(folder)
-        paths.make_folder(folder)
+        with replacing.making(folder, "summary.json", _FILES) as place:
+            self._write(place)
+
+    def _write(self, folder: paths.Path) -> None:
         arrays = {
             "dissection.npz": {
                 "thresholds": self.thresholds,
@@ -170,10 +179,10 @@ class Result:
         for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
             if counts is not None:
                 counts.save(folder / name)
-        write_whole(folder / "units.csv", self._units_csv().encode())
+        write_whole(folder / "units.csv", utf8(self._units_csv()))
         # Last: a folder with a summary is complete.
         text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
-        write_whole(folder / "summary.json", text.encode())
+        write_whole(folder / "summary.json", utf8(text))
 
     def _units_csv(self) -> str:
         file = io.StringIO()

@@ -17,10 +17,10 @@ import ml_collections
 import numpy as np
 from jaxtyping import Int
 
-from jdissect import paths, results, stored_layer
+from jdissect import paths, replacing, results, stored_layer
 from jdissect.errors import UserError
 from jdissect.grouped import BLOCKS
-from jdissect.store import FORMAT_VERSION
+from jdissect.store import FORMAT_VERSION, MARK
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +62,8 @@ class StoredRun:
     @property
     def name(self) -> str:
         """The directory's."""
-        return self.path.name
+        beside = self.path.name.startswith(replacing.PREFIX)
+        return paths.as_text((self.path.parent if beside else self.path).name)
 
     def settings(self) -> ml_collections.ConfigDict:
         """The config as entry points take it."""
@@ -88,8 +89,8 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
     Raises:
       UserError: it is none, unfinished, of a newer version, or damaged.
     """
-    folder = paths.from_user(folder)
-    path = folder / "summary.json"
+    folder = replacing.current(paths.from_user(folder), MARK)
+    path = folder / MARK
     summary = _json(path, f"{folder} holds no run")
     if "format_version" not in summary and "units" in summary:
         if (folder.parent / "summary.json").is_file():
@@ -158,7 +159,7 @@ def _json(path: paths.Path, trouble: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{trouble}: no {path.name} in it")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(paths.read_bytes(path))
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):
@@ -180,9 +181,10 @@ def _images(path: paths.Path):
     if not path.is_file():
         raise UserError(f"{path.parent} is damaged: no {path.name} in it")
     # Names may be anything a file system takes, line ends too.
-    rows = csv.DictReader(io.StringIO(path.read_text(), newline=""))
     names, blocks, skipped = [], [], set()
     try:
+        text = paths.read_bytes(path).decode("utf-8")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
         for number, row in enumerate(rows):
             if int(row["index"]) != number or not 0 <= int(row["block"]) < BLOCKS:
                 raise ValueError

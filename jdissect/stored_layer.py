@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jdissect import grouped, paths
+from jdissect import grouped, paths, replacing
 from jdissect.errors import UserError
 from jdissect.results import BLOCKS, BY_IMAGE, TOP_MAPS, Result
 
@@ -45,6 +45,7 @@ def load(folder: str | os.PathLike) -> Result:
       UserError: the folder or a file is missing, unreadable or inconsistent.
     """
     folder = paths.from_user(folder)
+    folder = replacing.find(folder, "summary.json", of="summary.json")
     summary = _summary(folder)
     lengths: dict[str, int] = {"u": summary["units"]}
     arrays = {}
@@ -92,7 +93,7 @@ def _summary(folder: paths.Path) -> Mapping:
     if not path.is_file():
         raise UserError(f"{folder} holds no dissection: no summary.json in it")
     try:
-        summary = json.loads(path.read_text())
+        summary = json.loads(paths.read_bytes(path))
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not isinstance(summary, dict):
