@@ -7,6 +7,7 @@ writes a PNG an image: the photograph, its objects, materials, parts and colours
 side, and which concepts they are.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +88,8 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     for index, reason in skipped:
         print(f"skipped {source.names[index]}: {reason}", file=sys.stderr)
     if not written:
+        with contextlib.suppress(OSError):  # it was there before, with files in it
+            output.rmdir()
         raise UserError("none of the images could be read")
     print(f"{written} pictures written to {output}")
 
