@@ -90,7 +90,7 @@ def offer_cores() -> bool:
 def free_memory() -> int:
     """Bytes that can be had without swapping; 0 where that is not known."""
     try:
-        text = Path("/proc/meminfo").read_text()
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
         return int(text.split("MemAvailable:")[1].split()[0]) * 1024
     except (OSError, IndexError, ValueError):
         return 0

@@ -53,9 +53,11 @@ def open_rgb(file: str | BinaryIO, name: str) -> Image.Image:
 
 def opened(file: str | BinaryIO) -> str | BinaryIO:
     """What PIL can open: the content in the place of a URL."""
-    if isinstance(file, str) and paths.is_remote(file):
+    if not isinstance(file, str):
+        return file
+    if paths.is_remote(file):
         return io.BytesIO(paths.read_bytes(paths.to_path(file)))
-    return file
+    return paths.on_disk(file)
 
 
 def decode_stored(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]:

@@ -59,7 +59,7 @@ def imagenet_wnids() -> tuple[str, ...]:
     A class's number in torchvision, timm, TFDS and Keras is its position here.
     """
     path = Path(__file__).with_name("imagenet_wnids.txt")
-    return tuple(path.read_text().split())
+    return tuple(path.read_text(encoding="utf-8").split())
 
 
 @dataclasses.dataclass(frozen=True)
