@@ -38,7 +38,7 @@ OPTIONS = {
 
 def resident() -> float:
     """Of this process, MB, without the pages of files that can be dropped."""
-    fields = Path("/proc/self/statm").read_text().split()
+    fields = Path("/proc/self/statm").read_bytes().split()
     return (int(fields[1]) - int(fields[2])) * resource.getpagesize() / 1e6
 
 

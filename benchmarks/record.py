@@ -114,7 +114,7 @@ def write(
         if file:
             written.append(Path(file))
             written[-1].parent.mkdir(parents=True, exist_ok=True)
-            written[-1].write_text(page)
+            written[-1].write_text(page, encoding="utf-8")
     return written
 
 
@@ -126,7 +126,7 @@ def _cell(value: Any) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]

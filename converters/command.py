@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 
 from converters import choice, convert, torch_files, verify
-from jdissect import checkpoints, commands, models
+from jdissect import checkpoints, cli, commands, models, termination
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
 from jdissect.text import printable
@@ -170,23 +170,24 @@ def execute(
       define: defines further flags.
     """
     options = _define_flags(checkpoint, define)
+    cli.replace_unprintable()
     try:
-        _parse(options, argv)
-        if options.help:
-            print(about.strip(), "\n", options.main_module_help())
-            return 0
-        if not options.checkpoint or not options.output:
-            raise UserError(
-                f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
-            )
-        checkpoints.check_output(options.output, options.overwrite)
-        _convert(prepare(options), options)
+        with termination.on_sigterm(termination.end):
+            _parse(options, argv)
+            if options.help:
+                print(about.strip(), "\n", options.main_module_help())
+                return 0
+            if not options.checkpoint or not options.output:
+                raise UserError(
+                    f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
+                )
+            checkpoints.check_output(options.output, options.overwrite)
+            _convert(prepare(options), options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, termination.Terminated) as error:
+        return cli.interrupted(error)
     return 0
 
 

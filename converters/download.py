@@ -80,7 +80,7 @@ def fetch(address: str, names: Sequence[str], cache: Path) -> Path:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Two programs that append to one file would mix it up."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -264,7 +264,7 @@ class _File:
 
     def _read_notes(self) -> dict[str, str]:
         try:
-            notes = json.loads(self._notes_path.read_text())
+            notes = json.loads(self._notes_path.read_bytes())
             return {k: str(notes[k]) for k in (*_VALIDATORS, "sha256") if k in notes}
         except (OSError, ValueError, TypeError):
             return {}

@@ -167,7 +167,9 @@ def read_json(path: Path) -> Any:
         size = path.stat().st_size
         if size > _LARGEST_LABELS:
             raise UserError(f"{path} has {size:,} bytes, too many for labels")
-        return json.loads(path.read_bytes().decode(), object_pairs_hook=_unique_keys)
+        return json.loads(
+            path.read_bytes().decode("utf-8"), object_pairs_hook=_unique_keys
+        )
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,8 @@ In the place of params/ a folder may have `weights.safetensors`, one small file,
 arrays are float32 or float16. Wherever a folder is read, 'shipped:NAME' is one, too.
 
 A folder appears whole or not at all: it is written aside and renamed; in an object
-store `model.json` comes last, and without it a folder is no checkpoint. What is loaded
+store `model.json` comes last, and without it a folder is no checkpoint. One that is
+replaced stays until the new one is whole (see `replacing`). What is loaded
 is compared with the hash that was written, so that damage cannot pass for weights.
 """
 
@@ -24,15 +25,16 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from jdissect import orbax_trees, paths, shipped
+from jdissect import orbax_trees, paths, replacing, shipped
 from jdissect.errors import UserError
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.text import printable
 
 FORMAT_VERSION = 1
 # Weights are packed, but not to less than a thousandth, beyond so many bytes.
 _UNPACKED, _SMALL = 1000, 1 << 26
 TENSORS = "weights.safetensors"
+MARK = "model.json"
 
 
 def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
@@ -57,7 +59,7 @@ def check_output(folder: str | os.PathLike, overwrite: bool = False) -> None:
         return
     if not overwrite:
         raise UserError(f"{folder} exists; name another folder or give --overwrite")
-    if not (folder / "model.json").is_file():
+    if not (replacing.current(folder, MARK) / MARK).is_file():
         raise UserError(
             f"{folder} holds something other than a checkpoint and is left alone; "
             "name another folder"
@@ -103,8 +105,8 @@ def save(
                 write_whole(place / TENSORS, safetensors.numpy.save(packed))
             else:
                 orbax_trees.write(place / "params", _nest(parameters))
-            text = json.dumps(content, indent=2, sort_keys=True)
-            (place / "model.json").write_text(text + "\n")
+            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+            write_whole(place / MARK, utf8(text + "\n"))
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # TensorStore's, too
@@ -116,10 +118,10 @@ def save(
 @contextlib.contextmanager
 def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
     """Where to write what is then whole in `folder`."""
-    if paths.is_remote(folder):
-        (folder / "model.json").unlink(missing_ok=True)
-        paths.remove_folder(folder)
-        yield folder
+    there = not paths.is_remote(folder) and folder.is_dir()
+    if paths.is_remote(folder) or (there and not paths.is_empty(folder)):
+        with replacing.making(folder, MARK, ("params", TENSORS)) as place:
+            yield place
         return
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -127,7 +129,7 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
         paths.remove_folder(aside)
         aside.mkdir()
         yield aside
-        _replace(aside, folder)
+        aside.rename(folder)
     finally:
         paths.remove_folder(aside)
 
@@ -158,22 +160,6 @@ def _is_cut_off(folder: paths.Path) -> bool:
     return {entry.name for entry in folder.iterdir()} <= {"params", TENSORS}
 
 
-def _replace(aside: paths.Path, folder: paths.Path) -> None:
-    """Renames `aside` to `folder`; an old checkpoint there is kept until it is."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    paths.remove_folder(old)
-    had_one = folder.exists()
-    if had_one:
-        folder.rename(old)
-    try:
-        aside.rename(folder)
-    except OSError:
-        if had_one:
-            old.rename(folder)
-        raise
-    paths.remove_folder(old)
-
-
 def read_description(
     folder: str | os.PathLike, kind: str | None = None
 ) -> dict[str, Any]:
@@ -194,7 +180,7 @@ def read_description(
             "for example `python -m converters.resnet`"
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(paths.read_bytes(path))
         version = content["format_version"]
         needed = content["kind"], content["weights_sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -281,7 +267,9 @@ def _resolved(folder: str | os.PathLike) -> paths.Path:
     """The folder that a user means; 'shipped:NAME' is one."""
     text = os.fspath(folder)
     path = shipped.resolve(text)
-    return paths.from_user(folder if path == text else path)
+    place = paths.from_user(folder if path == text else path)
+    # A training's network is a part of its run directory.
+    return replacing.find(place, MARK, of="training.json")
 
 
 def _tensors(file: paths.Path) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from jdissect import commands, config_values, heap, native_output
+from jdissect import commands, config_values, heap, native_output, termination
 from jdissect.errors import UserError
 
 if TYPE_CHECKING:
@@ -139,13 +140,16 @@ def entry(
 ) -> int:
     """Runs an entry point; returns the exit code: 2 and a line for a user's error.
 
+    Ctrl-C ends it with 130 and SIGTERM with 143, wherever it is, in a line.
     One of many processes that ends in a way the others cannot know of does not come
     back from here: it would wait for them, and they for it.
     """
     native_output.to_log()
+    replace_unprintable()
     heap.keep_freed()
     try:
-        code = main(sys.argv if argv is None else argv)
+        with termination.on_sigterm(termination.end):
+            code = main(sys.argv if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -157,10 +161,8 @@ def entry(
         print(f"error: {error.strerror}{where}", file=sys.stderr)
         _leave_others(2)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave_others(130)
-        return 130
+    except (KeyboardInterrupt, termination.Terminated) as error:
+        return interrupted(error)
     except Exception as error:
         if (endings := _endings()) and endings.means_loss(error):
             endings.lost(str(error))
@@ -183,6 +185,26 @@ def _out_of_memory(error: Exception) -> str:
         "(config.data.batch_size, config.segmenter.batch_size) or masks "
         "(config.mask_size) take less"
     )
+
+
+def replace_unprintable() -> None:
+    """Shows letters that a terminal does not have as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def interrupted(error: BaseException) -> int:
+    """The exit code of Ctrl-C or SIGTERM."""
+    if text := termination.words(error, "interrupted"):
+        print(text, file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
+        _leave_others(130)
+        return 130
+    # All were told, and met where they saved; others take leave in a while, or not.
+    if endings := _endings():
+        endings.part(termination.EXIT_CODE)
+    return termination.EXIT_CODE
 
 
 def _endings() -> ModuleType | None:

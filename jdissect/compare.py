@@ -54,15 +54,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(compared, output: str, report: bool = True, data_path: str = "") -> None:
-    """Writes figures, tables and the page, and prints what was found."""
+    """Writes figures, tables and the page, and prints what was found.
+
+    A comparison that is there stays until the new one is whole (see `replacing`).
+    """
+    from jdissect import paths, replacing
     from jdissect.report import comparison_files
     from jdissect.report.study import comparison_table, differences_table
 
-    figures = comparison_files.write(compared, output)
-    if report:
-        from jdissect.report import comparison_page
+    folder = paths.from_user(output)
+    with replacing.making(folder, comparison_files.MARK, comparison_files.OWN) as place:
+        figures = comparison_files.write(compared, place)
+        if report:
+            from jdissect.report import comparison_page
 
-        comparison_page.write_of(compared, output, figures, data_path)
+            comparison_page.write_of(compared, place, figures, data_path, folder.name)
     print(comparison_table(compared))
     if len(compared.models) > 1:
         print(f"\n{differences_table(compared)}")

@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from jdissect import resampling, uncertainty
 from jdissect.errors import UserError
+from jdissect.paths import as_text
 from jdissect.results import Result
 from jdissect.runs import StoredRun
 from jdissect.uncertainty import Estimate, Samples
@@ -266,9 +267,9 @@ def _at_once(function: Callable, arguments: Iterable) -> list:
 
 def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:
     """The directories' names, with as much of the path as tells them apart."""
-    paths = [run.path.absolute().parts for run in found]
-    for length in range(1, max(map(len, paths)) + 1):
-        names = tuple("/".join(parts[-length:]) for parts in paths)
+    places = [as_text(run.path.absolute()).split("/") for run in found]
+    for length in range(1, max(map(len, places)) + 1):
+        names = tuple("/".join(parts[-length:]) for parts in places)
         if len(set(names)) == len(names):
             break
     return names

@@ -96,23 +96,29 @@ def write(
     Raises:
       OSError: as the file system has it; no file is left half-written.
     """
-    from jdissect.files import write_whole
+    from jdissect import paths
+    from jdissect.files import utf8, write_whole
 
     content: dict[str, bytes] = {}
+    shown: dict[str, bytes] = {}
     if "descriptions" in formats:
-        content["descriptions.csv"] = descriptions(results).encode()
+        content["descriptions.csv"] = utf8(descriptions(results))
     if "parquet" in formats:
         content["units.parquet"] = parquet(run.name, results, cutoff)
     if "report" in formats:
-        pictures = _Pictures(run, folder, data_path) if images else None
+        pictures = _Pictures(run, data_path) if images else None
         for layer, result in results.items():
             name = "report.json" if len(results) == 1 else f"report-{layer}.json"
             report = netdissect_report(result, run.name, pictures and pictures.of)
             text = json.dumps(report, indent=1, ensure_ascii=False)
-            content[name] = text.encode()
+            content[name] = utf8(text)
         if pictures:
             pictures.tell()
-    for name, data in content.items():
+            shown = pictures.files
+    # All is made before anything is replaced.
+    if shown:
+        paths.make_folder(folder / "images")
+    for name, data in [*shown.items(), *content.items()]:
         write_whole(folder / name, data)
     return [str(folder / name) for name in content]
 
@@ -206,13 +212,17 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
 
 
 class _Pictures:
-    """Small JPEGs of images, written when first asked for."""
+    """Small JPEGs of images, made when first asked for.
 
-    def __init__(self, run, folder, data_path):
+    Attributes:
+      files: {name, relative to report.json: content}.
+    """
+
+    def __init__(self, run, data_path):
         from jdissect.errors import UserError
         from jdissect.report.probe_images import open_counted
 
-        self._folder, self._written, self._images = folder, {}, None
+        self._made, self.files, self._images = {}, {}, None
         try:
             self._images = open_counted(run, data_path=data_path)
         except UserError as error:
@@ -223,20 +233,18 @@ class _Pictures:
         """The file's name, relative to report.json; None where it cannot be had."""
         if self._images is None:
             return None
-        if index not in self._written:
-            self._written[index] = self._write(index)
-        return self._written[index]
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
 
     def tell(self) -> None:
         """One line, if images were asked for that are not there any more."""
         if self._images is not None:
             self._images.tell()
 
-    def _write(self, index):
+    def _make(self, index):
         from PIL import Image
 
-        from jdissect import paths
-        from jdissect.files import write_whole
         from jdissect.report.probe_images import read_pixels
 
         if (pixels := read_pixels(self._images, index)) is None:
@@ -245,9 +253,8 @@ class _Pictures:
         picture.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=80)
-        paths.make_folder(self._folder / "images")
         name = f"images/{index:07d}.jpg"
-        write_whole(self._folder / name, file.getvalue())
+        self.files[name] = file.getvalue()
         return name
 
 

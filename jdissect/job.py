@@ -14,7 +14,15 @@ import ml_collections
 import numpy as np
 import PIL
 
-from jdissect import checkpoints, environment, grouped, machine, models, results
+from jdissect import (
+    checkpoints,
+    environment,
+    grouped,
+    machine,
+    models,
+    paths,
+    results,
+)
 from jdissect.data import exif_rotation, loader, open_source
 from jdissect.data.source import Subset, none_read, share
 from jdissect.dissection import Dissection, NoneRead, Settings
@@ -133,8 +141,21 @@ class Job:
                 f"{len(self._counters)} devices of a process"
             )
 
-    def journal(self, processes: Processes, progress: Progress) -> Journal:
-        """That of the run, with what is saved of it."""
+    def journal(
+        self,
+        processes: Processes,
+        progress: Progress,
+        overwrite: bool,
+        tell: Callable[[str], None],
+    ) -> Journal:
+        """That of the run, with what is saved of it.
+
+        Args:
+          processes: of the run.
+          progress: shows that it is being read.
+          overwrite: begin anew where what is saved cannot be read.
+          tell: takes a line for a person.
+        """
         config = self._config
         size = config.data.batch_size * len(self._devices)
         journal = Journal(
@@ -144,10 +165,18 @@ class Job:
             size * processes.count,
             len(self.source.names),
         )
+        unreadable = ""
         with processes.agreeing(), progress.stage("last save"):
-            going_on = journal.restore()
+            try:
+                going_on = journal.restore()
+            except UserError as error:
+                if not overwrite:
+                    raise
+                going_on, unreadable = "", str(error)
+        if unreadable and processes.first:
+            paths.remove_folder(self.run.checkpoints)
         if going_on and processes.first:
-            print(f"going on where this run was last saved, {going_on}\n")
+            tell(f"going on where this run was last saved, {going_on}\n")
         return journal
 
     def dissect(

@@ -42,7 +42,7 @@ def to_path(text: str | os.PathLike) -> Path:
     name = os.fspath(text)
     scheme = _URL.match(name)
     if scheme is None:
-        return pathlib.Path(name)
+        return pathlib.Path(on_disk(name))
     if scheme[1] not in _PACKAGES:
         raise UserError(
             f"{name} cannot be used; paths are of this machine or begin with "
@@ -81,7 +81,25 @@ def local(text: str | os.PathLike, what: str) -> pathlib.Path:
     """
     if _URL.match(os.fspath(text)):
         raise UserError(f"{what} is {text}; it must be on a disk of this machine")
-    return pathlib.Path(text)
+    return pathlib.Path(on_disk(os.fspath(text)))
+
+
+def on_disk(name: str) -> str:
+    """A path that was read as text, as this system's functions take it.
+
+    They are the same but in a locale without UTF-8, where Python keeps a name's bytes
+    in surrogates and cannot encode the letters themselves.
+    """
+    try:
+        return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    except UnicodeError:
+        return name
+
+
+def as_text(path: str | os.PathLike) -> str:
+    """A path as text for people and UTF-8 files, whatever the locale."""
+    name = os.fspath(path).encode("utf-8", "surrogateescape")
+    return name.decode("utf-8", "backslashreplace")
 
 
 def is_remote(path: str | os.PathLike) -> bool:

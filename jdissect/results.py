@@ -18,17 +18,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jdissect import grouped, paths
+from jdissect import grouped, paths, replacing
 from jdissect.concepts import reported_categories
 from jdissect.errors import UserError
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.tables import csv_text
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
 SUMMARY = "summary.json"
-# What a result may have, or what was made of one: `save` leaves none of another's.
-_OPTIONAL = (BLOCKS, BY_IMAGE, TOP_MAPS, "report.html")
+_FILES = (
+    *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
+    *("units.csv", "report.html", SUMMARY),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,8 +159,7 @@ class Result:
         """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
 
         Also topmaps.npz, blocks.npz and by_image.npz, where there is something in them.
-        A result that is in the folder is replaced: its summary goes first and the new
-        one comes last, so that what is cut off in between is never read as a result.
+        A result that is there stays until this one is whole (see `replacing`).
 
         Raises:
           UserError: the folder is that of a run.
@@ -166,10 +167,10 @@ class Result:
         """
         folder = paths.from_user(folder)
         _refuse_run(folder)
-        paths.make_folder(folder)
-        with paths.reaching(folder):
-            for name in (SUMMARY, *_OPTIONAL):
-                (folder / name).unlink(missing_ok=True)
+        with replacing.making(folder, SUMMARY, _FILES) as place:
+            self._write(place)
+
+    def _write(self, folder: paths.Path) -> None:
         arrays = {
             "dissection.npz": {
                 "thresholds": self.thresholds,
@@ -195,9 +196,10 @@ class Result:
         for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
             if counts is not None:
                 counts.save(folder / name)
-        write_whole(folder / "units.csv", csv_text(self._units()).encode())
+        write_whole(folder / "units.csv", utf8(csv_text(self._units())))
+        # Last: a folder with a summary is complete.
         text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
-        write_whole(folder / SUMMARY, text.encode())
+        write_whole(folder / SUMMARY, utf8(text))
 
     def _units(self) -> Iterator[tuple]:
         """The rows of units.csv. An IoU has all its digits: a threshold decides so."""

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from jdissect.processes import ALONE, Processes
 from jdissect.progress import EVERY, EVERY_REMOTE, Progress
 from jdissect.report.table import layer_report
 from jdissect.runs import StoredRun, open_run
-from jdissect.termination import Terminated
 
 DTYPES = ("float32", "bfloat16")
 
@@ -93,23 +93,26 @@ def dissect(
     workdir: str,
     overwrite: bool = False,
     processes: Processes = ALONE,
+    tell: Callable[[str], None] = print,
 ) -> int:
-    """Dissects the config's model into `workdir` and prints what was found.
+    """Dissects the config's model into `workdir` and tells what was found.
 
-    A finished run of the same identity is printed again instead; an unfinished one
+    A finished run of the same identity is told again instead; an unfinished one
     goes on from where it was last saved.
 
     Args:
       config: the whole of it.
       workdir: the run directory, the same for all processes.
-      overwrite: begin anew, whatever is there.
+      overwrite: replace what is there: a finished run when the new one is whole.
       processes: that share the work; all of them call this.
+      tell: takes lines for a person.
 
     Returns:
-      exit code: 0, or 143 where SIGTERM ended it, with the state saved.
+      exit code: 0.
 
     Raises:
       UserError: something given is wrong; nothing half-written is left.
+      Terminated: SIGTERM has come, and the state is saved.
     """
     with Progress(silent=not processes.first) as progress:
         return _dissect(config, workdir, overwrite, processes, progress)
@@ -125,20 +128,23 @@ def _dissect(config, workdir, overwrite, processes, progress) -> int:
         hashes = job.hashes(processes)
     with processes.agreeing(), progress.stage("opening the segmenter"):
         finished = job.open_run(workdir, hashes).is_finished(overwrite)
-    layout = {**job.layout(overwrite), "what the workdir holds": finished}
+    holds = [finished, job.run.place.name]
+    layout = {**job.layout(overwrite), "what the workdir holds": holds}
     together.check_alike(processes, job.run.parts, layout)
     if finished:
         if processes.first:
-            print(f"{workdir} is finished and holds (--overwrite runs anew):\n")
-            _print_stored(job.run.folder, job.layers)
+            with contextlib.suppress(OSError):  # read-only, for one: it can be read
+                job.run.settle()
+            tell(f"{workdir} is finished and holds (--overwrite runs anew):\n")
+            _tell_stored(tell, job.run.folder, job.layers)
         return 0
-    found = None
+    done = False
     try:
         with processes.agreeing():
             if processes.first:
-                job.run.begin(config.to_dict(), job.layers, overwrite)
+                job.run.begin(config.to_dict(), job.layers)
         together.check_shared(processes, job.run.folder)
-        journal = job.journal(processes, progress)
+        journal = job.journal(processes, progress, overwrite, tell)
         with journal.terminable():
             with _telling(job, processes, progress), progress.stage("dissection"):
                 found, seconds = job.dissect(journal, progress)
@@ -159,19 +165,20 @@ def _dissect(config, workdir, overwrite, processes, progress) -> int:
                         sent_bytes=sent,
                         top1_error=top1_error(config.model.weights),
                     )
-                    if config.report:
-                        with progress.stage("report"):
-                            _write_report(job)
-    except Terminated:
-        return termination.EXIT_CODE
-    except BaseException:
-        # Results that could not be written leave an unfinished run.
-        if processes.first and found is None:
-            job.run.abandon()
+            done = True
+        with processes.agreeing():
+            if processes.first and config.report:
+                with progress.stage("report"):
+                    _write_report(job)
+    except BaseException as error:
+        if done:
+            termination.note(error, f"{workdir} is finished, but for its report.html")
+        elif not (processes.first and job.run.abandon()):
+            termination.note(error)
         raise
     if processes.first:
-        _tell(found, skipped, job.source.names)
-        print(f"written to {workdir}")
+        _tell(tell, found, skipped, job.source.names)
+        tell(f"written to {workdir}")
     return 0
 
 
@@ -197,12 +204,12 @@ def _write_report(job: Job) -> None:
         print(f"report.html was not written: {error}", file=sys.stderr)
 
 
-def _tell(found, skipped, names) -> None:
+def _tell(tell, found, skipped, names) -> None:
     if skipped:
         named = [(names[index], why) for index, why in sorted(skipped.items())]
-        print(f"{skipped_line(named, len(names))}\n")
+        tell(f"{skipped_line(named, len(names))}\n")
     for result in found.values():
-        print(layer_report(result))
+        tell(layer_report(result))
 
 
 def top1_error(weights: str) -> float | None:
@@ -226,7 +233,7 @@ def known_error(run: StoredRun) -> float | None:
     return float(error) if known else None
 
 
-def _print_stored(folder: Path, layers) -> None:
+def _tell_stored(tell, folder: Path, layers) -> None:
     for layer in layers:
-        print(layer_report(stored_layer.load(folder / layer)))
-    print(f"stored in {folder}")
+        tell(layer_report(stored_layer.load(folder / layer)))
+    tell(f"stored in {folder}")

@@ -17,10 +17,10 @@ import ml_collections
 import numpy as np
 from jaxtyping import Int
 
-from jdissect import paths, reading, results, stored_layer, tables
+from jdissect import paths, reading, replacing, results, stored_layer, tables
 from jdissect.errors import UserError
 from jdissect.grouped import BLOCKS
-from jdissect.store import FORMAT_VERSION
+from jdissect.store import FORMAT_VERSION, MARK
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -67,7 +67,8 @@ class StoredRun:
     @property
     def name(self) -> str:
         """The directory's."""
-        return self.path.name
+        beside = self.path.name.startswith(replacing.PREFIX)
+        return paths.as_text((self.path.parent if beside else self.path).name)
 
     def settings(self) -> ml_collections.ConfigDict:
         """The config as entry points take it."""
@@ -100,8 +101,8 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
     Raises:
       UserError: it is none, unfinished, of a newer version, or damaged.
     """
-    folder = paths.from_user(folder)
-    path = folder / "summary.json"
+    folder = replacing.current(paths.from_user(folder), MARK)
+    path = folder / MARK
     if not path.is_file():
         raise UserError(f"{folder} holds no run: {stored_layer.instead(folder)}")
     summary = reading.read_json(path)

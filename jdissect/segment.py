@@ -7,6 +7,7 @@ writes a PNG an image: the photograph, its objects, materials, parts and colours
 side, and which concepts they are.
 """
 
+import contextlib
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,8 @@ def _segment(config, output: Path, overwrite: bool, progress) -> None:
     for index, reason in skipped:
         print(f"skipped {printable(source.names[index])}: {reason}", file=sys.stderr)
     if not written:
+        with contextlib.suppress(OSError):  # it was there before, with files in it
+            output.rmdir()
         raise none_read([(source.names[index], why) for index, why in skipped])
     print(f"{written} pictures written to {output}")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jdissect import grouped, paths, reading
+from jdissect import grouped, paths, reading, replacing
 from jdissect.errors import UserError
 from jdissect.results import BLOCKS, BY_IMAGE, SUMMARY, TOP_MAPS, Result
 
@@ -39,6 +39,7 @@ def load(folder: str | os.PathLike) -> Result:
       UserError: the folder or a file is missing, unreadable or inconsistent.
     """
     folder = paths.from_user(folder)
+    folder = replacing.find(folder, "summary.json", of="summary.json")
     summary = _summary(folder)
     lengths: dict[str, int] = {"u": summary["units"]}
     arrays = {}

@@ -244,13 +244,14 @@ def _check_sizes(root: paths.Path, rows: Sequence[Row]) -> None:
 
 def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
     """Lists each folder once: faster than asking for every file by itself."""
+    remote = paths.is_remote(root)
     wanted: dict[str, list[tuple[str, Row]]] = collections.defaultdict(list)
     for row in rows:
         masks = (item for item in row.items if isinstance(item, str))
         for name in (row.image, *masks):
-            folder, _, file = name.rpartition("/")
+            place = name if remote else paths.on_disk(name)
+            folder, _, file = place.rpartition("/")
             wanted[folder].append((file, row))
-    remote = paths.is_remote(root)
     for folder, files in wanted.items():
         there = _names(root / "images" / folder)
         for file, row in files:

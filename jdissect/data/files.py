@@ -32,6 +32,7 @@ def opened(file: str | paths.Path | BinaryIO) -> Iterator[BinaryIO]:
     if paths.is_remote(file):
         yield io.BytesIO(_object(paths.to_path(file)))
         return
+    file = paths.on_disk(os.fspath(file))
     # Before opening as well: that alone can wait, or do things to a device.
     _check(pathlib.Path(file).stat(), file)
     with open(file, "rb", opener=_without_waiting) as content:  # noqa: PTH123

@@ -225,6 +225,7 @@ def _start_worker(worker: int, workers: int) -> None:
     """Ties a worker process to its parent: no farewell of its own, no orphans."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end it
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

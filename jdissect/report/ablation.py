@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jdissect import paths
+from jdissect import paths, replacing
 from jdissect.ablation import Ablation
 from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.interpretable import Interpretable, Zeroed
 from jdissect.interventions import by_class
 from jdissect.paired import Change, change_of_few
@@ -49,16 +49,17 @@ def write(found: Ablation, folder: paths.Path) -> None:
     Raises:
       OSError, UserError: as `files.write_whole`.
     """
-    paths.make_folder(folder)
     tables = {
         "by_class": classes_changed(found),
         "units_by_class": list(_strongest(found, _STRONGEST)),
         "single_units": _singles(found),
     }
-    for name, rows in tables.items():
-        write_whole(folder / f"{name}.csv", _csv(rows))
     content = json.dumps(to_json(found), indent=2, ensure_ascii=False)
-    write_whole(folder / "ablation.json", (content + "\n").encode())
+    own = [f"{name}.csv" for name in tables]
+    with replacing.making(folder, "ablation.json", own) as place:
+        for name, rows in tables.items():
+            write_whole(place / f"{name}.csv", _csv(rows))
+        write_whole(place / "ablation.json", utf8(content + "\n"))
 
 
 def to_json(found: Ablation) -> dict[str, Any]:
@@ -281,4 +282,4 @@ def _percent(share) -> float:
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
-    return csv_text([rows[0], *(row.values() for row in rows)]).encode()
+    return utf8(csv_text([rows[0], *(row.values() for row in rows)]))

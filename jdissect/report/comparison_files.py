@@ -9,11 +9,17 @@ import numpy as np
 
 from jdissect import paths, uncertainty
 from jdissect.comparison import Change, Comparison, Model, changes, levels
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.report import charts, drawing
 from jdissect.tables import csv_text
 from jdissect.uncertainty import Estimate
 
+MARK = "comparison.json"
+OWN = (
+    *("counts.csv", "differences.csv", "changes.csv", "curve.csv", "report.html"),
+    *("unique_concepts.svg", "curve.svg", "differences.svg"),
+    *("unique_concepts.png", "curve.png", "differences.png"),
+)
 CURVE = tuple(round(0.01 + 0.005 * step, 3) for step in range(59))  # 0.01 to 0.3
 _OPTIONAL = ("comparison.json", "report.html", "differences.svg", "differences.png")
 _INTERVALS = ("expected", "interval", "population")
@@ -67,16 +73,16 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
     for name, (_, figure) in figures.items():
         drawing.write(figure, folder, name)
     for name, rows in tables.items():
-        write_whole(folder / name, _csv(rows).encode())
+        write_whole(folder / name, utf8(_csv(rows)))
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    write_whole(folder / "comparison.json", (text + "\n").encode())
+    write_whole(folder / MARK, utf8(text + "\n"))
     return {title: drawing.svg(figure).decode() for title, figure in figures.values()}
 
 
 def _described(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
-        "run": model.run.name,
+        "run": paths.as_text(model.run.name),
         "network": model.result.model,
         "layer": model.layer,
         "units": len(model.result.thresholds),

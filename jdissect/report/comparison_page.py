@@ -57,6 +57,7 @@ def write_comparison(
     notes: Sequence[str] = (),
     thresholds: Sequence[float] = (),
     limit: int = embedding.LIMIT,
+    heading: str = "",
 ) -> paths.Path:
     """Writes FOLDER/report.html.
 
@@ -67,6 +68,7 @@ def write_comparison(
       notes: what a reader must know.
       thresholds: IoU of the tables; by default those of the first.
       limit: bytes of the page.
+      heading: of the page; by default the folder's name.
 
     Returns:
       where it was written.
@@ -76,7 +78,8 @@ def write_comparison(
       OSError, UserError: as `files.write_whole`.
     """
     folder = paths.from_user(folder)
-    page = render(models, figures, notes, thresholds, heading=folder.name, limit=limit)
+    heading = heading or folder.name
+    page = render(models, figures, notes, thresholds, heading=heading, limit=limit)
     paths.make_folder(folder)
     write_whole(folder / NAME, page)
     return folder / NAME
@@ -87,6 +90,7 @@ def write_of(
     folder: str | os.PathLike,
     figures: Mapping[str, str],
     data_path: str = "",
+    heading: str = "",
 ) -> paths.Path:
     """The same of a `comparison.Comparison`, its images opened as its runs say.
 
@@ -95,6 +99,7 @@ def write_of(
       folder: made if it is not there.
       figures: {title: SVG}.
       data_path: where the images are, in place of what the runs' configs say.
+      heading: of the page; by default the folder's name.
     """
     sources: dict[Any, ProbeImages | None] = {}
     models = []
@@ -109,7 +114,12 @@ def write_of(
             ComparedModel(model.name, model.result, known, sources[key], model.error)
         )
     path = write_comparison(
-        folder, models, tuple(figures.items()), comparison.notes, comparison.thresholds
+        folder,
+        models,
+        tuple(figures.items()),
+        comparison.notes,
+        comparison.thresholds,
+        heading=heading,
     )
     for images in filter(None, sources.values()):
         images.tell()

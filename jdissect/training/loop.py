@@ -155,6 +155,8 @@ class Loop:
                         self._save()
                     found = self._evaluate(epoch)
                 if self.done == self._total:
+                    if self._stop:
+                        raise Terminated
                     return found
                 self._train(epoch, start)
                 resumed = False

@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -70,13 +71,15 @@ def evaluate(
     config: ml_collections.ConfigDict,
     output: str = "",
     processes: Processes = ALONE,
+    tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Prints the errors of the config's network on its data.
+    """Tells the errors of the config's network on its data.
 
     Args:
       config: `model.weights` and `data` say what.
       output: JSON file to write them to, too; '' for none.
       processes: that share the images; all of them call this.
+      tell: takes lines for a person.
 
     Returns:
       what that file holds.
@@ -111,7 +114,7 @@ def evaluate(
     }
     with processes.agreeing():
         if processes.first:
-            _tell(config, model, counts)
+            _tell(tell, config, model, counts)
             if output:
                 content = json.dumps(found, indent=2) + "\n"
                 write_whole(output, content.encode())
@@ -137,11 +140,11 @@ def open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
     )
 
 
-def _tell(config, model, counts) -> None:
-    print(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
-    print(counts.table())
+def _tell(tell, config, model, counts) -> None:
+    tell(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
+    tell(counts.table())
     if counts.skipped:
-        print(skipped_line(counts.skipped))
+        tell(skipped_line(counts.skipped))
 
 
 def _open(config) -> tuple[Labelled, Labelled | None]:

@@ -6,7 +6,6 @@ and so does other software that knows the layout.
 
 import csv
 import io
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32
 from PIL import Image
 
+from jdissect import replacing
 from jdissect.data.scenes.source import ScenesSource
 from jdissect.data.scenes.world import CONCEPTS, MAPS, SIDE
 from jdissect.errors import UserError
@@ -32,7 +32,14 @@ def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
     Raises:
         UserError: the folder is a file, or not empty.
     """
-    _clear(folder, overwrite)
+    _check(folder, overwrite)
+    own = {"label.csv", "category.csv", "images"}
+    own |= {path.name for path in folder.glob("c_*.csv")}
+    with replacing.making(folder, "index.csv", own) as place:
+        _export(source, place)
+
+
+def _export(source: ScenesSource, folder: Path) -> None:
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((len(MAPS), len(CONCEPTS)), np.int64)
@@ -115,22 +122,13 @@ def write_tables(
     _write(folder / "category.csv", header, summary)
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
+def _check(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give another --export.")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
         raise UserError(f"{folder} is not empty; give another --export or --overwrite.")
-    (folder / "index.csv").unlink(missing_ok=True)
-    for path in (
-        *folder.glob("c_*.csv"),
-        folder / "label.csv",
-        folder / "category.csv",
-    ):
-        path.unlink(missing_ok=True)
-    if (folder / "images").is_dir():
-        shutil.rmtree(folder / "images")
 
 
 def _coded(mask: Int32[np.ndarray, "height width"]) -> np.ndarray:

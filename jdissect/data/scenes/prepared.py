@@ -169,7 +169,7 @@ def _extend(
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Waits until no other process prepares the same folder (where files lock)."""
-    with (place / ".lock").open("w") as file:
+    with (place / ".lock").open("wb") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
