@@ -449,6 +449,8 @@ def test_full_disk(capsys, command, tmp_path, monkeypatch):
         files.write_whole(path, content)
 
     monkeypatch.setattr("jdissect.results.write_whole", full)
+    # However slow the machine is, no save comes in between.
+    command = [*command, "--config.checkpoint_every=1000"]
     code, _, error = run(capsys, *command, f"--workdir={tmp_path}/run")
     assert code == 2 and "No space left on device" in error and "topk.npz" in error
     assert not (tmp_path / "run").exists()  # nothing was saved to go on with
