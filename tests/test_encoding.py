@@ -37,7 +37,14 @@ def _is_by_the_locale(call):
         return len(call.args) <= _TEXT[name]
     if name in _PROCESSES and owner == "subprocess":
         return bool({"text", "universal_newlines"} & keywords.keys())
-    if name not in _MODE or owner in ("Image", "zipped", "self._opener", "tarfile"):
+    if name not in _MODE or owner in (
+        "Image",
+        "zipped",
+        "self._opener",
+        "self._zip",
+        "tarfile",
+        "archive",
+    ):
         return False
     if owner == "os" and name == "open":
         return False
