@@ -115,10 +115,10 @@ def dissect(
       Terminated: SIGTERM has come, and the state is saved.
     """
     with Progress(silent=not processes.first) as progress:
-        return _dissect(config, workdir, overwrite, processes, progress)
+        return _dissect(config, workdir, overwrite, processes, progress, tell)
 
 
-def _dissect(config, workdir, overwrite, processes, progress) -> int:
+def _dissect(config, workdir, overwrite, processes, progress, tell) -> int:
     start = time.perf_counter()
     with processes.agreeing(), progress.stage("opening images and network"):
         check(config)
