@@ -106,8 +106,8 @@ def test_any_number_of_workers_gives_the_same(broden, config, capfd):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_abandoning(drawn, config, workers):
-    source = open_source(config("broden", drawn))
+def test_abandoning(shared, config, workers):
+    source = open_source(config("broden", shared / "data" / "broden_street"))
     iterator = batches(source, 4, workers=workers)
     next(iterator)
     time.sleep(0.5)  # until the workers wait for us
@@ -120,14 +120,14 @@ def test_abandoning(drawn, config, workers):
     assert not [name for name in names if "grain-prefetch" in name]
 
 
-def test_a_script_that_never_parsed_flags(drawn):
+def test_a_script_that_never_parsed_flags(shared):
     """Workers from a plain script; an iterator that lives to its end delays nothing."""
     code = f"""
 from jdissect.data.broden import open_broden
 from jdissect.data.loader import batches
 
 if __name__ == "__main__":
-    source = open_broden({str(drawn)!r})
+    source = open_broden({str(shared / "data" / "broden_street")!r})
     iterator = batches(source, 4, workers=2)
     print(next(iterator).index.tolist())
     raise SystemExit(3)
