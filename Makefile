@@ -2,17 +2,27 @@
 #   make dissect       dissects the network trained with Mixup
 #   make study         dissects all five and compares them
 #   make test          lint and the tests that take minutes; test-all: all of them
+#   make test-processors  what compares floats, as on processors of other years
 #   make train-scenes  trains the shipped networks again, for hours; goes on if cut off
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SCENES := build/scenes
 TRAINED := build/trained
-# Files of tests that run at a time; a file's tests share what they build.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# Groups of tests that run at a time, see tests/conftest.py: they share what they build.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+# What compares floats of two programs, or with figures from another machine.
+FLOATS := tests/training/test_step.py tests/training/test_devices.py \
+  tests/training/test_convolution.py tests/test_torch_training.py \
+  tests/test_torch_netdissect.py tests/test_interventions.py tests/models/test_layers.py \
+  tests/models/test_pyramid.py tests/ops tests/augment tests/converters/test_parity.py
+# The same with the most that XLA, oneDNN and PyTorch may use of a processor.
+at_most = XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=$(1)" ONEDNN_MAX_CPU_ISA=$(2) \
+  ATEN_CPU_CAPABILITY=$(3) $(BIN)/python -m pytest -m 'not slow and not timing' \
+  $(PARALLEL) $(FLOATS)
 RECIPES := baseline cutout mixup cutmix saliencymix
 
-.PHONY: install dissect study test test-all lint format train-scenes clean
+.PHONY: install dissect study test test-all test-processors lint format train-scenes clean
 
 install: $(VENV)/.installed
 
@@ -41,11 +51,15 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
+	$(BIN)/python -m pytest -m 'not slow and not timing' $(PARALLEL)
 
 test-all: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not timing'
 	$(BIN)/python -m pytest -m timing
+
+test-processors: $(VENV)/.installed-test
+	$(call at_most,AVX2,AVX2,avx2)
+	$(call at_most,SSE4_2,SSE41,default)
 
 # Two devices, whatever the machine has: the layout that the shipped weights come from.
 train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2

@@ -51,9 +51,16 @@ STEPS: dict[str, Callable[[], steps.Step]] = {
 }
 
 
-def figures(step: steps.Step) -> dict[str, dict[str, float]]:
-    """{'written': what the program says, 'compiled': what XLA makes of it}."""
+def figures(step: steps.Step, compile: bool = True) -> dict[str, dict[str, float]]:
+    """{'written': what the program says, 'compiled': what XLA makes of it}.
+
+    Args:
+      step: to count.
+      compile: whether to; without there are only the figures of the program as written.
+    """
     written = count(step.function, *step.arguments, trips=step.trips)
+    if not compile:
+        return {"written": dataclasses.asdict(written)}
     compiled = jax.jit(step.function).lower(*step.arguments).compile()
     analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
     return {

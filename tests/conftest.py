@@ -17,13 +17,25 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.mkdtemp(prefix="jdissect-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
     atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Threads of PyTorch and NumPy that wait for each other keep a core busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
-LONGEST = "tests/test_study.py"
 # With 24 photographs instead of 12 drawn pictures these cost more than they add.
 DEAR = {"published", "published_legacy", "whole_run", "real_features"}
+
+# Files whose tests one worker runs, as they share what is dear to build.
+TOGETHER = {
+    "tests/test_study.py": "published",
+    "tests/converters/test_parity.py": "published",
+    "tests/converters/test_segmenters.py": "published",
+    "tests/test_torch_netdissect.py": "published",
+    "tests/test_main.py": "lite0",
+    "tests/test_evaluate.py": "lite0",
+    "tests/ops/test_thresholds.py": "lite0",
+}
 
 
 def pytest_itemcollected(item):
@@ -34,9 +46,17 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The file that takes longest comes first: at the end the other core would wait."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    """A group for each worker; the longest first, else the other waits at the end."""
+
+    def group(item):
+        file = item.nodeid.partition("::")[0]
+        return TOGETHER.get(file, file)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) not in TOGETHER.values())
 
 
 @pytest.fixture(scope="session")

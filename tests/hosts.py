@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+PATIENCE = 600  # seconds, on a machine that does other things too
 LOST = "another process of this run was lost"
 AGAIN = "; start the same command again on all hosts"
 
@@ -58,7 +59,7 @@ class Host:
         """Sends the worker a signal."""
         os.kill(self.worker(), number)
 
-    def end(self, timeout=120):
+    def end(self, timeout=PATIENCE):
         """(exit code, standard output, standard error)."""
         output, error = self.process.communicate(timeout=timeout)
         return self.process.returncode, output, error
@@ -70,7 +71,7 @@ class Host:
         for group in filter(None, (self._seen, self.process.pid)):
             with contextlib.suppress(OSError):
                 os.killpg(group, signal.SIGKILL)
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ def hosts(command, *flags, count=2, indices=None):
             host.kill()
 
 
-def wait_for(path, running, timeout=120):
+def wait_for(path, running, timeout=PATIENCE):
     """Until a file is there; a host that ends before it is an error."""
     end = time.monotonic() + timeout
     while not path.exists():

@@ -1,6 +1,5 @@
 """Runs of many processes on this machine."""
 
-import os
 import re
 import socket
 import subprocess
@@ -9,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from tests import devices as devices_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,11 +29,7 @@ class Group:
     """
 
     def __init__(self, commands: Sequence[Sequence[str]], devices: int = 1):
-        environment = {
-            **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "JAX_PLATFORMS": "cpu",
-        }
+        environment = devices_of.environment(devices)
         address, self._started = f"127.0.0.1:{free_port()}", []
         for index, command in enumerate(commands):
             flags = [
@@ -61,7 +58,7 @@ class Group:
             process.communicate()
 
 
-def run(commands, devices: int = 1, timeout: float = 300) -> list[tuple[int, str, str]]:
+def run(commands, devices: int = 1, timeout: float = 900) -> list[tuple[int, str, str]]:
     """(exit code, stdout, stderr) of all processes, without what Gloo tells."""
     with Group(commands, devices) as started:
         texts = [process.communicate(timeout=timeout) for process in started]

@@ -15,6 +15,7 @@ from jdissect import cli
 from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean
 from jdissect.models.resnet import pad
+from tests import devices as devices_of
 
 STEPS = 5  # an epoch of `command`, of which there are three
 
@@ -98,10 +99,7 @@ def start(arguments, folder, entry="train", devices=0):
     """An entry point as a process of its own, with as many devices if that is given."""
     tiny = "--config.model.name=tiny" in arguments
     program = ["-c", _WITH_TINY] if tiny else ["-m"]
-    environment = dict(os.environ)
-    if devices:
-        flag = f"--xla_force_host_platform_device_count={devices}"
-        environment |= {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    environment = devices_of.environment(devices) if devices else dict(os.environ)
     if folder is not None:
         arguments = [*arguments, f"--workdir={folder}"]
     return subprocess.Popen(

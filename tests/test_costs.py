@@ -23,7 +23,23 @@ def record():
     return json.loads(costs.RECORDED.read_text())
 
 
-@pytest.mark.parametrize("name", costs.STEPS)
+NETWORKS = ("classifier", "UPerNet", "colour network", "training")  # compile for long
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_cost_no_more_than_recorded_as_written(name, record):
+    found = costs.figures(costs.STEPS[name](), compile=False)
+    problems = costs.grown(name, found, record)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in NETWORKS else ())
+        for name in costs.STEPS
+    ],
+)
 def test_costs_no_more_than_recorded(name, record):
     """Both counts on the recorded version of JAX, that as written on any."""
     if not costs.same_compiler(record):

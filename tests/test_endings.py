@@ -19,7 +19,7 @@ from jdissect.errors import UserError
 def main(argv):
     from jdissect import joining
     address, _, index = (argument.partition("=")[2] for argument in argv[1:4])
-    here = joining.start(address, 2, int(index), start_timeout=60)
+    here = joining.start(address, 2, int(index), start_timeout=300)
     here.gather("begin")
     if here.index:
         {act}
@@ -60,7 +60,7 @@ sys.exit(cli.entry(main))
 )
 def test_nobody_waits_for_an_error_of_one(act, code, text):
     with hosts(["-c", PEER.format(act=act)]) as both:
-        first, second = (host.end(timeout=60) for host in both)
+        first, second = (host.end() for host in both)
     assert second[0] == code and text in second[2]
     assert ("Traceback" in second[2]) == (code == 1)
     if code == 0:
@@ -78,7 +78,7 @@ def test_started_alone(own_temporary_files, tmp_path):
         hosts(command, *flags, indices=[1]) as second,
     ):
         for host in (*first, *second):
-            code, output, error = host.end(timeout=60)
+            code, output, error = host.end()
             assert code == 2 and output == ""
             assert one_line(error, "error: no connection to 2 processes", "within 3 s")
     assert not (tmp_path / "run").exists()

@@ -67,11 +67,17 @@ def whole_run(lite0, annotated_images, tmp_path_factory):
     return folder, done.stdout
 
 
-# In the table at 0.04: detector units; unique objects, parts, materials, colours, all.
-COUNTS = {
-    "scenes": (1231, (55, 14, 10, 6, 85)),
-    "street": (554, (8, 0, 0, 3, 11)),
-}
+KINDS = ("object", "part", "material", "color", "total")
+# The original's at 0.04: detector units, and unique concepts of each of KINDS.
+COUNTS = {"scenes": (1231, (55, 14, 10, 6, 85)), "street": (554, (8, 0, 0, 3, 11))}
+
+
+def detected(iou, kept, threshold, categories):
+    """Counts as in COUNTS of the units that are kept."""
+    units = np.flatnonzero(kept & (iou.max(axis=1) > threshold))
+    concepts = np.unique(iou[units].argmax(axis=1))
+    of = [categories[concept] for concept in concepts]
+    return len(units), (*(of.count(kind) for kind in KINDS[:-1]), len(of))
 
 
 def test_golden(whole_run, annotated_images, lite0_arrays):
@@ -79,8 +85,9 @@ def test_golden(whole_run, annotated_images, lite0_arrays):
     expected = np.load(lite0_arrays)
     found = np.load(folder / "head" / "dissection.npz")
     with (annotated_images / "label.csv").open() as file:
-        numbers = [int(row["number"]) for row in csv.DictReader(file)]
-    iou = expected["iou"][:, numbers]
+        rows = list(csv.DictReader(file))
+    categories = [row["category"].partition("(")[0] for row in rows]
+    iou = np.nan_to_num(expected["iou"][:, [int(row["number"]) for row in rows]])
     thresholds = expected["thresholds"]
     # At ReLU6's ceiling the original's units pass by its rounding alone.
     kept = thresholds != 6.0
@@ -100,16 +107,18 @@ def test_golden(whole_run, annotated_images, lite0_arrays):
     same = found["iou"].argmax(axis=1) == iou.argmax(axis=1)
     assert same[fires].mean() >= 0.995
     counts = summary["iou_thresholds"]["0.04"]
-    detectors, unique = COUNTS[lite0_arrays.stem.removeprefix("efficientnet_")]
-    assert counts["detector_units"]["total"] == detectors
-    kinds = ("object", "part", "material", "color", "total")
-    assert counts["unique_concepts"] == dict(zip(kinds, unique, strict=True))
-    # What the original's own numbers give.
-    best = iou[fires].max(axis=1) > 0.04
-    assert detectors == best.sum()
-    assert str(detectors) in output
+    # Rounding moves a few of 10,000 pixels, and with them units at 0.04.
+    expected_counts = COUNTS[lite0_arrays.stem.removeprefix("efficientnet_")]
+    assert detected(iou, kept, 0.04, categories) == expected_counts
+    fewest, most = (detected(iou, kept, t, categories) for t in (0.0405, 0.0395))
+    total = counts["detector_units"]["total"]
+    assert fewest[0] <= total <= most[0] and str(total) in output
+    unique = tuple(counts["unique_concepts"][kind] for kind in KINDS)
+    for less, found_of, more in zip(fewest[1], unique, most[1], strict=True):
+        assert less <= found_of <= more
 
 
+@pytest.mark.timing
 def test_whole_job_takes_less_than_two_minutes(whole_run):
     summary = json.loads((whole_run[0] / "summary.json").read_text())
     assert summary["seconds"]["total"] < 120, summary["seconds"]

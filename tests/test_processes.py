@@ -173,7 +173,7 @@ def test_killed_again_and_again(alone, tmp_path, kills):
     saving = ["--config.checkpoint_every=1", "--config.cache.features=none"]
     for _ in range(kills):
         with Group([command(folder, *saving)], rng.choice([1, 2])) as (process,):
-            end = time.monotonic() + 120
+            end = time.monotonic() + 900
             saves = folder / "checkpoints"
             before = set(saves.iterdir()) if saves.exists() else set()
             # Once it has saved something new, at any moment.
@@ -184,7 +184,7 @@ def test_killed_again_and_again(alone, tmp_path, kills):
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.5))
             process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM]))
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=900)
             finished = "written to" in out  # the signal came too late
             assert process.returncode in (-9, 143) or finished, (out, err)
             told += "going on where this run was last saved" in out
@@ -232,7 +232,6 @@ def test_no_step_communicates(mode):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     count, collectives = result.stdout.split(" ", 1)

@@ -122,20 +122,25 @@ def test_configs_train_what_is_shipped():
         assert config["model"]["weights"] == weights
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "baseline",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in CLASSIFIERS[1:]),
-        pytest.param("upernet", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*CLASSIFIERS, "upernet"])
 def test_scores_are_those_of_the_weights(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     entry = shipped.entry(f"shipped:{name}")
     found = converter.measure(f"shipped:{name}", entry["config"])
     # Another processor or version rounds otherwise: a picture or two in a thousand.
     assert found == pytest.approx(entry["scores"], abs=0.2)
+
+
+def test_the_score_on_some_pictures_is_near(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    entry = shipped.entry("shipped:baseline")
+    train = {**entry["config"]["train"], "validation_images": 200}
+    found = converter.measure("shipped:baseline", {**entry["config"], "train": train})
+    assert found["images"] == 200
+    error = entry["scores"]["top1_error"]
+    deviation = (error * (100 - error) / 200) ** 0.5
+    assert abs(found["top1_error"] - error) < 3 * deviation
 
 
 def _weights(name) -> Path:

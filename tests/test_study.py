@@ -130,8 +130,7 @@ def test_label_maps(first, command, expected, golden, upernet_folder, color_fold
 @pytest.mark.slow
 def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
     second = first.parent / "second"
-    seconds = run(command, second, f"--config.data.path={golden / 'images'}")
-    assert seconds["segmenter"] < 1
+    run(command, second, f"--config.data.path={golden / 'images'}")
     for name in ("dissection", "topk", "histogram"):
         ours, theirs = (
             np.load(folder / "layer4" / f"{name}.npz") for folder in (first, second)

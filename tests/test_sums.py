@@ -26,7 +26,7 @@ class Threads(Processes):
 
 def together(trees):
     count = len(trees)
-    meeting, table = threading.Barrier(count, timeout=60), [None] * count
+    meeting, table = threading.Barrier(count, timeout=600), [None] * count
     processes = [Threads(i, count, meeting, table) for i in range(count)]
     found = [None] * count
 

@@ -5,7 +5,6 @@ import hashlib
 import http.server
 import re
 import threading
-import time
 import urllib.request
 
 import pytest
@@ -27,7 +26,7 @@ class Server:
       etags, dates, ranges, heeds_if_range: what the server can do.
       answers: name -> the next answers (status, headers, body) in place of the file.
       cuts: how many bytes of the next bodies are sent.
-      pauses: seconds before the next answers.
+      pauses: what the next answers wait for, functions.
       requests: (name, headers) of each request.
       bodies: how many files were sent.
     """
@@ -70,7 +69,7 @@ class Server:
         folder, name = request.path.rsplit("/", 1)
         self.requests.append((name, dict(request.headers)))
         if self.pauses:
-            time.sleep(self.pauses.pop(0))
+            self.pauses.pop(0)()
         if self.answers.get(name):
             status, headers, body = self.answers[name].pop(0)
         elif folder in self.folders and name in self.files:
@@ -368,9 +367,19 @@ def test_a_server_that_is_busy_is_asked_again(server, fetch):
 
 
 def test_a_server_that_falls_silent(server, fetch, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    server.pauses = [1.0]
+    """Only the first answer is late, and only the first is not waited for."""
+    timeouts, answered = [1], threading.Event()
+    connect = urllib.request.OpenerDirector.open
+    monkeypatch.setattr(
+        urllib.request.OpenerDirector,
+        "open",
+        lambda opener, request, timeout: connect(
+            opener, request, timeout=timeouts.pop() if timeouts else timeout
+        ),
+    )
+    server.pauses = [lambda: answered.wait(30)]
     fetch()
+    answered.set()
     assert len(server.requests) == 2
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from jdissect.data import open_source
 from jdissect.data.loader import batches, count_batches
+from jdissect.data.scenes import open_scenes
 from jdissect.errors import UserError
 
 
@@ -106,38 +107,51 @@ def test_any_number_of_workers_gives_the_same(broden, config, capfd):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_abandoning(shared, config, workers):
-    source = open_source(config("broden", shared / "data" / "broden_street"))
-    iterator = batches(source, 4, workers=workers)
+def test_abandoning(workers):
+    iterator = batches(open_scenes("probe", 300), 4, workers=workers)
+    next(iterator)
+    iterator.close()
+    assert multiprocessing.active_children() == []
+    end = time.monotonic() + 300
+    while any("grain-prefetch" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < end, "a thread lives on"
+        time.sleep(0.01)
+
+
+_SCRIPT = """
+from jdissect.data.loader import batches
+from jdissect.data.scenes import open_scenes
+
+if __name__ == "__main__":
+    iterator = batches(open_scenes("probe", 300), 4, workers=2)
+    print(next(iterator).index.tolist())
+    raise SystemExit(3)
+"""
+
+
+def test_a_script_that_never_parsed_flags():
+    """Workers from a plain script, whose iterator lives to its end."""
+    command = [sys.executable, "-c", _SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "[0, 1, 2, 3]\n", "")
+
+
+@pytest.mark.timing
+def test_an_iterator_that_lives_to_the_end_delays_nothing():
+    start = time.monotonic()
+    command = [sys.executable, "-c", _SCRIPT]
+    subprocess.run(command, capture_output=True)
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.timing
+def test_abandoning_waits_for_nothing():
+    iterator = batches(open_scenes("probe", 300), 4, workers=2)
     next(iterator)
     time.sleep(0.5)  # until the workers wait for us
     start = time.monotonic()
     iterator.close()
     assert time.monotonic() - start < 10
-    assert multiprocessing.active_children() == []
-    time.sleep(0.2)
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if "grain-prefetch" in name]
-
-
-def test_a_script_that_never_parsed_flags(shared):
-    """Workers from a plain script; an iterator that lives to its end delays nothing."""
-    code = f"""
-from jdissect.data.broden import open_broden
-from jdissect.data.loader import batches
-
-if __name__ == "__main__":
-    source = open_broden({str(shared / "data" / "broden_street")!r})
-    iterator = batches(source, 4, workers=2)
-    print(next(iterator).index.tolist())
-    raise SystemExit(3)
-"""
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (3, "[0, 1, 2, 3]\n", "")
-    assert time.monotonic() - start < 20
 
 
 def test_sources_need_no_jax():

@@ -1,6 +1,6 @@
 """What every network must do; that they compute the right thing is for converters."""
 
-import os
+import json
 import subprocess
 import sys
 import textwrap
@@ -15,6 +15,7 @@ from jdissect import models
 from jdissect.errors import UserError
 from jdissect.models.endpoints import check_endpoints
 from jdissect.models.layers import fold_batch_norm
+from tests.devices import environment
 
 SMALL = {
     "resnet18": {"width": 8, "classes": 7},
@@ -227,7 +228,7 @@ def test_unknown_names_are_the_users_errors():
 
 
 SAME_BITS = """
-    import sys
+    import functools, json, sys
     import jax, numpy as np
     from jax.sharding import Mesh, PartitionSpec as P
     from jdissect import models
@@ -235,9 +236,11 @@ SAME_BITS = """
     images = np.random.default_rng(0).normal(size=(8, 96, 96, 3)).astype(np.float32)
     mesh = Mesh(np.array(jax.devices()), "data")
     results = {}
-    for name, options in (("resnet18", {"width": 32}), ("efficientnet_lite0", {})):
+    for name, options, endpoints in json.loads(sys.argv[2]):
         model = models.build_abstract(name, folded=True, **options)
         apply, params = models.as_function(model)
+        if endpoints:
+            apply = functools.partial(apply, endpoints=endpoints)
         rng = np.random.default_rng(1)
         params = models.with_parameters(params, {
             key: rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape).astype(np.float32)
@@ -247,7 +250,8 @@ SAME_BITS = """
         together = 2 * len(jax.devices())
         parts = [jax.device_get(step(params, images[i : i + together]))
                  for i in range(0, len(images), together)]
-        results[f"{name}.logits"] = np.concatenate([logits for logits, _ in parts])
+        if not endpoints:
+            results[f"{name}.logits"] = np.concatenate([logits for logits, _ in parts])
         for endpoint in parts[0][1]:
             results[f"{name}.{endpoint}"] = np.concatenate(
                 [features[endpoint] for _, features in parts])
@@ -255,20 +259,44 @@ SAME_BITS = """
 """
 
 
-def test_bits_do_not_depend_on_the_number_of_devices(tmp_path):
-    for count in (1, 2, 4):
-        flags = f"--xla_force_host_platform_device_count={count}"
+_WIDE = {"width": 32}
+
+
+@pytest.mark.parametrize(
+    ("networks", "counts", "arrays"),
+    [
+        (
+            [
+                ("resnet18", _WIDE, ["layer2"]),
+                ("efficientnet_lite0", {}, ["stem", "block3"]),
+            ],
+            (1, 4),
+            3,
+        ),
+        pytest.param(
+            [("resnet18", _WIDE, None), ("efficientnet_lite0", {}, None)],
+            (1, 2, 4),
+            6 + 19,
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_bits_do_not_depend_on_the_number_of_devices(
+    networks, counts, arrays, tmp_path
+):
+    program = [sys.executable, "-c", textwrap.dedent(SAME_BITS)]
+    for count in counts:
         subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SAME_BITS), tmp_path / f"{count}"],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            [*program, tmp_path / f"{count}", json.dumps(networks)],
+            env=environment(count),
             check=True,
         )
-    one, two, four = (np.load(tmp_path / f"{count}.npz") for count in (1, 2, 4))
-    assert len(one.files) == 6 + 19
+    one, *others = (np.load(tmp_path / f"{count}.npz") for count in counts)
+    assert len(one.files) == arrays
     for name in one.files:
         assert np.isfinite(one[name]).all()
-        np.testing.assert_array_equal(two[name], one[name], err_msg=name)
-        np.testing.assert_array_equal(four[name], one[name], err_msg=name)
+        for other in others:
+            np.testing.assert_array_equal(other[name], one[name], err_msg=name)
 
 
 @pytest.mark.parametrize("count", [1, 4, 11, 14, 16, 32])

@@ -1,4 +1,4 @@
-"""Resampling matrices against PyTorch, golden arrays and their definitions."""
+"""Resampling matrices against PyTorch in float64, golden arrays and definitions."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_resize_is_pytorchs(shape, channels):
     torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
     maps = random_maps(2, 8, 11, channels)
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(maps.transpose(0, 3, 1, 2)), shape, mode="bilinear"
+        torch.from_numpy(maps.transpose(0, 3, 1, 2)).double(), shape, mode="bilinear"
     ).numpy()
     found = np.asarray(resample.resize(maps, shape)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected, atol=3e-6)
@@ -28,7 +28,7 @@ def test_adaptive_average_is_pytorchs(size):
     length, target = size
     maps = random_maps(1, length, 10, 2)
     expected = torch.nn.functional.adaptive_avg_pool2d(
-        torch.from_numpy(maps.transpose(0, 3, 1, 2)), target
+        torch.from_numpy(maps.transpose(0, 3, 1, 2)).double(), target
     ).numpy()
     found = np.asarray(resample.pool(maps, target)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+PATIENCE = 300  # seconds, on a machine that does other things too
 # Whether what has the focus shows the mask of its first picture.
 FOCUSED_MASK = (
     "getComputedStyle(document.activeElement.querySelector('canvas')).opacity == 1"
@@ -57,6 +59,7 @@ class Watched:
         """The page of a file, in a context of its own."""
         size = {"width": width, "height": height}
         context = self.browser.new_context(viewport=size, **options)
+        context.set_default_timeout(1000 * PATIENCE)
         page = context.new_page()
         address = path.as_uri()
 
@@ -93,8 +96,17 @@ def overflow(page) -> int:
 
 def until(page, condition: str) -> None:
     """Waits for a JavaScript condition (Playwright's own way is denied by the page)."""
-    for _ in range(100):
-        if page.evaluate(condition):
-            return
+    end = time.monotonic() + PATIENCE
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"never true: {condition}"
         page.wait_for_timeout(50)
-    raise AssertionError(f"never true: {condition}")
+
+
+def settle(page, milliseconds: int = 150) -> None:
+    """Until the page has done what it put off for so long, and has drawn it.
+
+    The page's own clock: however slow the machine is, its earlier timers come first.
+    """
+    page.evaluate(f"""() => new Promise(done => setTimeout(
+      () => requestAnimationFrame(() => requestAnimationFrame(done)), {milliseconds}
+    ))""")

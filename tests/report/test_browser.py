@@ -9,7 +9,7 @@ from jdissect.report import page as run_page
 from tests.ops import reference
 from tests.report import browser as browsers
 from tests.report import synthetic
-from tests.report.browser import FOCUSED_MASK, overflow, until
+from tests.report.browser import FOCUSED_MASK, overflow, settle, until
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def shown(page) -> int:
 
 def slide(page, threshold: float) -> None:
     page.fill("#threshold-number", str(threshold))
-    page.wait_for_timeout(120)
+    settle(page)
 
 
 def focus_by_tab(page, selector: str) -> None:
@@ -224,7 +224,7 @@ def test_deep_links_and_the_back_button(watched, path):
     page.go_back()
     page.wait_for_selector("#unit", state="hidden")
     page.evaluate("location.hash = 'unit-999'")  # there is no such unit
-    page.wait_for_timeout(50)
+    settle(page)
     assert page.locator("#unit[open]").count() == 0
     page.goto(path.as_uri() + "#unit-2")
     page.wait_for_selector("#unit[open]")
@@ -243,14 +243,14 @@ def test_the_list_stays_where_it_was(watched, path):
     page.wait_for_selector("#unit[open]")
     page.keyboard.press("Escape")
     until(page, "!location.hash.includes('unit')")
-    page.wait_for_timeout(150)
+    settle(page)
     assert page.evaluate("scrollY") == before
     # A concept of the unit's page leads to the top of its units.
     card.click()
     page.wait_for_selector("#unit[open]")
     page.click(".best tbody button >> nth=0")
     until(page, "!location.hash.includes('unit')")
-    page.wait_for_timeout(150)
+    settle(page)
     first = page.locator(".card").first.bounding_box()
     assert 0 < first["y"] < 900
 

@@ -240,7 +240,8 @@ def test_concepts_side_by_side(watched, path, models):
     until(page, FOCUSED_MASK)
     picture = cells.nth(2).locator(".picture").first
     picture.hover()
-    page.wait_for_timeout(300)
+    hovered = "[...document.querySelectorAll('.picture:hover canvas')]"
+    until(page, f"{hovered}.some(mask => getComputedStyle(mask).opacity == 1)")
     script = "one => [getComputedStyle(one.lastChild).opacity, one.lastChild.width]"
     assert picture.evaluate(script) == ["1", 4 * 56]
     assert page.evaluate("window.flag") is None

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import MEANS, Parser, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
+from tests.devices import environment
 
 COUNT = 5
 
@@ -370,10 +370,7 @@ def test_any_number_of_devices_gives_the_same_maps(
     arguments = [small.upernet, small.color, tmp_path / "pixels.npy", mode]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(str, arguments), tmp_path / "maps.npy"],
-        env={
-            **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        },
+        env=environment(devices),
         capture_output=True,
         text=True,
     )

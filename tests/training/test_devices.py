@@ -1,12 +1,13 @@
 """The same global batch on one, two and four devices."""
 
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from tests.devices import environment
 
 # A group of 8 of the 16 images is half of a device's share, all of it, and two shares.
 _PROGRAM = """
@@ -73,13 +74,9 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def found():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM],
-        env=environment,
+        env=environment(4),
         capture_output=True,
         text=True,
         check=False,

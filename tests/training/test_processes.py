@@ -14,7 +14,7 @@ from jdissect import checkpoints
 from jdissect.states import Checkpoints
 from tests.small_trainings import command, finish, metrics, start, weights
 
-TIMEOUT = 240  # seconds, on a machine that does other things too
+TIMEOUT = 900  # seconds, on a machine that does other things too
 
 
 @contextlib.contextmanager
@@ -148,6 +148,7 @@ def test_kill_goes_on_to_the_same_bits(arguments, alone, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.parametrize("index", [0, 1])
 def test_nobody_waits_for_one_that_was_killed(arguments, tmp_path, index):
     folder = tmp_path / "run"
