@@ -1,14 +1,15 @@
 """What several tests share: the reference material and things dear to build."""
 
 import atexit
+import functools
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
 import pytest
+
+from tests import rule_checkpoints
 
 # What one test compiled another finds, in this process or one that it starts. Read by
 # JAX when it is imported, which is later.
@@ -20,7 +21,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Threads of PyTorch and NumPy that wait for each other keep a core busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+# With 24 photographs instead of 12 drawn pictures these cost more than they add.
+DEAR = {"published", "published_legacy", "whole_run", "real_features"}
+
 # Files whose tests one worker runs, as they share what is dear to build.
 TOGETHER = {
     "tests/test_study.py": "published",
@@ -31,6 +36,14 @@ TOGETHER = {
     "tests/test_evaluate.py": "lite0",
     "tests/ops/test_thresholds.py": "lite0",
 }
+
+
+def pytest_itemcollected(item):
+    """Dear tests on the photographs beside the checkout are for `make test-all`."""
+    variant = getattr(item, "callspec", None)
+    shared = variant and variant.params.get("golden") == "shared"
+    if shared and DEAR & set(item.fixturenames):
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -63,34 +76,66 @@ def shared() -> pathlib.Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", params=["public", "shared"])
+def golden(request) -> pathlib.Path:
+    """Arrays that the original PyTorch implementations computed.
+
+    'public' lies here, on drawn pictures. 'shared' is on photographs that are not ours
+    to publish; its tests skip where they are absent.
+    """
+    if request.param == "public":
+        return GOLDEN
+    return request.getfixturevalue("shared") / "golden"
+
+
 @pytest.fixture(scope="session")
-def golden(shared) -> pathlib.Path:
-    """Arrays that the original PyTorch implementations computed."""
-    return shared / "golden"
+def drawn() -> pathlib.Path:
+    """64 drawn scenes of 112x112 pixels with their masks at 56x56, a Broden folder."""
+    return GOLDEN / "scenes"
 
 
-def _make_checkpoints(shared, folder, *flags):
+@pytest.fixture(scope="session")
+def annotated_images(golden, drawn) -> pathlib.Path:
+    """The Broden folder that a real network was dissected on."""
+    return drawn if golden == GOLDEN else golden.parent / "data" / "broden_street"
+
+
+@pytest.fixture(scope="session")
+def lite0_arrays(golden) -> pathlib.Path:
+    """What the original found on `annotated_images`."""
+    name = "scenes" if golden == GOLDEN else "street"
+    return golden / f"efficientnet_{name}.npz"
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory):
+    """Makes a folder by a function, once for the same arguments in a session.
+
+    What depends on `golden` is set up anew whenever another variant ran between.
+    """
+
+    @functools.cache
+    def make(function, *arguments):
+        return function(*arguments, tmp_path_factory.mktemp("made") / "folder")
+
+    return make
+
+
+def _make_checkpoints(golden, legacy, folder):
     pytest.importorskip("torch", reason="torch absent: published files cannot be made")
-    command = [sys.executable, str(shared / "tools" / "make_checkpoints.py")]
-    subprocess.run(
-        [*command, str(folder), "--seed", "100", *flags],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return folder
+    return rule_checkpoints.write(golden, folder, legacy)
 
 
 @pytest.fixture(scope="session")
-def published(shared, tmp_path_factory) -> pathlib.Path:
-    """Checkpoints in the published file formats, weights by rule (seed 100)."""
-    return _make_checkpoints(shared, tmp_path_factory.mktemp("published"))
+def published(golden, make_once) -> pathlib.Path:
+    """Checkpoints in the published file formats, weights by rule."""
+    return make_once(_make_checkpoints, golden, False)
 
 
 @pytest.fixture(scope="session")
-def published_legacy(shared, tmp_path_factory) -> pathlib.Path:
+def published_legacy(golden, make_once) -> pathlib.Path:
     """The same in the serialization before PyTorch 1.6."""
-    return _make_checkpoints(shared, tmp_path_factory.mktemp("legacy"), "--legacy")
+    return make_once(_make_checkpoints, golden, True)
 
 
 @pytest.fixture(scope="session")
@@ -127,18 +172,16 @@ def _convert_segmenter(name, source, folder):
 
 
 @pytest.fixture(scope="session")
-def upernet_folder(published, tmp_path_factory) -> pathlib.Path:
+def upernet_folder(published, make_once) -> pathlib.Path:
     """UPerNet as published, converted."""
-    folder = tmp_path_factory.mktemp("upernet") / "converted"
-    return _convert_segmenter("upernet", published / "upp-resnet50-upernet", folder)
+    source = published / rule_checkpoints.UPERNET
+    return make_once(_convert_segmenter, "upernet", source)
 
 
 @pytest.fixture(scope="session")
-def color_folder(published, tmp_path_factory) -> pathlib.Path:
+def color_folder(published, make_once) -> pathlib.Path:
     """The colour segmenter as published, converted."""
-    folder = tmp_path_factory.mktemp("color") / "converted"
-    source = published / "color-resnet18dilated-ppm_deepsup"
-    return _convert_segmenter("color", source, folder)
+    return make_once(_convert_segmenter, "color", published / rule_checkpoints.COLOR)
 
 
 @pytest.fixture(scope="session")
@@ -177,14 +220,8 @@ def tiny(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def street(shared) -> pathlib.Path:
-    """Street photographs with human masks, a Broden folder."""
-    return shared / "data" / "broden_street"
-
-
-@pytest.fixture(scope="session")
-def real_features(lite0, street):
-    """float32[334, 7, 7, 1280]: a real network's last maps of real photographs."""
+def real_features(lite0, annotated_images):
+    """float32[image, h, w, 1280]: a real network's last maps."""
     import jax
     import numpy as np
 
@@ -202,7 +239,7 @@ def real_features(lite0, street):
 
     found = [
         np.asarray(forward(model.params, batch.pixels))[batch.valid]
-        for batch in loader.batches(open_broden(str(street)), 32)
+        for batch in loader.batches(open_broden(str(annotated_images)), 32)
     ]
     return np.concatenate(found)
 

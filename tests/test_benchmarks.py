@@ -71,21 +71,20 @@ def test_it_measures(name, quick, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_loader_measures(shared, capsys):
-    folders = ["imagenet_sample", "broden_street"]
-    flags = zip(("images", "broden"), folders, strict=True)
-    flags = [f"--{flag}={shared / 'data' / folder}" for flag, folder in flags]
+def test_loader_measures(drawn, capsys):
+    flags = [f"--images={drawn.parent / 'images'}", f"--broden={drawn}"]
     argv = ["loader", *flags, "--repeat=1", "--rounds=1"]
     assert command("loader").main(argv) == 0
     assert capsys.readouterr().out.count("img/s") == 4
 
 
 @pytest.mark.slow
-def test_upernet_measures(shared, published, upernet_folder, capsys):
+@pytest.mark.parametrize("golden", ["public"], indirect=True)
+def test_upernet_measures(golden, published, upernet_folder, capsys):
     flags = [
         f"--published={published / 'upp-resnet50-upernet'}",
         f"--upernet={upernet_folder}",
-        f"--images={shared / 'data' / 'imagenet_sample'}",
+        f"--images={golden / 'images'}",
     ]
     argv = ["upernet", *flags, "--count=1", "--rounds=1"]
     assert command("upernet").main(argv) == 0
@@ -93,13 +92,14 @@ def test_upernet_measures(shared, published, upernet_folder, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("golden", ["public"], indirect=True)
 @pytest.mark.parametrize("form", ["best", "faithful"])
-def test_pytorch_measures(form, shared, published, capsys):
+def test_pytorch_measures(form, golden, published, capsys):
     flags = [
         f"--resnet={published / 'resnet50' / 'model_best.pth.tar'}",
         f"--upernet={published / 'upp-resnet50-upernet'}",
         f"--color={published / 'color-resnet18dilated-ppm_deepsup'}",
-        f"--images={shared / 'data' / 'imagenet_sample'}",
+        f"--images={golden / 'images'}",
     ]
     argv = ["torch_netdissect", *flags, "--count=1", f"--form={form}"]
     assert command("torch_netdissect").main(argv) == 0

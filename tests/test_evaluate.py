@@ -1,12 +1,14 @@
 """Top-1 and top-5 error from the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from configs.common import get_common
 from jdissect import checkpoints, cli, evaluate, models
+from jdissect.data.labelled import imagenet_wnids
 from jdissect.errors import UserError
 from jdissect.models.preprocess import IMAGENET
 from jdissect.training.runner import open_network
@@ -30,21 +32,51 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.fixture(scope="session")
+def named_by_class(drawn, tmp_path_factory):
+    """Drawn pictures named by wnid, and the top-1 and top-5 errors they are to have.
+
+    The names are what the original network finds first (on five pictures), second to
+    fifth, or not among its five: then it errs.
+    """
+    golden = drawn.parent
+    ranks = np.load(golden / "efficientnet_scenes.npz")["ranked_classes"]
+    wnids, folder = imagenet_wnids(), tmp_path_factory.mktemp("named")
+    pictures = sorted((golden / "images").iterdir())
+    places = [index % 3 * 3 for index in range(len(pictures))]
+    for index, (path, place) in enumerate(zip(pictures, places, strict=True)):
+        name = f"{wnids[ranks[index, place]]}_{path.name}"
+        shutil.copy(path, folder / name)
+    errors = [np.mean(np.array(places) >= most) for most in (1, 5)]
+    return folder, [round(100 * error, 6) for error in errors]
+
+
 @pytest.fixture
-def command(lite0, shared):
-    """EfficientNet-Lite0 with its real weights on photographs named by wnid."""
+def command(lite0, named_by_class):
+    """EfficientNet-Lite0 with its real weights on pictures named by wnid."""
     return [
         CONFIG,
         f"--config.model.weights={lite0}",
         "--config.data.source=folder",
-        f"--config.data.path={shared / 'data' / 'imagenet_sample'}",
+        f"--config.data.path={named_by_class[0]}",
     ]
 
 
-def test_real_weights_are_right_on_178_of_200(capsys, command, tmp_path):
-    """As the original in PyTorch (ORIGINALS section 7)."""
+def test_real_weights_err_as_the_original(capsys, command, named_by_class, tmp_path):
     output = tmp_path / "errors.json"
-    code, text, _ = run(capsys, *command, f"--output={output}")
+    code, _, error = run(capsys, *command, f"--output={output}")
+    assert code == 0, error
+    found = json.loads(output.read_text())
+    assert found["images"] == 12 and found["skipped"] == 0
+    errors = [found["top1_error"], found["top5_error"]]
+    assert errors == pytest.approx(named_by_class[1])
+
+
+def test_real_weights_are_right_on_178_of_200(capsys, command, shared, tmp_path):
+    """As the original in PyTorch is, on photographs."""
+    output = tmp_path / "errors.json"
+    path = f"--config.data.path={shared / 'data' / 'imagenet_sample'}"
+    code, text, _ = run(capsys, *command, path, f"--output={output}")
     assert code == 0
     assert "22 of 200" in text and "11.00 %" in text and "top-5" in text
     found = json.loads(output.read_text())
@@ -71,11 +103,11 @@ def test_real_weights_are_right_on_178_of_200(capsys, command, tmp_path):
         (["--config.data.batch_size=0"], "config.data.batch_size is 0"),
     ],
 )
-def test_bad_input(capsys, command, shared, tmp_path, change, message):
-    photograph = next((shared / "data" / "imagenet_sample").iterdir()).read_bytes()
+def test_bad_input(capsys, command, drawn, tmp_path, change, message):
+    picture = next((drawn.parent / "images").iterdir()).read_bytes()
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "1.jpg").write_bytes(photograph)
+        (tmp_path / name / "1.png").write_bytes(picture)
     change = [argument.replace("FOLDERS", str(tmp_path)) for argument in change]
     code, _, error = run(capsys, *command, *change)
     assert code == 2 and message in error and error.count("\n") == 1

@@ -90,15 +90,15 @@ def test_same_bits_with_the_shipped_upernet(tmp_path):
 
 
 @pytest.mark.slow
-def test_same_bits_of_a_real_network(tmp_path, lite0, shared):
-    """EfficientNet-Lite0 on 61 street photographs."""
+def test_same_bits_of_a_real_network(tmp_path, lite0, drawn):
+    """EfficientNet-Lite0 on 61 drawn scenes."""
     expected = None
     for processes, devices in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2)):
         folder = tmp_path / f"{processes}x{devices}"
         here = [
             *("-m", "jdissect.main", "--config=configs/efficientnet_lite0.py"),
             f"--config.model.weights={lite0}",
-            f"--config.data.path={shared / 'data' / 'broden_street'}",
+            f"--config.data.path={drawn}",
             "--config.data.num_images=61",
             "--config.data.batch_size=4",
             f"--workdir={folder}",

@@ -1,7 +1,7 @@
-"""The paper's way, whole: ResNet-50, UPerNet and colours on real photographs.
+"""The paper's way, whole: ResNet-50, UPerNet and colours on drawn pictures.
 
 From published file formats to counts, against what the original PyTorch code computed
-with the same weights.
+with the same weights, on photographs too where they are at hand.
 """
 
 import json
@@ -65,25 +65,28 @@ def columns(golden):
 def test_names(first, columns):
     found = np.load(first / "layer4" / "dissection.npz")
     names, numbers = columns
-    assert len(numbers) == 1823 and 1813 not in numbers
+    assert len(numbers) == len(names) - 2  # without 0 and the colours' '-'
     pairs = zip(found["concepts"], found["categories"], strict=True)
     assert [list(map(str, pair)) for pair in pairs] == [names[n] for n in numbers]
 
 
 def test_thresholds_and_iou(first, expected, columns):
-    """A unit fires on 752 pixels: one that differs is 1.3e-3 of IoU.
+    """Of 24 pictures a unit fires on 752 pixels: one that differs is 1.3e-3 of IoU.
 
     PyTorch's float32 features are 3.7e-5 from those of float64, ours 3.5e-5, so a few
-    pixels differ between any two computations.
+    pixels differ between any two computations. Equal ones come in fours: the cells of
+    a map are upsampled symmetrically.
     """
+    pixels = int(0.01 * expected["segmentation"][:, 0].size)
+    share, most = (1e-4, 3) if pixels == 752 else (2e-3, 5)
     found = np.load(first / "layer4" / "dissection.npz")
     np.testing.assert_allclose(
         found["thresholds"], expected["thresholds_exact"], rtol=1e-3
     )
     iou = np.nan_to_num(expected["iou_exact"][columns[1]].T)
     difference = np.abs(found["iou"] - iou)
-    assert (difference > 1e-3).mean() < 1e-4
-    assert difference.max() < 3 / 752
+    assert (difference > 1e-3).mean() < share
+    assert difference.max() < most / pixels
 
 
 def test_best_concepts(first, expected, columns):
@@ -118,7 +121,7 @@ def test_label_maps(first, command, expected, golden, upernet_folder, color_fold
         hashes=source.content_hashes(None),
     )
     segmenter._segment = None  # all maps must be in the cache
-    (batch,) = loader.batches(source, 24)
+    (batch,) = loader.batches(source, len(source.names))
     maps = segmenter.label_maps(batch)
     agreement = (maps == expected["segmentation"]).mean(axis=(0, 2, 3))
     assert (agreement >= 0.999).all(), agreement
@@ -138,11 +141,12 @@ def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
 
 @pytest.mark.slow
 @pytest.mark.timing
-def test_a_second_network_takes_a_fifth_of_the_time(command, shared, tmp_path):
-    """200 photographs, as the issue of a whole study has it: five networks."""
-    path = f"--config.data.path={shared / 'data' / 'imagenet_sample'}"
+@pytest.mark.parametrize("golden", ["public"], indirect=True)
+def test_a_second_network_takes_a_fifth_of_the_time(command, drawn, tmp_path):
+    """200 pictures, masks among them: what they show takes no other time."""
+    path = [f"--config.data.path={drawn / 'images'}", "--config.data.num_images=200"]
     cache = f"--config.cache.dir={tmp_path / 'cache'}"
-    first = run(command, tmp_path / "one", path, cache)
-    second = run(command, tmp_path / "two", path, cache)
+    first = run(command, tmp_path / "one", *path, cache)
+    second = run(command, tmp_path / "two", *path, cache)
     print(f"first network {first['total']:.0f} s, second {second['total']:.0f} s")
     assert second["total"] <= first["total"] / 5

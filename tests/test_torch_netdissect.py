@@ -221,7 +221,7 @@ def test_label_maps_are_the_originals(pipeline, expected, images, form):
 
 @pytest.mark.slow
 def test_both_forms_find_what_the_original_found(pipeline, expected, golden):
-    """24 photographs, ResNet-50, UPerNet and colours, from published formats."""
+    """ResNet-50, UPerNet and colours, from published formats."""
     files = sorted((golden / "images").iterdir())
     images = torch_netdissect.decode(files, "best")
     labels = expected["segmentation"]

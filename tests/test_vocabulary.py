@@ -43,16 +43,15 @@ def read_json(path):
     return json.loads(path.read_text())
 
 
-def test_the_published_vocabularies(golden):
+def test_the_vocabularies_of_checkpoints(golden):
     content = read_json(golden / "upp_labels.json")
     labels = vocabulary.read_upernet(content)
-    assert labels.channels == {
-        "objects": 336,
-        "parts": 427,
-        "materials": 26,
-        "scenes": 365,
-    }
-    assert len(labels.parts) == 153
+    heads = read_json(golden / "state_dicts.json")["upp_decoder"]
+    for head, channels in labels.channels.items():
+        layer = 2 if head == "scenes" else 1
+        shape, _ = heads[f"{head[:-1]}_head.{layer}.bias"]
+        assert [channels] == shape
+    assert len(labels.parts) == len(content["part"])
     owners = [content["object"][number] for number, _ in labels.object_parts]
     assert owners == list(content["object_part"])
     assert labels.to_json() == content
@@ -61,28 +60,31 @@ def test_the_published_vocabularies(golden):
     assert colors.channels == {"classes": 12}
 
 
-def test_the_published_numbers(golden):
+def test_netdissects_numbers(golden):
     expected = read_json(golden / "upp_concepts.json")
     labels = vocabulary.read_upernet(read_json(golden / "upp_labels.json"))
     found, part_numbers, material_offset = vocabulary.upernet_concepts(labels, True)
     assert [list(concept) for concept in found] == expected
-    assert expected[material_offset + 1] == ["brick", "material"]
-    assert (material_offset, len(part_numbers)) == (1675, 77)
+    assert material_offset == 5 * (len(labels.objects) - 1)
+    assert expected[material_offset + 1] == [labels.materials[1], "material"]
+    assert len(part_numbers) == len(labels.object_parts)
     for (_, names), numbers in zip(labels.object_parts, part_numbers, strict=True):
         assert [expected[number][0] for number in numbers] == list(names)
     merged = read_json(golden / "merged_concepts.json")
     colors = vocabulary.read_color(read_json(golden / "color_labels.json"))
     found = vocabulary.merged_concepts(found, colors)
     assert [list(concept) for concept in found] == merged
-    assert len(concepts.columns(found)) == 1823  # without 0 and the colours' '-'
+    # Without 0 and the colours' '-'.
+    assert len(concepts.columns(found)) == len(merged) - 2
 
 
 def test_without_quarters_the_numbers_close_up(golden):
     labels = vocabulary.read_upernet(read_json(golden / "upp_labels.json"))
     full, full_parts, _ = vocabulary.upernet_concepts(labels, True)
     found, parts, material_offset = vocabulary.upernet_concepts(labels, False)
-    assert found == (*full[:336], *full[1676:])
-    assert material_offset == 335
+    most = len(labels.objects)
+    assert found == (*full[:most], *full[5 * most - 4 :])
+    assert material_offset == most - 1
     for numbers, others in zip(parts, full_parts, strict=True):
         assert [found[n] for n in numbers] == [full[n] for n in others]
 

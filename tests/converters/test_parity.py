@@ -169,14 +169,14 @@ def test_lite0_is_its_twin(lite0, lite0_file, size):
     assert_same(run_ours(classifier, images), run_twin(twin, images), 1e-4)
 
 
-def test_lite0_gives_the_golden_features(lite0, shared, golden):
-    folder = shared / "data" / "broden_street"
+def test_lite0_gives_the_golden_features(lite0, annotated_images, lite0_arrays):
+    folder = annotated_images
     with (folder / "index.csv").open() as file:
         names = [row["image"] for row in csv.DictReader(file)][:2]
     pixels = np.stack(
         [np.asarray(Image.open(folder / "images" / n).convert("RGB")) for n in names]
     )
-    expected = np.load(golden / "efficientnet_street.npz")["features_first2"]
+    expected = np.load(lite0_arrays)["features_first2"]
     classifier = checkpoints.load_classifier(lite0)
     images = normalize(pixels, classifier.preprocessing)
     _, features = run_ours(classifier, images)

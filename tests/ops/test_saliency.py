@@ -71,14 +71,14 @@ def scaled(values, most):
 
 
 @pytest.mark.parametrize("size", ["", "_small"])
-def test_photographs_as_opencv_has_them(golden, size):
+def test_pictures_as_opencv_has_them(golden, size):
     with np.load(golden / "saliency.npz") as arrays:
         images, expected = arrays[f"rgb{size}"], arrays[f"saliency{size}"]
-    assert len(images) == 8
+    assert len(images) >= 4
     found = np.asarray(_saliency(images))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
-    peaks = [values.reshape(8, -1).argmax(axis=1) for values in (found, expected)]
+    peaks = [v.reshape(len(v), -1).argmax(axis=1) for v in (found, expected)]
     np.testing.assert_array_equal(*peaks)
 
 

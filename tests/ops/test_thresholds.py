@@ -185,9 +185,9 @@ def test_real_activations(real_features):
     atoms in the middle: ReLU6's ceiling faded by the border to 6 * 11/16, say.
     """
     maps = real_features
-    geometry = blocks.plan((7, 7), (56, 56))
+    geometry = blocks.plan(maps.shape[1:3], (56, 56))
     pixels = len(maps) * 56 * 56
-    assert pixels >= 1e6
+    assert pixels >= 2e5
     coded, placed = place(maps, geometry)
     state = run_sketch(maps, geometry, coded)
     certificate = sketch.certify(state, placed, pixels, 0.01)

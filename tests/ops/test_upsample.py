@@ -8,7 +8,7 @@ from tests.ops import reference
 def test_golden(golden):
     arrays = np.load(golden / "upsample.npz")
     cases = [name[3:] for name in arrays.files if name.startswith("in_")]
-    assert len(cases) == 5
+    assert len(cases) >= 5
     for case in cases:
         expected = arrays[f"out_{case}"]
         found = upsample(arrays[f"in_{case}"], expected.shape[1:3])

@@ -204,9 +204,9 @@ def test_a_map_does_not_depend_on_its_companions():
         np.testing.assert_array_equal(alone[0], maps[index])
 
 
-def test_agreement_with_brodens_colors(street):
+def test_agreement_with_brodens_colors(shared):
     """Names learned from photographs (w2c) as labels, 334 photographs, per pixel."""
-    source = open_broden(str(street))
+    source = open_broden(str(shared / "data" / "broden_street"))
     numbers = {
         name.removesuffix("-c").replace("grey", "gray"): number
         for number, (name, category) in enumerate(source.annotations.concepts)
