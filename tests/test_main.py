@@ -437,8 +437,8 @@ def test_corrupt_image_is_skipped_or_stops(capsys, command, drawn, tmp_path):
     for path in (folder / "images" / "000").glob("??????.png"):
         path.write_bytes(b"")
     code, _, error = run(capsys, *options, f"--workdir={tmp_path}/none")
-    first = f"such as {broken.replace('7961', '7959')}: not an image"
-    assert code == 2 and f"none of the images could be read, {first}" in error
+    first = "none of the images could be read, such as 000/000000.png: not an image"
+    assert code == 2 and first in error
     assert not (tmp_path / "none").exists()
 
 
