@@ -449,7 +449,7 @@ def test_broken_broden(capsys, command, drawn, tmp_path):
     kept = mask.read_bytes()
     from PIL import Image
 
-    Image.new("RGB", (112, 112), (200, 0, 0)).save(mask)
+    Image.new("RGB", (56, 56), (200, 0, 0)).save(mask)
     code, _, error = run(capsys, *options)
     assert code == 2 and "200" in error and mask.name in error
     assert not (tmp_path / "run").exists()
