@@ -10,11 +10,13 @@ from converters.convert import Source
 from converters.torch_files import import_torch
 from jdissect import models
 from jdissect.errors import UserError
+from jdissect.parallel import in_32_bits
 
 TOLERANCE = 1e-3
 BATCH, SIDE = 2, 224
 
 
+@in_32_bits
 def compare(
     twin,
     sources: Sequence[Source],

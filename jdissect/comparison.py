@@ -16,7 +16,7 @@ from jaxtyping import Int
 from jdissect import resampling, uncertainty
 from jdissect.errors import UserError
 from jdissect.paths import as_text
-from jdissect.results import Result
+from jdissect.results import FEW_IMAGES, Result
 from jdissect.runs import StoredRun
 from jdissect.uncertainty import Estimate, Samples
 
@@ -229,6 +229,12 @@ def compare(
                 samples=drawn,
                 error=_known_error(found[number]) if given is None else given,
             )
+        )
+    fewest = min(result.images for result in results.values())
+    if fewest < FEW_IMAGES:
+        notes.append(
+            f"Only {fewest} image{'s' * (fewest != 1)}: counts of fewer than "
+            f"{FEW_IMAGES} tell little of a network."
         )
     notes += _without_intervals(models)
     if all(model.samples is not None for model in models):

@@ -25,6 +25,7 @@ from jdissect.files import utf8, write_whole
 from jdissect.tables import csv_text
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
+FEW_IMAGES = 30  # below, counts tell little of a network
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
 SUMMARY = "summary.json"
 _FILES = (

@@ -141,6 +141,7 @@ def test_why_there_are_no_intervals(tmp_path):
     assert "No intervals for few and other: too few images: 6, with counts" in notes
     assert "No intervals for bare: its counts by block of images were not" in notes
     assert "without counts by block" not in notes
+    assert "Only 6 images: counts of fewer than 30 tell little" in notes
 
 
 def test_one_run_alone(folders, tmp_path, capsys):

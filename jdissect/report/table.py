@@ -3,11 +3,10 @@
 import numpy as np
 
 from jdissect.ops import sketch
-from jdissect.results import Result
+from jdissect.results import FEW_IMAGES, Result
 from jdissect.text import printable
 
 BEST_UNITS = 10
-FEW_IMAGES = 30  # below, counts mean little
 
 
 def counts_table(result: Result) -> str:
