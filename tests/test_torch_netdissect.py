@@ -233,7 +233,9 @@ def test_both_forms_find_what_the_original_found(pipeline, expected, golden):
         found.thresholds, expected["thresholds_exact"], rtol=1e-3
     )
     iou = np.nan_to_num(expected["iou_exact"][wanted].T)
-    assert (np.abs(found.iou - iou) > 1e-3).mean() < 1e-4
+    # On 12 pictures one pixel is 2.7e-3 of IoU, on 24 half of that.
+    share = 1e-4 if len(files) == 24 else 2e-3
+    assert (np.abs(found.iou - iou) > 1e-3).mean() < share
     network, segmenter = pipeline["faithful"]
     sampled = torch_netdissect.faithful(network, images, segmenter, "layer4")
     # Netdissect's own sketch has 0.06 % here, and 99 % of the exact best concepts.

