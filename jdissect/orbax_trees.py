@@ -42,8 +42,8 @@ def shapes(path: Path) -> dict:
     Raises:
       Exception: as `read`.
     """
-    with _checkpointer() as checkpointer:
-        tree = checkpointer.metadata(path).item_metadata.tree
+    with _checkpointer() as checkpointer, _in_ascii(path) as place:
+        tree = checkpointer.metadata(place).item_metadata.tree
         return jax.tree.map(lambda array: _shape(array.shape), tree)
 
 

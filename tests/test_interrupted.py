@@ -276,4 +276,4 @@ def test_a_locale_without_letters(folder, run, tmp_path):
     with (output / "counts.csv").open(encoding="utf-8", newline="") as file:
         assert {row["model"] for row in csv.DictReader(file)} == {"rün"}
     report = json.loads((output / "comparison.json").read_bytes())
-    assert report["models"][0]["run"] == str(workdir)
+    assert report["models"][0]["run"] == workdir.name
