@@ -10,6 +10,7 @@ something else in it, and a refusal can say what differs.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import json
@@ -225,7 +226,8 @@ class Run:
             paths.remove_folder(self.place / _plain(layer))
         paths.remove_folder(self.checkpoints)
         for name in _FILES:
-            (self.place / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong before is what counts
+                (self.place / name).unlink()
         for folder in self._new:
             try:
                 folder.rmdir()

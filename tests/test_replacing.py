@@ -15,7 +15,7 @@ from jdissect.data.scenes import open_scenes
 from jdissect.data.scenes.export import export
 from jdissect.errors import UserError
 from jdissect.runs import open_run
-from jdissect.store import Run
+from jdissect.store import Run, digest
 from jdissect.training.run_directory import RunDirectory
 from tests import fake_bucket, small_runs
 
@@ -71,7 +71,14 @@ def dissect(folder, seed, layers, overwrite=False):
     run.begin({"seed": seed}, layers)
     names = [f"image {number}" for number in range(6)]
     found = {layer: result(seed, layer) for layer in layers}
-    run.finish(found=found, names=names, skipped={}, images=6, seconds={})
+    run.finish(
+        found=found,
+        names=names,
+        hashes=[digest(name) for name in names],
+        skipped={},
+        images=6,
+        seconds={},
+    )
 
 
 def seed_of(found):

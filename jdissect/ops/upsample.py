@@ -31,7 +31,7 @@ class Axis:
 
     Attributes:
       pad: zeros before and after the grid.
-      low, high: int[target], the two points of the padded grid around each pixel.
+      low, high: int32[target], the two points of the padded grid around each pixel.
       weight: float32[target], each pixel's distance from `low`, in [0, 1).
     """
 
@@ -59,6 +59,7 @@ def plan_axis(size: int, target: int) -> Axis:
         floor = numerator // (2 * target)
         pad, low = 1, floor + 1  # the pad comes first
         weight = (numerator - floor * 2 * target) / (2 * target)
+    low = low.astype(np.int32)  # in JAX's 64-bit mode, too
     return Axis(size, target, pad, low, low + pad, weight.astype(np.float32))
 
 

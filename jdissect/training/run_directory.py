@@ -10,6 +10,7 @@ What replaces a finished training is made beside it, in such a directory of its 
 inside (see `replacing`): the old network stays until the new one is whole.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -144,7 +145,8 @@ class RunDirectory:
         for name in ("checkpoints", "model"):
             paths.remove_folder(self.place / name)
         for name in (MARK, "config.json", "metrics.jsonl"):
-            (self.place / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong before is what counts
+                (self.place / name).unlink()
         for folder in self._new:
             try:
                 folder.rmdir()
