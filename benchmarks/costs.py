@@ -123,7 +123,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--record", action="store_true", help=f"write {RECORDED.name}")
     options = parser.parse_args(argv[1:])
     found = {}
-    old = json.loads(RECORDED.read_text()) if RECORDED.exists() else {"steps": {}}
+    old = json.loads(RECORDED.read_bytes()) if RECORDED.exists() else {"steps": {}}
     for name, build in STEPS.items():
         found[name] = figures(build())
         for kind, numbers in found[name].items():
@@ -135,7 +135,7 @@ def main(argv: list[str]) -> int:
                 print(line, flush=True)
     if options.record:
         record = {"compiler": compiler(), "steps": found}
-        RECORDED.write_text(json.dumps(record, indent=1) + "\n")
+        RECORDED.write_bytes((json.dumps(record, indent=1) + "\n").encode())
         print(f"written to {RECORDED.name}")
     return 0
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.options import parse
-from jdissect import cli
+from jdissect import cli, machine
 from jdissect.data import loader
 from jdissect.data.broden import open_broden
 from jdissect.data.folder import open_folder
@@ -72,7 +72,7 @@ def measure(name, source, plain, options) -> None:
         if number:  # the first warms the disk's cache
             loop.append(images / (middle - start))
             ours.append(images / (time.perf_counter() - middle))
-    cores = loader.cores()
+    cores = machine.cores()
     one, all_ = statistics.median(loop), statistics.median(ours)
     print(
         f"{name:8s} loop {one:7.1f} img/s   loader {all_:7.1f} img/s   "

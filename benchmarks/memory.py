@@ -22,6 +22,7 @@ from jdissect import cli
 from jdissect.dissection import Dissection, Settings
 from jdissect.journal import Journal
 from jdissect.parallel import Devices
+from jdissect.progress import Silent
 
 BATCH, SIDE, UNITS, MASK = 4, 4, 64, 8
 # So many that few images, too, are counted by block: by image, counters are as large as
@@ -37,7 +38,7 @@ OPTIONS = {
 
 def resident() -> float:
     """Of this process, MB, without the pages of files that can be dropped."""
-    fields = Path("/proc/self/statm").read_text().split()
+    fields = Path("/proc/self/statm").read_bytes().split()
     return (int(fields[1]) - int(fields[2])) * resource.getpagesize() / 1e6
 
 
@@ -56,7 +57,11 @@ def measure(
     """Resident memory in MB after each tenth of every pass, by its name."""
     found = {}
 
-    def progress(records, name):
+    class Watched(Silent):
+        def __call__(self, records, name, start=0):
+            return watched(records, name)
+
+    def watched(records, name):
         start, line = time.perf_counter(), found.setdefault(name, [])
         for done, record in enumerate(records, 1):
             yield record
@@ -75,7 +80,7 @@ def measure(
             [("-", "-"), *((f"c{i}", "object") for i in range(CONCEPTS))],
             settings,
             Devices(),
-            progress=progress,
+            progress=Watched(),
             journal=Journal(Path(folder) / "saves", every=every, images_a_step=BATCH),
         )
         engine.run(synthetic(batches * BATCH), batches * BATCH)

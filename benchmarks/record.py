@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import jax
 import jaxlib
 import numpy as np
+
+from jdissect import machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,7 +23,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": machine.cores(),
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "devices": jax.local_device_count(),
@@ -113,7 +114,7 @@ def write(
         if file:
             written.append(Path(file))
             written[-1].parent.mkdir(parents=True, exist_ok=True)
-            written[-1].write_text(page)
+            written[-1].write_text(page, encoding="utf-8")
     return written
 
 
@@ -125,7 +126,7 @@ def _cell(value: Any) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]

@@ -36,7 +36,7 @@ def run(arguments: list[str], processes: int, devices: int) -> dict:
         command = [sys.executable, "-m", "jdissect.main", *arguments]
         command += [f"--workdir={folder}/run"]
         address = f"127.0.0.1:{free_port()}"
-        started = []
+        started: list[subprocess.Popen] = []
         for index in range(processes):
             joining = [
                 f"--coordinator_address={address}",
@@ -50,9 +50,14 @@ def run(arguments: list[str], processes: int, devices: int) -> dict:
                     stdout=subprocess.DEVNULL,
                 )
             )
-        if any(process.wait() for process in started):
+        try:
+            failed = any(process.wait() for process in started)
+        finally:
+            for process in started:  # the end of one is the end of all
+                process.kill()
+        if failed:
             raise SystemExit(2)
-        return json.loads((Path(folder) / "run" / "summary.json").read_text())
+        return json.loads((Path(folder) / "run" / "summary.json").read_bytes())
 
 
 def main(argv: list[str]) -> int:

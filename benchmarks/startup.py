@@ -38,7 +38,13 @@ def first_step(arguments: list[str], cache: str) -> float:
         command = [sys.executable, "-c", _UNTIL_FIRST_STEP, *arguments]
         command += [f"--workdir={folder}/run", f"--config.cache.dir={cache}"]
         start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
         if done.returncode != 77:
             if done.stderr.startswith("error: "):
                 raise UserError(done.stderr.removeprefix("error: ").strip())

@@ -55,11 +55,11 @@ class TorchSegmenter:
         self.form, self._device, self._size = form, device, batch_size
         self._dtype, self._compile = getattr(torch, dtype), compile
         files = locate(str(upernet), None, 40)
-        self._labels = vocabulary.read_upernet(json.loads(files.labels.read_text()))
+        self._labels = vocabulary.read_upernet(json.loads(files.labels.read_bytes()))
         channels = self._labels.channels
         self._upernet = self._ready(UPerNet(**channels), files, compile)
         files = locate(str(color), None, 20)
-        self._colors = vocabulary.read_color(json.loads(files.labels.read_text()))
+        self._colors = vocabulary.read_color(json.loads(files.labels.read_bytes()))
         network = PPM(classes=len(self._colors.labels))
         self._ppm = self._ready(network, files, compile)
         self._numbers = vocabulary.upernet_concepts(self._labels, True)

@@ -11,7 +11,6 @@ inference_mode, in either memory format; the faster one counts.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ import torch
 
 from converters import torch_files
 from converters.twins.upernet import UPerNet
-from jdissect import checkpoints, cli
+from jdissect import checkpoints, cli, machine
 from jdissect.data.folder import open_folder
 from jdissect.ops.resample import pool
 from jdissect.segmenters.parsing import MEANS, SIDE
@@ -85,7 +84,7 @@ def load_ours(folder: str):
 
 def load_theirs(folder: Path):
     """{memory format: function of NHWC images}."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(machine.cores())
     twin = UPerNet()
     for part in ("encoder", "decoder"):
         tensors = torch_files.read(folder / f"{part}_epoch_40.pth").tensors

@@ -6,7 +6,6 @@ memory so far in MB. The first run of a kind compiles and is for warming up.
 """
 
 import contextlib
-import io
 import json
 import os
 import resource
@@ -16,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from jdissect import machine
 
 Task = dict[str, Any]
 RUNS = ("jdissect", "forwards", "best", "faithful")
@@ -34,8 +35,6 @@ def jdissect(options) -> Callable[[Task], None]:
             cache = folder / "kept"
             if not task["cached"]:
                 cache = stack.enter_context(tempfile.TemporaryDirectory())
-            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             for _ in range(task["networks"]):
                 workdir = stack.enter_context(tempfile.TemporaryDirectory())
                 config = mixup.get_config("imagenet")
@@ -49,7 +48,7 @@ def jdissect(options) -> Callable[[Task], None]:
                 config.data.batch_size = task["batch_size"]
                 config.cache.dir = str(cache)
                 config.dtype, config.report = options["dtype"], False
-                runner.dissect(config, f"{workdir}/run")
+                runner.dissect(config, f"{workdir}/run", tell=lambda _: None)
 
     return run
 
@@ -133,7 +132,7 @@ def _torch(options, form) -> Callable[[Task], None]:
     from benchmarks import torch_netdissect as pipeline
     from benchmarks.torch_segmenter import TorchSegmenter
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(machine.cores())
     quick = form == "best"
     dtype = options["dtype"] if quick else "float32"
     setting = (form, options["device"], dtype, quick and options["compile"])
@@ -176,7 +175,7 @@ def main(argv: list[str]) -> int:
     options = json.loads(argv[2])
     heap.keep_freed()
     run = globals()[argv[1]](options)
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         start = time.perf_counter()

@@ -101,7 +101,7 @@ class Pipeline:
             [*command, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
         self._answer()
@@ -230,7 +230,7 @@ def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     versions = {"torch": torch.__version__}
     by_scenario = {row["scenario"]: row for row in rows}
     with contextlib.suppress(FileNotFoundError):
-        kept = json.loads((record.RESULTS / f"{options.save}.json").read_text())
+        kept = json.loads((record.RESULTS / f"{options.save}.json").read_bytes())
         if kept["environment"] == {**record.environment(), **versions}:
             by_scenario = {row["scenario"]: row for row in kept["rows"]} | by_scenario
     rows = [by_scenario[name] for name in SCENARIOS if name in by_scenario]
@@ -264,7 +264,7 @@ def on_gpu(scenario: str) -> dict[str, str]:
 
     found = {}
     with contextlib.suppress(FileNotFoundError):
-        rows = json.loads((record.RESULTS / f"{_GPU}.json").read_text())["rows"]
+        rows = json.loads((record.RESULTS / f"{_GPU}.json").read_bytes())["rows"]
         found = next((row for row in rows if row["scenario"] == scenario), {})
     titles = ("faithful / jdissect", "best / jdissect", "jdissect / forwards")
     return {f"on a GPU: {title}": found.get(title, "") for title in titles}

@@ -31,7 +31,7 @@ from benchmarks.options import parse
 from benchmarks.torch_originals import SALIENCY
 from benchmarks.torch_training import FORMS, TorchTraining
 from benchmarks.train_step import Training, photographs
-from jdissect import cli
+from jdissect import cli, machine
 from jdissect.augment import RECIPES
 
 OURS = "jdissect"
@@ -59,7 +59,7 @@ def prepared(options) -> Iterator[dict[str, tuple[Callable, Callable]]]:
     platform = ours.devices.devices[0].platform
     device = "cuda" if platform == "gpu" else "cpu"
     if device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(machine.cores())
     shared = {"device": device, "depth": options.depth, "side": side}
     best = TorchTraining("best", dtype=options.dtype, compile=options.compile, **shared)
     workers = None if options.workers < 0 else options.workers

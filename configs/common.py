@@ -8,7 +8,7 @@ def get_common() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "resnet50"  # an architecture of jdissect.models
+    config.model.name = "resnet50"  # of jdissect.models; '' = what the weights are of
     config.model.weights = ""  # a converted checkpoint's folder
     config.model.layers = ("layer4",)  # feature maps to probe; a,b,c on a command line
 
@@ -19,6 +19,8 @@ def get_common() -> ml_collections.ConfigDict:
     )
     config.data.name = ""  # tfds: the data set, such as 'imagenet2012'
     config.data.split = ""  # tfds: the split; broden: '' for all rows
+    config.data.class_order = ""  # of class folders: 'text', 'number', or a list's path
+    config.data.exif_rotation = False  # turn photographs as their EXIF says
     config.data.num_images = 0  # the first so many; 0 = all
     config.data.batch_size = 32  # images a device a step; cores are devices, up to 4
     config.data.workers = 0  # processes that decode; 0 = threads of this one

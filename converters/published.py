@@ -7,7 +7,7 @@ from typing import NamedTuple
 from converters import download
 from jdissect.environment import cache_dir
 from jdissect.errors import UserError
-from jdissect.models.parameters import listed
+from jdissect.text import listed
 
 
 class Published(NamedTuple):

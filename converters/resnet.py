@@ -1,30 +1,104 @@
-"""Converts a PyTorch ResNet-18/34/50/101/152 classifier.
+"""Converts a PyTorch ResNet-18/34/50/101/152.
 
     python -m converters.resnet --checkpoint=model_best.pth.tar --output=weights/mixup
 
 Reads the state dicts of torchvision and timm, and the training checkpoints of
-CutMix-PyTorch and SaliencyMix. Depth, width and number of classes are those of the
-tensors. --verify compares the result with PyTorch before it is written.
+CutMix-PyTorch, SaliencyMix, torchvision, timm, Lightning and others, ResNeXt and wide
+ResNets among them. The network may be a part of another (`model.`, `encoder_q.`,
+`backbone.`) and have no classifier. What the tensors say is read from them: depth,
+width, groups, classes, channels. --verify compares the result with PyTorch before it
+is written.
 """
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from absl import flags
 
 from converters import command
-from converters.convert import Target, conv_norm, linear
+from converters.convert import UNUSED, Target, conv_norm, linear
 from jdissect.errors import UserError
-from jdissect.models.preprocess import IMAGENET
+from jdissect.models.preprocess import GREY, IMAGENET
 from jdissect.models.resnet import DEPTHS
+from jdissect.text import listed
+
+# What others call fc.
+_CLASSIFIERS = ("linear", "classifier", "head")
+# Children of torchvision's ResNet where `nn.Sequential` has numbered them.
+_NUMBERED = {"0": "conv1", "1": "bn1", "9": "fc"} | {
+    str(3 + stage): f"layer{stage}" for stage in (1, 2, 3, 4)
+}
+_KERNELS = (3, 7)
+# A block's first convolution: what its name begins with, and the number of its stage.
+_FIRST = r"((?:.*\.)?)(?:layer([1-4])|([4-7]))\.\d+\.conv1\.weight$"
 
 
-def mapping(depth: int) -> dict[str, Target]:
+def roots(names: Collection[str]) -> list[str]:
+    """What tensors' names begin with where there are layer1 to layer4 of a ResNet."""
+    stages: dict[str, set[str]] = {}
+    for name in names:
+        match = re.match(
+            r"((?:.*\.)?)(?:layer([1-4])|([4-7]))\.\d+\.conv1\.weight$", name
+        )
+        if match:
+            numbered = f"#{match[3]}" if match[3] else match[2]
+            stages.setdefault(match[1], set()).add(numbered)
+    there = set(names)
+    return [
+        root
+        for root, found in stages.items()
+        if found >= set("1234")
+        or (found >= {"#4", "#5", "#6", "#7"} and f"{root}1.running_mean" in there)
+    ]
+
+
+def named_as_usual(
+    tensors: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Tensors under torchvision's names, and what was renamed, a line each.
+
+    Others call a shortcut `shortcut` and the classifier `linear`; `nn.Sequential`
+    numbers the parts; a classifier may follow a dropout, as `fc.1`.
+    """
+    named, notes = dict(tensors), []
+
+    def rename(pattern: str, name: str | Callable[[re.Match], str], note: str) -> None:
+        nonlocal named
+        changed = {re.sub(pattern, name, key): value for key, value in named.items()}
+        if changed.keys() != named.keys() and len(changed) == len(named):
+            named = changed
+            notes.append(note)
+
+    if "4.0.conv1.weight" in named:
+        rename(
+            r"^(\d)\.",
+            lambda match: f"{_NUMBERED.get(match[1], match[1])}.",
+            "parts are numbered, as by nn.Sequential; 4 to 7 are layer1 to layer4",
+        )
+    rename(
+        r"^(layer\d\.\d+)\.shortcut\.", r"\1.downsample.", "'shortcut' is downsample"
+    )
+    if not any(key.startswith("fc.") for key in named):
+        for name in _CLASSIFIERS:
+            if f"{name}.weight" in named and named[f"{name}.weight"].ndim == 2:
+                rename(rf"^{name}\.", "fc.", f"{name!r} is the classifier, fc")
+                break
+    linear = [key for key in named if re.fullmatch(r"fc\.\d+\.weight", key)]
+    if len(linear) == 1 and named[linear[0]].ndim == 2:
+        part = linear[0].removesuffix(".weight")
+        rename(rf"^{re.escape(part)}\.", "fc.", f"{part!r} is the classifier, fc")
+    return named, notes
+
+
+def mapping(depth: int, classifier: bool = True) -> dict[str, Target]:
     """Where each tensor of a ResNet goes in `jdissect.models.resnet`."""
     targets = conv_norm("conv1", "bn1", "stem")
     bottleneck, _ = DEPTHS[depth]
-    return targets | stages(depth, bottleneck) | linear("fc", "fc")
+    targets |= stages(depth, bottleneck)
+    return targets | linear("fc", "fc") if classifier else targets
 
 
 def stages(depth: int, shortcut: bool, prefix: str = "") -> dict[str, Target]:
@@ -55,38 +129,145 @@ def stages(depth: int, shortcut: bool, prefix: str = "") -> dict[str, Target]:
     return targets
 
 
-def plan(tensors: Mapping[str, np.ndarray], where: str) -> command.Plan:
-    """Finds depth, width and classes in the tensors' names and shapes.
+def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan:
+    """Finds the architecture in the tensors' names and shapes.
 
     Args:
       tensors: name -> array in PyTorch's layout.
       where: the file, for messages.
+      options: flags; stem_stride and stem_pool say what tensors do not.
 
     Raises:
       UserError: this is no ResNet of the kind that `jdissect.models.resnet` has.
     """
+    tensors, notes = named_as_usual(tensors)
     if 0 in count_blocks(tensors):
+        counts = enumerate(count_blocks(tensors), 1)
+        there = [f"layer{number}" for number, count in counts if count]
         raise UserError(
-            f"{where} is not a ResNet: it has no blocks named layer1 to layer4.\n"
+            f"{where} is not a ResNet of four stages: it has no blocks named layer1 to "
+            f"layer4{' but only ' + ', '.join(there) if there else ''}.\n"
             "For an EfficientNet-Lite use converters.efficientnet_lite."
         )
-    if _is_deep_stem(tensors):
-        raise UserError(
-            f"{where} is a ResNet with a deep stem, as segmenters' encoders are; "
-            "this converter reads those with one 7x7 convolution.\n"
-            "For a segmenter's folder use converters.upernet or converters.color."
-        )
+    _check_kind(tensors, where)
     depth = find_depth(tensors, where)
-    width = find_width(tensors, where)
-    classes = first_size(tensors, ("fc.weight", "fc.bias"), where)
-    architecture = {"name": f"resnet{depth}", "width": width, "classes": classes}
+    width = first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
+    architecture = {"name": f"resnet{depth}", "width": width}
+    unused = UNUSED
+    if any(name in tensors for name in ("fc.weight", "fc.bias")):
+        classes = first_size(tensors, ("fc.weight", "fc.bias"), where)
+    else:
+        classes, unused = 0, rf"{UNUSED}|^fc\."
+        head = [name for name in tensors if name.startswith("fc.")]
+        notes.append(
+            "there is no classifier, fc.weight: the network can be dissected, but not "
+            "evaluated or ablated"
+            + (f"; left out a head of several layers, {listed(head)}" if head else "")
+        )
+    architecture["classes"] = classes
+    stem, more = _stem(tensors, where, options)
+    architecture |= stem | _groups(tensors, depth, width, where)
+    twin_options = {k: v for k, v in architecture.items() if k != "name"}
 
     def twin():
         from converters.twins.resnet import ResNet
 
-        return ResNet(depth, width=width, classes=classes)
+        return ResNet(depth, **twin_options)
 
-    return command.Plan(architecture, mapping(depth), twin)
+    return command.Plan(
+        architecture,
+        tensors,
+        mapping(depth, bool(classes)),
+        twin,
+        preprocessing=GREY if stem.get("in_channels") == 1 else IMAGENET,
+        notes=[*notes, *more],
+        unused=unused,
+        side=224 if stem.get("stem_pool", True) else 32,
+    )
+
+
+def _check_kind(tensors: Mapping[str, np.ndarray], where: str) -> None:
+    """Refuses relatives that compute something else with the same names."""
+    if "conv3.weight" in tensors:
+        raise UserError(
+            f"{where} is a ResNet with a deep stem, as segmenters' encoders are; "
+            "this converter reads those with one convolution.\n"
+            "For a segmenter's folder use converters.upernet or converters.color."
+        )
+    pooled = any(
+        re.fullmatch(r"layer\d\.0\.downsample\.1\.weight", name) and array.ndim == 4
+        for name, array in tensors.items()
+    )
+    if "conv1.0.weight" in tensors or pooled:
+        what = "pooling in its shortcuts" if pooled else "a deep stem (conv1.0)"
+        raise UserError(
+            f"{where} is a ResNet with {what}: ResNet-C, -D and -T, such as timm's "
+            "resnet26d and resnet50d, are not supported"
+        )
+    attention = [k for k in tensors if re.match(r"layer\d\.\d+\.(se|attn|eca)\.", k)]
+    if attention:
+        raise UserError(
+            f"{where} has attention in its blocks ({listed(attention, 1)}): SE- and "
+            "ECA-ResNets are not supported"
+        )
+
+
+def _stem(tensors, where: str, options) -> tuple[dict[str, Any], list[str]]:
+    """What is unusual in the stem, as options of the architecture; and what to say."""
+    kernel = tensors.get("conv1.weight")
+    if kernel is None or kernel.ndim != 4:
+        return {}, []
+    found: dict[str, Any] = {}
+    notes = []
+    _, channels, height, width = kernel.shape
+    if channels not in (1, 3):
+        raise UserError(
+            f"{where} takes images of {channels} channels (conv1.weight is "
+            f"{list(kernel.shape)}); those of three and of one can be dissected"
+        )
+    if height != width or height not in _KERNELS:
+        raise UserError(
+            f"{where} has a stem of {height}x{width} (conv1.weight is "
+            f"{list(kernel.shape)}); 7x7 and 3x3 are supported"
+        )
+    if channels == 1:
+        found["in_channels"] = 1
+        notes.append(
+            "conv1 takes one channel: images are turned to grey (0.299 red + 0.587 "
+            "green + 0.114 blue), and normalized with mean 0.449 and std 0.226 unless "
+            "--mean and --std say otherwise"
+        )
+    stride, pool = options.stem_stride, options.stem_pool
+    if height == 3:
+        found["stem_kernel"] = 3
+        stride, pool = stride or 1, bool(pool)
+        pooling = "a max pool" if pool else "no max pool"
+        if options.stem_stride is None or options.stem_pool is None:
+            notes.append(
+                f"conv1 is 3x3: stride {stride} and {pooling} are assumed, as networks "
+                "for CIFAR have 1 and none; tensors do not show it, --stem_stride and "
+                "--[no]stem_pool say it"
+            )
+    if stride not in (None, 2):
+        found["stem_stride"] = stride
+    if pool is False:
+        found["stem_pool"] = False
+    return found, notes
+
+
+def _groups(tensors, depth: int, width: int, where: str) -> dict[str, int]:
+    """Options of a ResNeXt or a wide ResNet; {} for a plain one."""
+    inner = tensors.get("layer1.0.conv2.weight")
+    if inner is None or inner.ndim != 4 or not inner.size:
+        return {}
+    out_features, in_features = inner.shape[:2]
+    if out_features == in_features == width:
+        return {}
+    bottleneck, _ = DEPTHS[depth]
+    if not bottleneck or out_features % in_features:
+        _refuse_inner(inner, width, where)
+    groups = out_features // in_features
+    return {"groups": groups, "width_per_group": in_features}
 
 
 def count_blocks(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
@@ -126,7 +307,7 @@ def first_size(
       UserError: none is.
     """
     for name in names:
-        if name in tensors and tensors[name].ndim and tensors[name].shape[0]:
+        if name in tensors and tensors[name].ndim and tensors[name].size:
             return tensors[name].shape[0]
     raise UserError(f"{where} lacks tensors: {', '.join(names)}")
 
@@ -140,27 +321,42 @@ def find_width(tensors: Mapping[str, np.ndarray], where: str) -> int:
     """
     width = first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
     inner = tensors.get("layer1.0.conv2.weight")
-    if inner is None or inner.ndim != 4:
-        return width
-    out_features, in_features = inner.shape[:2]
-    if out_features == in_features == width:
-        return width
-    kind = "grouped" if in_features < out_features else "wider"
+    if inner is not None and inner.ndim == 4 and inner.shape[:2] != (width, width):
+        _refuse_inner(inner, width, where)
+    return width
+
+
+def _refuse_inner(inner: np.ndarray, width: int, where: str) -> None:
+    kind = "grouped" if inner.shape[1] < inner.shape[0] else "wider"
     raise UserError(
-        f"{where} is not a plain ResNet: layer1.0.conv2.weight is "
-        f"{list(inner.shape)}, a {kind} convolution than a stem of {width} units "
-        "has (ResNeXt and wide ResNets are not supported)"
+        f"{where} is not a plain ResNet: layer1.0.conv2.weight is {list(inner.shape)}, "
+        f"which is {kind}; a stem of {width} units goes with {[width, width, 3, 3]}"
     )
 
 
-def _is_deep_stem(tensors: Mapping[str, np.ndarray]) -> bool:
-    """The names of segmenters' encoders, and those of timm's ResNet-D."""
-    return any(name in tensors for name in ("conv3.weight", "conv1.0.weight"))
+def define(values: flags.FlagValues, where: dict) -> None:
+    """Flags that say what a file does not."""
+    flags.DEFINE_integer(
+        "stem_stride",
+        None,
+        "Of the first convolution; default: 1 if it is 3x3, else 2.",
+        lower_bound=1,
+        upper_bound=2,
+        **where,
+    )
+    flags.DEFINE_bool(
+        "stem_pool",
+        None,
+        "Whether a max pool follows it; default: no if it is 3x3, else yes.",
+        **where,
+    )
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
-    return command.run(argv, __doc__, plan, IMAGENET, "configs/baseline.py:imagenet")
+    return command.run(
+        argv, __doc__, roots, plan, "configs/baseline.py:imagenet", define
+    )
 
 
 if __name__ == "__main__":

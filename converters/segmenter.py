@@ -1,15 +1,16 @@
 """What the converters of both segmenters share: folders, the encoder, labels."""
 
 import json
+import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
-from converters import command, published, resnet, torch_files
+from converters import choice, command, published, resnet, torch_files
 from converters.convert import Source, Target, conv_norm
 from jdissect import checkpoints, vocabulary
 from jdissect.errors import UserError
@@ -53,6 +54,7 @@ def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
         default = f"a folder's last, or {kind.default_epoch} at an address"
         text = f"N of encoder_epoch_N.pth; default: {default}."
         flags.DEFINE_integer("epoch", None, text, lower_bound=0, **where)
+        command.define_choice(options, where)
 
     return command.execute(
         argv,
@@ -66,16 +68,22 @@ def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
 def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
     torch_files.import_torch()  # before anything is fetched
     files = published.locate(options.checkpoint, options.epoch, kind.default_epoch)
-    encoder, decoder = (torch_files.read(p) for p in (files.encoder, files.decoder))
-    where = str(files.encoder), str(files.decoder)
+    roots = resnet.roots, lambda names: _decoder_roots(names, kind.sign)
+    encoder, decoder = (
+        choice.take(torch_files.read(path), where_it_is, options.weights)
+        for path, where_it_is in zip(files[:2], roots, strict=True)
+    )
+    where = encoder.where, decoder.where
     encoder_options, encoder_mapping = plan_encoder(encoder.tensors, where[0])
     _check_decoder(decoder.tensors, where[1], kind)
     decoder_options, decoder_mapping = kind.decoder(decoder.tensors, where[1])
     architecture = {"name": kind.name, **encoder_options, **decoder_options}
     labels = kind.read_labels(read_json(files.labels), str(files.labels))
     vocabulary.check_channels(labels, architecture, str(files.labels))
-    hashes = {file.name: file.sha256 for file in (encoder, decoder)}
+    hashes = {t.source["file"]: t.source["sha256"] for t in (encoder, decoder)}
     source = {"files": hashes} | ({"address": files.address} if files.address else {})
+    if "weights" in encoder.source or "weights" in decoder.source:
+        source["weights"] = [t.source.get("weights", "raw") for t in (encoder, decoder)]
     return command.Job(
         sources=[
             Source(where[0], encoder.tensors, encoder_mapping, "encoder.", r"^fc\."),
@@ -87,11 +95,18 @@ def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
         description=checkpoints.describe_segmenter(
             architecture, labels.to_json(), source=source
         ),
-        origin=[command.describe_file(file) for file in (encoder, decoder)],
+        origin=[encoder.origin, decoder.origin],
+        notes=[*encoder.notes, *decoder.notes],
         advice="give jdissect.main "
         f"--config.segmenter.{kind.key}={shlex.quote(options.output)}",
         verify=kind.verify,
     )
+
+
+def _decoder_roots(names: Collection[str], sign: str) -> list[str]:
+    """What names begin with where there is a decoder whose tensors have this sign."""
+    found = (re.match(rf"((?:.*\.)?){re.escape(sign)}", name) for name in names)
+    return sorted({match[1] for match in found if match})
 
 
 def plan_encoder(
@@ -152,7 +167,9 @@ def read_json(path: Path) -> Any:
         size = path.stat().st_size
         if size > _LARGEST_LABELS:
             raise UserError(f"{path} has {size:,} bytes, too many for labels")
-        return json.loads(path.read_bytes().decode(), object_pairs_hook=_unique_keys)
+        return json.loads(
+            path.read_bytes().decode("utf-8"), object_pairs_hook=_unique_keys
+        )
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

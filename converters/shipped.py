@@ -8,8 +8,6 @@ its config, seed, steps, date, and its scores, measured with the weights as writ
 """
 
 import argparse
-import contextlib
-import io
 import json
 import sys
 import tempfile
@@ -78,7 +76,7 @@ def ship(
         "config": config,
     }
     path = folder / shipped.MANIFEST
-    manifest = json.loads(path.read_text()) if path.is_file() else {}
+    manifest = json.loads(path.read_bytes()) if path.is_file() else {}
     manifest = dict(sorted({**manifest, name: entry}.items()))
     write_whole(path, (json.dumps(manifest, indent=2) + "\n").encode())
     return entry
@@ -98,8 +96,7 @@ def measure(weights: str, config: Mapping[str, Any]) -> Scores:
     config.model.weights = weights
     config.data.split = config.train.validation_split
     config.data.num_images = config.train.validation_images
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = runner.evaluate(config)
+    found = runner.evaluate(config, tell=lambda _: None)
     return {key: found[key] for key in ("top1_error", "top5_error", "images")}
 
 

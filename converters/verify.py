@@ -21,6 +21,7 @@ def compare(
     architecture: Mapping[str, Any],
     parameters: Mapping[str, np.ndarray],
     scale: float = 1.0,
+    side: int | None = None,
     **options,
 ) -> None:
     """Runs both on the same random images and prints the largest differences.
@@ -35,12 +36,14 @@ def compare(
       architecture: name and options of the network in Flax.
       parameters: the converted ones.
       scale: standard deviation of the images' channels.
+      side: of the images, pixels; None: SIDE.
       **options: of the call of the network in Flax.
 
     Raises:
       UserError: a relative difference is above TOLERANCE, or not a number.
     """
-    images = np.random.default_rng(0).normal(0, scale, (BATCH, SIDE, SIDE, 3))
+    shape = (BATCH, side or SIDE, side or SIDE, architecture.get("in_channels", 3))
+    images = np.random.default_rng(0).normal(0, scale, shape)
     images = images.astype(np.float32)
     expected = _run_torch(twin, sources, images)
     actual = _run_jax(architecture, parameters, images, options)
@@ -90,4 +93,4 @@ def _by_name(outputs) -> dict[str, Any]:
     if isinstance(outputs, dict):
         return outputs
     logits, maps = outputs
-    return maps | {"logits": logits}
+    return maps if logits is None else maps | {"logits": logits}

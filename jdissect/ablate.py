@@ -30,10 +30,15 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--units is not set; it can be {unit_choice.FORMS}")
     choice = unit_choice.parse(flags.units)
     numbers = {}
-    for name, least, default in (("seed", 0, "0"), ("draws", 1, "")):
+    for name, least, most, default in (
+        ("seed", 0, 2**32 - 1, "0"),
+        ("draws", 1, 10**6, ""),
+    ):
         text = flags[name].value or default
-        if text and (not text.isdecimal() or int(text) < least):
-            raise UserError(f"--{name} is '{text}'; it must be {least} or more")
+        if text and (not text.isdecimal() or not least <= float(text) <= most):
+            raise UserError(
+                f"--{name} is '{text:.40}'; it must be a number from {least} to {most}"
+            )
         numbers[name] = int(text) if text else None
     from jdissect import ablation
     from jdissect.report import ablation as report

@@ -9,6 +9,7 @@ are measured only where they were asked for.
 """
 
 import dataclasses
+import sys
 
 import ml_collections
 import numpy as np
@@ -22,9 +23,12 @@ from jdissect.interpretable import Groups, Interpretable
 from jdissect.interventions import Effects, Outcomes, zeroing
 from jdissect.job import model_identity
 from jdissect.paired import Change
+from jdissect.parallel import in_32_bits
+from jdissect.progress import waiting
 from jdissect.results import Result
 from jdissect.runs import StoredRun, open_run
 from jdissect.store import digest
+from jdissect.training import folder_split
 from jdissect.training.runner import open_network
 from jdissect.unit_choice import UnitChoice
 
@@ -46,7 +50,7 @@ class Ablation:
       change: of top-1.
       alone: single units' effects; ranking: [class, place] in them, see
         `interventions.ranking`.
-      run: directory of the dissection, '' without; result: the layer's.
+      run: name of the dissection's directory, '' without; result: the layer's.
       interpretable: None where there is nothing to compare; `note` says why.
       seed: of everything random.
     """
@@ -104,6 +108,7 @@ def open_dissection(
     return run
 
 
+@in_32_bits
 def ablate(
     config: ml_collections.ConfigDict,
     run: StoredRun | None,
@@ -130,7 +135,11 @@ def ablate(
     layer = layer or (run.layers if run else config.model.layers)[-1]
     result = run.result(layer) if run else None
     environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
-    model, images = open_network(config)
+    with waiting("opening images"):
+        config, note = folder_split.chosen(config)
+        model, images = open_network(config)
+    if note:
+        print(note, file=sys.stderr)
     if layer not in model.endpoint_names:
         raise UserError(
             f"{config.model.name} has no layer '{layer}'; it has "
@@ -188,7 +197,7 @@ def ablate(
         change=paired.change(before.right[0], after.right[0], streams[1]),
         alone=alone,
         ranking=interventions.ranking(alone, all_units.right[0], all_units.loss[0]),
-        run=str(run.folder) if run else "",
+        run=run.name if run else "",
         result=result,
         interpretable=groups
         and groups.compared(

@@ -8,26 +8,33 @@ In the place of params/ a folder may have `weights.safetensors`, one small file,
 arrays are float32 or float16. Wherever a folder is read, 'shipped:NAME' is one, too.
 
 A folder appears whole or not at all: it is written aside and renamed; in an object
-store `model.json` comes last, and without it a folder is no checkpoint. What is loaded
+store `model.json` comes last, and without it a folder is no checkpoint. One that is
+replaced stays until the new one is whole (see `replacing`). What is loaded
 is compared with the hash that was written, so that damage cannot pass for weights.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from jdissect import orbax_trees, paths, shipped
+from jdissect import orbax_trees, paths, replacing, shipped
 from jdissect.errors import UserError
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
+from jdissect.text import printable
 
 FORMAT_VERSION = 1
+# Weights are packed, but not to less than a thousandth, beyond so many bytes.
+_UNPACKED, _SMALL = 1000, 1 << 26
 TENSORS = "weights.safetensors"
+MARK = "model.json"
 
 
 def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
@@ -52,7 +59,7 @@ def check_output(folder: str | os.PathLike, overwrite: bool = False) -> None:
         return
     if not overwrite:
         raise UserError(f"{folder} exists; name another folder or give --overwrite")
-    if not (folder / "model.json").is_file():
+    if not (replacing.current(folder, MARK) / MARK).is_file():
         raise UserError(
             f"{folder} holds something other than a checkpoint and is left alone; "
             "name another folder"
@@ -91,28 +98,30 @@ def save(
     content["weights_sha256"] = digest
     try:
         with paths.reaching(folder), _appearing(folder) as place:
+            if not paths.is_remote(folder):
+                _reserve(place, sum(array.nbytes for array in parameters.values()))
             if tensors:
                 packed = {k: np.ascontiguousarray(v) for k, v in parameters.items()}
                 write_whole(place / TENSORS, safetensors.numpy.save(packed))
             else:
                 orbax_trees.write(place / "params", _nest(parameters))
-            text = json.dumps(content, indent=2, sort_keys=True)
-            (place / "model.json").write_text(text + "\n")
+            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+            write_whole(place / MARK, utf8(text + "\n"))
     except UserError:
         raise
-    except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write {folder}: {reason}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # TensorStore's, too
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot write {folder}: {printable(reason)}") from error
     return digest
 
 
 @contextlib.contextmanager
 def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
     """Where to write what is then whole in `folder`."""
-    if paths.is_remote(folder):
-        (folder / "model.json").unlink(missing_ok=True)
-        paths.remove_folder(folder)
-        yield folder
+    there = not paths.is_remote(folder) and folder.is_dir()
+    if paths.is_remote(folder) or (there and not paths.is_empty(folder)):
+        with replacing.making(folder, MARK, ("params", TENSORS)) as place:
+            yield place
         return
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -120,30 +129,35 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
         paths.remove_folder(aside)
         aside.mkdir()
         yield aside
-        _replace(aside, folder)
+        aside.rename(folder)
     finally:
         paths.remove_folder(aside)
+
+
+def _reserve(place: paths.Path, size: int) -> None:
+    """Takes so many bytes of the disk, and gives them back.
+
+    A disk that fills while Orbax writes prints hundreds of lines from other threads.
+
+    Raises:
+      OSError: they are not there.
+    """
+    if not hasattr(os, "posix_fallocate") or not size:
+        return
+    file = place / "room"
+    try:
+        with file.open("wb") as room:
+            os.posix_fallocate(room.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _is_cut_off(folder: paths.Path) -> bool:
     """Whether all that is in an object store's folder are weights without an end."""
     return {entry.name for entry in folder.iterdir()} <= {"params", TENSORS}
-
-
-def _replace(aside: paths.Path, folder: paths.Path) -> None:
-    """Renames `aside` to `folder`; an old checkpoint there is kept until it is."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    paths.remove_folder(old)
-    had_one = folder.exists()
-    if had_one:
-        folder.rename(old)
-    try:
-        aside.rename(folder)
-    except OSError:
-        if had_one:
-            old.rename(folder)
-        raise
-    paths.remove_folder(old)
 
 
 def read_description(
@@ -166,54 +180,66 @@ def read_description(
             "for example `python -m converters.resnet`"
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(paths.read_bytes(path))
         version = content["format_version"]
         needed = content["kind"], content["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(folder, error) from error
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format {version}, this version of jdissect reads "
-            f"{FORMAT_VERSION}; convert the checkpoint anew"
+            f"{path} has format {printable(str(version))}, this version of jdissect "
+            f"reads {FORMAT_VERSION}; convert the checkpoint anew"
         )
     if kind is not None and needed[0] != kind:
-        raise UserError(f"checkpoint {folder} holds a {needed[0]}, not a {kind}")
+        found = printable(str(needed[0]))
+        raise UserError(f"checkpoint {folder} holds a {found}, not a {kind}")
     return content
 
 
 def damaged(folder: str | os.PathLike, error: Exception) -> UserError:
     """The error of a folder whose `model.json` does not say what it should."""
-    what = f"no {error}" if isinstance(error, KeyError) else error
+    what = printable(f"no {error}" if isinstance(error, KeyError) else str(error))
     path = paths.to_path(folder) / "model.json"
     return UserError(f"{path} is damaged; convert the checkpoint anew\n({what})")
 
 
 def load(
-    folder: str | os.PathLike, kind: str | None = None
+    folder: str | os.PathLike,
+    kind: str | None = None,
+    check: Callable[[dict[str, tuple[int, ...]]], None] = lambda shapes: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads a checkpoint folder.
 
     Args:
       folder: as `save` made it.
       kind: what its description must say, e.g. 'classifier'; None for anything.
+      check: is given {name: shape} before an array is read, and may raise.
 
     Returns:
       parameters {name: array} as saved, and the description.
 
     Raises:
-      UserError: as `read_description`; or the weights are not those written.
+      UserError: as `read_description`; or the weights are not those written, or claim
+        more than files of that size hold.
     """
     folder = paths.absolute(_resolved(folder))
     description = read_description(folder, kind)
     try:
         if (folder / TENSORS).is_file():
-            parameters = _single(_tensors(folder / TENSORS))
+            parameters = _tensors(folder / TENSORS)
+            check({name: array.shape for name, array in parameters.items()})
+            parameters = _single(parameters)
         else:
+            sizes = _flatten(orbax_trees.shapes(folder / "params"))
+            check(sizes)
+            _check_claims(folder, sizes)
             parameters = _flatten(orbax_trees.read(folder / "params"))
+    except UserError:
+        raise
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds
         raise UserError(
             f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+            f"({type(error).__name__}: {printable(str(error))})"
         ) from error
     if weights_sha256(parameters) != description["weights_sha256"]:
         raise UserError(
@@ -223,11 +249,27 @@ def load(
     return parameters, description
 
 
+def _check_claims(folder: paths.Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuses arrays of sizes that files as small as these do not unpack to."""
+    claimed = 4 * sum(math.prod(shape) for shape in shapes.values())
+    if claimed <= _SMALL:
+        return
+    files = (folder / "params").rglob("*")
+    there = sum(file.stat().st_size for file in files if file.is_file())
+    if claimed > _SMALL + _UNPACKED * there:
+        raise UserError(
+            f"checkpoint {folder} claims {claimed:,} bytes of weights, and its files "
+            f"have {there:,}; convert it anew"
+        )
+
+
 def _resolved(folder: str | os.PathLike) -> paths.Path:
     """The folder that a user means; 'shipped:NAME' is one."""
     text = os.fspath(folder)
     path = shipped.resolve(text)
-    return paths.from_user(folder if path == text else path)
+    place = paths.from_user(folder if path == text else path)
+    # A training's network is a part of its run directory.
+    return replacing.find(place, MARK, of="training.json")
 
 
 def _tensors(file: paths.Path) -> dict[str, np.ndarray]:
@@ -255,11 +297,11 @@ def _nest(flat: Mapping[str, np.ndarray]) -> dict:
     return tree
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
+def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = np.asarray(value)
+            flat[f"{prefix}{key}"] = value
     return flat

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_collections
 from flax import nnx
 
 from jdissect import models, paths, vocabulary
@@ -20,6 +21,8 @@ from jdissect.checkpoint_folder import (
 from jdissect.errors import UserError
 from jdissect.models.preprocess import Preprocessing
 from jdissect.models.upernet import SIDE, STRIDE
+from jdissect.parallel import in_32_bits
+from jdissect.text import printable
 
 __all__ = [
     "Classifier",
@@ -29,6 +32,7 @@ __all__ = [
     "describe_segmenter",
     "load",
     "load_classifier",
+    "load_configured",
     "load_segmenter",
     "read_description",
     "save",
@@ -38,6 +42,8 @@ __all__ = [
 # The segmenters' architectures; all others are classifiers'.
 SEGMENTERS = ("upernet", "ppm")
 _LARGEST_SIDE = 4096  # of a segmenter's images
+_LARGEST_OPTION = 10**7  # of an architecture: classes, units
+_OURS = ("folded", "dtype", "rngs")  # options of `models.build` that no file chooses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Classifier:
       params: its parameters, a pytree of device arrays.
       preprocessing: the normalization its images need.
       architecture: name and options, as in `model.json`.
-      classes: number of logits.
+      classes: number of logits; 0: it has no classifier, and its logits are None.
       endpoint_names: in order of depth.
       input_size: side of the square images it was trained on.
       weights_sha256: identifies the weights.
@@ -157,6 +163,7 @@ def describe_segmenter(
     }
 
 
+@in_32_bits
 def load_classifier(
     folder: str | os.PathLike,
     name: str | None = None,
@@ -180,20 +187,48 @@ def load_classifier(
     try:
         preprocessing = Preprocessing.from_json(network.description["preprocessing"])
         input_size = int(network.description["input_size"])
-    except (KeyError, TypeError, ValueError) as error:
+        if len(preprocessing.mean) != network.architecture.get("in_channels", 3):
+            raise UserError("preprocessing is not of in_channels channels")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise damaged(folder, error) from error
     return Classifier(
         apply=network.apply,
         params=network.params,
         preprocessing=preprocessing,
         architecture=network.architecture,
-        classes=network.shapes["fc.bias"][0],
+        classes=network.shapes.get("fc.bias", (0,))[0],
         endpoint_names=network.endpoint_names,
         input_size=input_size,
         weights_sha256=network.description["weights_sha256"],
     )
 
 
+def load_configured(config: ml_collections.ConfigDict) -> Classifier:
+    """The network of `config.model`, of whatever architecture its weights are of.
+
+    An empty `config.model.name` is filled in.
+
+    Raises:
+      UserError: as `load_classifier`; or there are no weights.
+    """
+    name = config.model.name
+    if name and name not in models.ARCHITECTURES:
+        known = ", ".join(n for n in models.ARCHITECTURES if n not in SEGMENTERS)
+        raise UserError(
+            f"config.model.name is {name!r}; it must be one of {known}, or '' for what "
+            "the weights are of"
+        )
+    if not config.model.weights:
+        raise UserError(
+            "config.model.weights is not set; give the folder of a converted network "
+            "(python -m converters.resnet --help) or of a trained one"
+        )
+    model = load_classifier(config.model.weights, name or None, dtype=config.dtype)
+    config.model.name = model.architecture["name"]
+    return model
+
+
+@in_32_bits
 def load_segmenter(
     folder: str | os.PathLike,
     name: str | None = None,
@@ -256,11 +291,13 @@ def _load_network(
     architecture = _architecture(folder, description, name)
     try:
         model = models.build_abstract(**architecture)
-    except (KeyError, TypeError, ValueError, UserError) as error:
+    except Exception as error:  # options may be anything, and what they break, too
         raise damaged(folder, error) from error
-    parameters, _ = load(folder, kind)
     shapes = models.shapes(model)
-    models.check_parameters(parameters, shapes, f"checkpoint {folder}")
+    where = f"checkpoint {folder}"
+    parameters, _ = load(
+        folder, kind, lambda stored: models.check_shapes(stored, shapes, where)
+    )
     apply, params = models.for_inference(
         architecture, parameters, dtype=dtype, fold=fold
     )
@@ -276,9 +313,17 @@ def _architecture(
         architecture = dict(description["architecture"])
         found, kind = architecture["name"], description["kind"]
         if (found in SEGMENTERS) != (kind == "segmenter"):
-            raise UserError(f"a {found} is no {kind}")
+            raise UserError(f"a {printable(found)} is no {kind}")
+        for key, value in architecture.items():
+            if key in _OURS:
+                raise UserError(f"{key} is not an architecture's")
+            if isinstance(value, int) and not 0 <= value <= _LARGEST_OPTION:
+                raise UserError(f"{printable(key)} is {value}")
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
     if name is not None and name != found:
-        raise UserError(f"checkpoint {folder} holds a {found}, not a {name}")
+        raise UserError(
+            f"checkpoint {folder} holds a {printable(found)}, not a {name}; give "
+            f"--config.model.name={printable(found)}"
+        )
     return architecture

@@ -2,9 +2,10 @@
 
 import contextlib
 import errno
+import io
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from jdissect import heap, native_output
+from jdissect import commands, config_values, heap, native_output, termination
 from jdissect.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,15 +76,18 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     if probe.config is not None:
         for argument in filter(_is_override, argv):
             _check_key(probe.config, argument)
-    with _one_line("--config"):
+    with _one_line("--config", values):
         rest = values(list(argv))[1:]
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}'; see --help")
     if values.config is None:
         raise UserError("--config=FILE is needed, such as --config=configs/mixup.py")
-    _split_tuples(values.config)
+    config_values.check(values.config, probe.config)
     return values.config
 
+
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # how an error of XLA begins
+_MOST = 10**6  # processes, or seconds to wait for them
 
 PROCESSES = {
     "coordinator_address": "HOST:PORT of process 0, for a run of many processes.",
@@ -110,8 +114,10 @@ def join(values: flags.FlagValues) -> "Processes":
         ("heartbeat_timeout", 100, 1),
     ):
         text = values[name].value
-        if text and (not text.isdecimal() or int(text) < least):
-            raise UserError(f"--{name} is '{text}'; it must be {least} or more")
+        if text and (not text.isdecimal() or not least <= float(text) <= _MOST):
+            raise UserError(
+                f"--{name} is '{text:.40}'; it must be a number from {least} to {_MOST}"
+            )
         numbers[name] = int(text) if text else default
     return joining.start(
         values.coordinator_address,
@@ -134,13 +140,16 @@ def entry(
 ) -> int:
     """Runs an entry point; returns the exit code: 2 and a line for a user's error.
 
+    Ctrl-C ends it with 130 and SIGTERM with 143, wherever it is, in a line.
     One of many processes that ends in a way the others cannot know of does not come
     back from here: it would wait for them, and they for it.
     """
     native_output.to_log()
+    replace_unprintable()
     heap.keep_freed()
     try:
-        code = main(sys.argv if argv is None else argv)
+        with termination.on_sigterm(termination.end):
+            code = main(sys.argv if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -152,18 +161,50 @@ def entry(
         print(f"error: {error.strerror}{where}", file=sys.stderr)
         _leave_others(2)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave_others(130)
-        return 130
+    except (KeyboardInterrupt, termination.Terminated) as error:
+        return interrupted(error)
     except Exception as error:
         if (endings := _endings()) and endings.means_loss(error):
             endings.lost(str(error))
+        if isinstance(error, MemoryError) or _EXHAUSTED in str(error):
+            print(f"error: {_out_of_memory(error)}", file=sys.stderr)
+            _leave_others(2)
+            return 2
         _leave_others(1)
         raise
     if endings := _endings():
         endings.part(code)
     return code
+
+
+def _out_of_memory(error: Exception) -> str:
+    """What it is that this machine, or its accelerator, cannot hold."""
+    text = " ".join(str(error).split()).removeprefix(_EXHAUSTED).lstrip(": ")
+    return (
+        f"out of memory{text and f' ({text[:200]})'}; smaller batches "
+        "(config.data.batch_size, config.segmenter.batch_size) or masks "
+        "(config.mask_size) take less"
+    )
+
+
+def replace_unprintable() -> None:
+    """Shows letters that a terminal does not have as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def interrupted(error: BaseException) -> int:
+    """The exit code of Ctrl-C or SIGTERM."""
+    if text := termination.words(error, "interrupted"):
+        print(text, file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
+        _leave_others(130)
+        return 130
+    # All were told, and met where they saved; others take leave in a while, or not.
+    if endings := _endings():
+        endings.part(termination.EXIT_CODE)
+    return termination.EXIT_CODE
 
 
 def _endings() -> ModuleType | None:
@@ -192,25 +233,17 @@ def _is_override(argument: str) -> bool:
 
 
 @contextlib.contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _one_line(what: str, known: Iterable[str] = ()) -> Iterator[None]:
     """Whatever goes wrong in a config file or a flag, as one line."""
     try:
         yield
     except UserError:
         raise
     except flags.Error as error:
-        raise UserError(_shortened(str(error))) from error
+        raise commands.refusal(error, known) from error
     except Exception as error:  # a config file is a program and may fail in any way
         text = " ".join(str(error).split())
         raise UserError(f"{what}: {type(error).__name__}: {text}") from error
-
-
-def _shortened(text: str) -> str:
-    """What a config file raised, without the traceback that comes with it."""
-    if "Traceback" in text:
-        text = text.strip().splitlines()[-1]
-        text = text.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-    return " ".join(text.split())
 
 
 def _usage(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> str:
@@ -219,16 +252,10 @@ def _usage(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -
         lines.append(f"  --{name}: {values[name].help}")
     if config is not None:
         lines += ["", "keys:"]
-        lines += [f"  --config.{key}={value!r}" for key, value in _leaves(config)]
+        lines += [
+            f"  --config.{key}={value!r}" for key, value in config_values.leaves(config)
+        ]
     return "\n".join(lines)
-
-
-def _leaves(config: ml_collections.ConfigDict, path: str = "") -> Iterator[tuple]:
-    for key, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _check_key(config: ml_collections.ConfigDict, argument: str) -> None:
@@ -242,15 +269,3 @@ def _check_key(config: ml_collections.ConfigDict, argument: str) -> None:
         place, path = place[part], f"{path}.{part}"
     if isinstance(place, ml_collections.ConfigDict):
         raise UserError(f"{name} holds keys, not a value: {', '.join(sorted(place))}")
-
-
-def _split_tuples(config: ml_collections.ConfigDict) -> None:
-    """('a,b',) from a command line becomes ('a', 'b')."""
-    for key, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            _split_tuples(value)
-        elif isinstance(value, tuple) and any(
-            isinstance(part, str) and "," in part for part in value
-        ):
-            parts = [part for text in value for part in str(text).split(",")]
-            config[key] = tuple(part.strip() for part in parts if part.strip())

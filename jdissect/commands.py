@@ -1,12 +1,22 @@
 """Flags of the entry points that take no config: run directories and options."""
 
+import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from jdissect.errors import UserError
+
+_CLOSE = 0.75  # share of letters that a proposed flag has in common
+_LONGEST = 400  # letters of what somebody typed that a message repeats
+# For all that draw a run's images later, see `report.probe_images`.
+DATA_PATH = (
+    "",
+    "Where the runs' images are, in place of their config.data.path. An object store "
+    "is only asked where it is named here.",
+)
 
 
 def _one_of(name: str, default: tuple[str, ...], text: str, **more) -> None:
@@ -21,6 +31,29 @@ _DEFINE: Mapping[type, Callable] = {
     list: flags.DEFINE_list,
     tuple: _one_of,
 }
+
+
+def refusal(error: flags.Error, known: Iterable[str]) -> UserError:
+    """What absl says of a command line, in one line.
+
+    Args:
+      error: that of absl.
+      known: the flags there are; one that is nearly the unknown one is proposed.
+    """
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name = error.flagname
+        close = difflib.get_close_matches(name, list(known), n=1, cutoff=_CLOSE)
+        hint = f"did you mean --{close[0]}?" if close else "see --help"
+        return UserError(f"Unknown command line flag '{_cut(name)}'; {hint}")
+    text = str(error).strip()
+    if "Traceback" in text:  # of a config file
+        text = text.splitlines()[-1]
+        text = text.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    return UserError(_cut(" ".join(text.split())))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def parse(
@@ -54,7 +87,7 @@ def parse(
     try:
         rest = values([a for a in argv if a not in kept])[1:]
     except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise refusal(error, values) from error
     if values.help:
         print(f"usage: python -m {usage}\n")
         for name in values:

@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.errors import UserError
 
     usage = "jdissect.compare RUN [RUN ...] --output=DIR [FLAG ...]"
-    flags, folders, _ = commands.parse(argv, usage, _OPTIONS)
+    options = {**_OPTIONS, "data_path": commands.DATA_PATH}
+    flags, folders, _ = commands.parse(argv, usage, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {usage}")
     if not flags.output:
@@ -47,21 +48,27 @@ def main(argv: Sequence[str]) -> int:
         thresholds=thresholds,
         force=flags.force,
     )
-    show(compared, flags.output, flags.report)
+    show(compared, flags.output, flags.report, flags.data_path)
     print(f"\nwritten to {flags.output}, {time.perf_counter() - start:.1f} s")
     return 0
 
 
-def show(compared, output: str, report: bool = True) -> None:
-    """Writes figures, tables and the page, and prints what was found."""
+def show(compared, output: str, report: bool = True, data_path: str = "") -> None:
+    """Writes figures, tables and the page, and prints what was found.
+
+    A comparison that is there stays until the new one is whole (see `replacing`).
+    """
+    from jdissect import paths, replacing
     from jdissect.report import comparison_files
     from jdissect.report.study import comparison_table, differences_table
 
-    figures = comparison_files.write(compared, output)
-    if report:
-        from jdissect.report import comparison_page
+    folder = paths.from_user(output)
+    with replacing.making(folder, comparison_files.MARK, comparison_files.OWN) as place:
+        figures = comparison_files.write(compared, place)
+        if report:
+            from jdissect.report import comparison_page
 
-        comparison_page.write_of(compared, output, figures)
+            comparison_page.write_of(compared, place, figures, data_path, folder.name)
     print(comparison_table(compared))
     if len(compared.models) > 1:
         print(f"\n{differences_table(compared)}")

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from jdissect import uncertainty
+from jdissect import resampling, uncertainty
 from jdissect.errors import UserError
+from jdissect.paths import as_text
 from jdissect.results import Result
 from jdissect.runs import StoredRun
 from jdissect.uncertainty import Estimate, Samples
@@ -22,6 +23,7 @@ from jdissect.uncertainty import Estimate, Samples
 # What must be the same: part of a run's identity, in words.
 _COMPARABLE = {
     "images": "probe images",
+    "data.exif_rotation": "rotations of photographs",
     "segmenter": "segmenters",
     "segmenter.name": "segmenters",
     "segmenter.quarters": "quarters",
@@ -29,7 +31,7 @@ _COMPARABLE = {
     "mask_size": "mask sizes",
 }
 # What may change last digits.
-_NOTED = ("dtype", "platform", "jaxlib", "source", "data.batch_size")
+_NOTED = ("dtype", "platform", "jaxlib", "pillow", "source", "data.batch_size")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -211,7 +213,11 @@ def compare(
         notes.append(f"Only the {len(common)} concepts that all runs know count.")
         results = {key: _only(result, common) for key, result in results.items()}
     models, several = [], any(len(layers or run.layers) > 1 for run in found)
-    samples = _at_once(uncertainty.sample, results.values())
+    thresholds = tuple(thresholds) or next(iter(results.values())).iou_thresholds
+    lowest = min((*thresholds, resampling.LOWEST))
+    samples = _at_once(
+        lambda result: uncertainty.sample(result, lowest=lowest), results.values()
+    )
     for ((number, layer), result), drawn in zip(results.items(), samples, strict=True):
         given = errors[number] if errors else None
         models.append(
@@ -224,19 +230,25 @@ def compare(
                 error=_known_error(found[number]) if given is None else given,
             )
         )
-    if any(model.samples is None for model in models):
-        notes.append("No intervals for runs without counts by block of images.")
-    elif caveat := uncertainty.caveat():
-        notes.append(caveat)
+    notes += _without_intervals(models)
+    if all(model.samples is not None for model in models):
+        notes += filter(None, [uncertainty.caveat()])
     paired = "probe images" not in differences
     if not paired:
         notes.append(
             "Differences are between networks on different images: not paired."
         )
-    default = models[0].result.iou_thresholds
-    return Comparison(
-        tuple(models), tuple(thresholds) or tuple(default), paired, tuple(notes)
-    )
+    return Comparison(tuple(models), thresholds, paired, tuple(notes))
+
+
+def _without_intervals(models: Sequence[Model]) -> list[str]:
+    """A line a reason, with the models that have no intervals for it."""
+    reasons: dict[str, list[str]] = {}
+    for model in models:
+        if model.samples is None:
+            why = uncertainty.why_not(model.result)
+            reasons.setdefault(why, []).append(model.name)
+    return [f"No intervals for {_and(n)}: {why}." for why, n in reasons.items()]
 
 
 def _known_error(run: StoredRun) -> float | None:
@@ -255,9 +267,9 @@ def _at_once(function: Callable, arguments: Iterable) -> list:
 
 def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:
     """The directories' names, with as much of the path as tells them apart."""
-    paths = [run.path.absolute().parts for run in found]
-    for length in range(1, max(map(len, paths)) + 1):
-        names = tuple("/".join(parts[-length:]) for parts in paths)
+    places = [as_text(run.path.absolute()).split("/") for run in found]
+    for length in range(1, max(map(len, places)) + 1):
+        names = tuple("/".join(parts[-length:]) for parts in places)
         if len(set(names)) == len(names):
             break
     return names

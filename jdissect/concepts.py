@@ -2,7 +2,8 @@
 
 A vocabulary is a sequence of (name, category) by number. Number 0 is "nothing", and a
 number named '-' is never a concept. Names repeat across categories, so a concept's
-identity is the pair.
+identity is the pair. Several numbers may carry one pair (ADE20K's lists hold such
+names): the concept is the union of them all.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,23 @@ Concepts = Sequence[tuple[str, str]]
 
 
 def columns(concepts: Concepts) -> Int[np.ndarray, "concept"]:
-    """The numbers that are concepts, ascending: columns of every result array."""
+    """The first number of each concept, ascending: columns of every result array."""
+    first = first_numbers(concepts)
+    return np.flatnonzero((first == np.arange(len(first))) & (first > 0)).astype(
+        np.int32
+    )
+
+
+def first_numbers(concepts: Concepts) -> Int[np.ndarray, "number"]:
+    """For each number the first one of the same concept, int32; 0 for nothing."""
+    first: dict[tuple[str, str], int] = {}
     return np.asarray(
-        [n for n, (name, _) in enumerate(concepts) if n > 0 and name != NOTHING],
+        [
+            first.setdefault((name, category), number)
+            if number and name != NOTHING
+            else 0
+            for number, (name, category) in enumerate(concepts)
+        ],
         dtype=np.int32,
     )
 

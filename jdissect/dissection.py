@@ -9,10 +9,10 @@ the passes where there is room, so that the network runs once an image; else eve
 pass runs it again.
 """
 
+import contextlib
 import dataclasses
-import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ import numpy as np
 from jaxtyping import Int
 
 from jdissect import grouped, passes, results, thresholds, top_maps
-from jdissect.concepts import Concepts, categories, columns
+from jdissect.concepts import Concepts, categories, columns, first_numbers
 from jdissect.errors import UserError
 from jdissect.features import Features, Read
 from jdissect.first_pass import NAME, FirstPass
 from jdissect.journal import Journal
 from jdissect.ops import codes, iou, keys, sketch, topk
 from jdissect.ops.edges import EDGES
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, in_32_bits
+from jdissect.progress import SILENT, ImageBars, Silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +54,8 @@ class Settings:
     unit_parts: int = 1
 
 
-def _silent(iterable, description):
-    del description
-    return iterable
+class NoneRead(UserError):
+    """None of the images could be read; the journal's notes say which and why."""
 
 
 class Dissection:
@@ -69,7 +69,7 @@ class Dissection:
       devices: where the network runs.
       counters: where activations are counted; by default the same. More of them never
         change a number.
-      progress: (iterable, description) -> iterable, wraps every pass over batches.
+      progress: shows every pass over batches and what is done between them.
       journal: keeps what is found, and knows the other processes of the run.
 
     Attributes:
@@ -84,7 +84,7 @@ class Dissection:
         settings: Settings,
         devices: Devices,
         counters: Devices | None = None,
-        progress: Callable[[Iterable, str], Iterable] = _silent,
+        progress: ImageBars | Silent = SILENT,
         journal: Journal | None = None,
     ):
         self._journal = journal or Journal()
@@ -100,11 +100,13 @@ class Dissection:
         self._category = np.array(
             [place[concepts[number][1]] for number in self._columns], np.int32
         )
-        # Concept number -> column + 1.
-        self._column_of = np.zeros(len(concepts), np.int32)
-        self._column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        # Concept number -> column + 1; 0 for nothing. Several numbers may be a concept.
+        column_of = np.zeros(len(concepts), np.int32)
+        column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        self._column_of = column_of[first_numbers(concepts)]
         self._apply, self._params = apply, params
 
+    @in_32_bits
     def run(
         self,
         read: Read,
@@ -121,7 +123,8 @@ class Dissection:
             number as a name.
 
         Raises:
-          UserError: an activation that is not finite; no valid image.
+          UserError: an activation that is not finite.
+          NoneRead: there is no valid image.
         """
         settings = self.settings
         quantile = settings.quantile
@@ -154,7 +157,7 @@ class Dissection:
             )
         seen = int(first["seen"])
         if not seen:
-            raise UserError("none of the images could be read")
+            raise NoneRead("none of the images could be read")
         if count is None:
             count = int(first["last"]) + 1
         tops = {n: topk.result(first["tops"][n], seen) for n in settings.layers}
@@ -209,30 +212,16 @@ class Dissection:
             )
         return found
 
+    @contextlib.contextmanager
     def _timed(self, stage):
-        return _Stopwatch(self.seconds, stage)
+        with self.progress.stage(stage), _Stopwatch(self.seconds, stage):
+            yield
 
     def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
         concepts, categories = len(self._columns), len(self._categories)
-
-        def update(state, maps, batch, cuts, shared, geometry, zero):
-            column_of, category = shared
-            return iou.update(
-                state,
-                maps,
-                batch["valid"],
-                column_of[batch["labels"].astype(jnp.int32)],
-                batch["annotated"],
-                batch["group"],
-                cuts,
-                category,
-                geometry,
-                zero,
-            )
-
         tally = passes.Tally(
-            empty=functools.partial(iou.empty, groups.count, concepts, categories),
-            update=update,
+            empty=_Empty(groups.count, concepts, categories),
+            update=_intersect,
             merge=passes.add,
             join=iou.join,
             additive=True,
@@ -245,6 +234,32 @@ class Dissection:
             {name: keys.cuts(high) for name, high in exact.items()},
             (self._column_of, self._category),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Empty:
+    groups: int
+    concepts: int
+    categories: int
+
+    def __call__(self, units: int) -> iou.Counts:
+        return iou.empty(self.groups, self.concepts, self.categories, units)
+
+
+def _intersect(state, maps, batch, cuts, shared, geometry, zero):
+    column_of, category = shared
+    return iou.update(
+        state,
+        maps,
+        batch["valid"],
+        column_of[batch["labels"].astype(jnp.int32)],
+        batch["annotated"],
+        batch["group"],
+        cuts,
+        category,
+        geometry,
+        zero,
+    )
 
 
 class _Stopwatch:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 
+from jdissect import machine
 from jdissect.errors import UserError
 from jdissect.paths import local
 
@@ -77,7 +78,7 @@ def offer_cores() -> bool:
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return False
-    cores = min(len(os.sched_getaffinity(0)), MOST_CORES)
+    cores = min(machine.cores(), MOST_CORES)
     try:
         if jax.config.jax_num_cpu_devices > 0:
             return False
@@ -87,25 +88,22 @@ def offer_cores() -> bool:
     return jax.default_backend() == "cpu" and jax.local_device_count() == cores > 1
 
 
-def free_memory() -> int:
-    """Bytes that can be had without swapping; 0 where that is not known."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-        return int(text.split("MemAvailable:")[1].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
 def keep_features(
-    choice: str, feature_bytes: int, images: int, folder: Path | None
+    choice: str,
+    feature_bytes: int,
+    images: int,
+    folder: Path | None,
+    sharing: tuple[int, int] = (1, 1),
 ) -> str:
     """Where to keep features between the passes.
 
     Args:
       choice: one of FEATURES.
       feature_bytes: of all layers, an image.
-      images: how many.
+      images: how many this process keeps.
       folder: where they would go on disk; None: nowhere.
+      sharing: processes that keep as many on this host and in this container, from
+        `machine.sharing`.
 
     Returns:
       'memory', 'disk' or 'none'.
@@ -117,10 +115,12 @@ def keep_features(
         raise UserError("config.cache.features is 'disk'; config.cache.dir must be set")
     if choice != "auto":
         return choice
-    if feature_bytes * images <= _SHARE * free_memory():
+    if feature_bytes * images <= _SHARE * machine.free_memory(*sharing):
         return "memory"
-    if folder is not None and feature_bytes * images <= _SHARE * free_disk(folder):
-        return "disk"
+    if folder is not None:
+        free = free_disk(folder) // sharing[0]
+        if feature_bytes * images <= _SHARE * free:
+            return "disk"
     return "none"
 
 

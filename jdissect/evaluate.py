@@ -16,9 +16,13 @@ def main(argv: Sequence[str]) -> int:
     )
     config = cli.parse(flags, argv)
     processes = cli.join(flags)
+    from jdissect import termination
     from jdissect.training import runner
 
-    runner.evaluate(config, flags.output, processes)
+    # There is nothing to save, so that one of many processes ends at once, too: JAX
+    # would only remember the signal.
+    with termination.on_sigterm(termination.end):
+        runner.evaluate(config, flags.output, processes)
     return 0
 
 

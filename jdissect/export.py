@@ -9,7 +9,6 @@
   --cutoff, for pandas.read_parquet and the like.
 """
 
-import csv
 import io
 import json
 import sys
@@ -35,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.runs import open_run
 
     usage = "jdissect.export RUN [RUN ...] --output=DIR [FLAG ...]"
-    flags, folders, _ = commands.parse(argv, usage, _OPTIONS)
+    options = {**_OPTIONS, "data_path": commands.DATA_PATH}
+    flags, folders, _ = commands.parse(argv, usage, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {usage}")
     if not flags.output:
@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
             formats=flags.formats,
             cutoff=flags.cutoff,
             images=flags.images,
+            data_path=flags.data_path,
         ):
             print(text)
     return 0
@@ -79,6 +80,7 @@ def write(
     formats: Sequence[str] = _FORMATS,
     cutoff: float = 0.01,
     images: bool = True,
+    data_path: str = "",
 ) -> list[str]:
     """Writes a run's layers; returns the files' paths.
 
@@ -89,46 +91,53 @@ def write(
       formats: which of `descriptions`, `report` and `parquet`.
       cutoff: IoU above which pairs go into the Parquet table.
       images: whether to write pictures beside `report.json`.
+      data_path: where the images are, in place of what the run's config says.
 
     Raises:
       OSError: as the file system has it; no file is left half-written.
     """
-    from jdissect.files import write_whole
+    from jdissect import paths
+    from jdissect.files import utf8, write_whole
 
     content: dict[str, bytes] = {}
+    shown: dict[str, bytes] = {}
     if "descriptions" in formats:
-        content["descriptions.csv"] = descriptions(results).encode()
+        content["descriptions.csv"] = utf8(descriptions(results))
     if "parquet" in formats:
         content["units.parquet"] = parquet(run.name, results, cutoff)
     if "report" in formats:
-        pictures = _Pictures(run, folder) if images else None
+        pictures = _Pictures(run, data_path) if images else None
         for layer, result in results.items():
             name = "report.json" if len(results) == 1 else f"report-{layer}.json"
             report = netdissect_report(result, run.name, pictures and pictures.of)
             text = json.dumps(report, indent=1, ensure_ascii=False)
-            content[name] = text.encode()
-    for name, data in content.items():
+            content[name] = utf8(text)
+        if pictures:
+            pictures.tell()
+            shown = pictures.files
+    # All is made before anything is replaced.
+    if shown:
+        paths.make_folder(folder / "images")
+    for name, data in [*shown.items(), *content.items()]:
         write_whole(folder / name, data)
     return [str(folder / name) for name in content]
 
 
 def descriptions(results: dict[str, Any]) -> str:
-    """CLIP-Dissect's `descriptions.csv`: a line a unit; none for one that never fires.
+    """CLIP-Dissect's `descriptions.csv`: a line a unit; none for one without a concept.
 
     Names that a spreadsheet would run have an apostrophe before them.
     """
-    from jdissect.tables import safe_cell
+    from jdissect.results import exact
+    from jdissect.tables import csv_text
 
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["layer", "unit", "description", "similarity"])
+    rows: list[tuple] = [("layer", "unit", "description", "similarity")]
     for layer, result in results.items():
         for unit, column in enumerate(result.best_concept):
             if column >= 0:
-                name = safe_cell(result.concepts[column])
-                iou = f"{result.best_iou[unit]:.6f}"
-                writer.writerow([safe_cell(layer), unit, name, iou])
-    return file.getvalue()
+                iou = exact(result.best_iou[unit])
+                rows.append((layer, unit, result.concepts[column], iou))
+    return csv_text(rows)
 
 
 def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
@@ -146,7 +155,7 @@ def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
             continue
         record = {
             "unit": int(unit),
-            "iou": round(float(result.best_iou[unit]), 6),
+            "iou": float(result.best_iou[unit]),
             "label": result.concepts[column],
             "cat": result.categories[column],
         }
@@ -189,7 +198,7 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
             "unit": unit.astype(np.int32),
             "concept": names(concepts, of_name[column]),
             "category": names(categories, place[column]),
-            "iou": iou[unit, column].astype(np.float32),
+            "iou": iou[unit, column],  # float64, as it is compared
             "intersection": result.intersection[unit, column],
             "union": result.union[unit, column],
             "threshold": result.thresholds[unit],
@@ -203,47 +212,49 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
 
 
 class _Pictures:
-    """Small JPEGs of images, written when first asked for."""
+    """Small JPEGs of images, made when first asked for.
 
-    def __init__(self, run, folder):
-        from jdissect.data import open_source
+    Attributes:
+      files: {name, relative to report.json: content}.
+    """
+
+    def __init__(self, run, data_path):
         from jdissect.errors import UserError
+        from jdissect.report.probe_images import open_counted
 
-        self._folder, self._written = folder, {}
+        self._made, self.files, self._images = {}, {}, None
         try:
-            self._source = open_source(run.settings().data)
-            if tuple(self._source.names) != run.names:
-                raise UserError("its images are others now")
-        except (UserError, OSError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
+            self._images = open_counted(run, data_path=data_path)
+        except UserError as error:
+            reason = " ".join(str(error).split())
             print(f"{run.path}: report.json without images: {reason}", file=sys.stderr)
-            self._source = None
 
     def of(self, index: int) -> str | None:
         """The file's name, relative to report.json; None where it cannot be had."""
-        if self._source is None or not 0 <= index < len(self._source.names):
+        if self._images is None:
             return None
-        if index not in self._written:
-            self._written[index] = self._write(index)
-        return self._written[index]
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
 
-    def _write(self, index):
+    def tell(self) -> None:
+        """One line, if images were asked for that are not there any more."""
+        if self._images is not None:
+            self._images.tell()
+
+    def _make(self, index):
         from PIL import Image
 
-        from jdissect import paths
-        from jdissect.data import UnreadableImage
-        from jdissect.files import write_whole
+        from jdissect.report.probe_images import read_pixels
 
-        try:
-            picture = Image.fromarray(self._source.read(index).pixels)
-        except UnreadableImage:
+        if (pixels := read_pixels(self._images, index)) is None:
             return None
+        picture = Image.fromarray(pixels)
         picture.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=80)
-        paths.make_folder(self._folder / "images")
         name = f"images/{index:07d}.jpg"
-        write_whole(self._folder / name, file.getvalue())
+        self.files[name] = file.getvalue()
         return name
 
 

@@ -14,7 +14,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jdissect import companions
 from jdissect.errors import UserError
+from jdissect.feature_maps import of_layers, warn_of_axes
+from jdissect.kept import Network
 from jdissect.ops import blocks
 from jdissect.parallel import Devices
 from jdissect.spill import Spill
@@ -81,7 +84,8 @@ class Features:
     """Records of all images, as often as they are wanted.
 
     Args:
-      apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure.
+      apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure; or a
+        caller's `Network`.
       params: a pytree of arrays.
       layers: those wanted.
       devices: where the network runs.
@@ -97,7 +101,7 @@ class Features:
 
     def __init__(
         self,
-        apply: Callable[[Any, Any], dict[str, jax.Array]],
+        apply: Callable[[Any, Any], dict[str, jax.Array]] | Network,
         params: Any,
         layers: Sequence[str],
         devices: Devices,
@@ -114,18 +118,15 @@ class Features:
         self.units: dict[str, int] = {}
         self.geometry: dict[str, blocks.Geometry] = {}
         self.mask_shape = (0, 0)
+        self._network = apply if isinstance(apply, Network) else None
+        self._forward: Callable[..., Any] | None = None  # of a `Network`: not yet known
+        if self._network is None:
 
-        def forward(state, batch, params):
-            del state
-            features = apply(params, batch)
-            missing = [name for name in layers if name not in features]
-            if missing:
-                raise UserError(
-                    f"no layer '{missing[0]}'; there are: {', '.join(features)}"
-                )
-            return {name: features[name] for name in layers}
+            def forward(state, batch, params):
+                del state
+                return of_layers(apply(params, batch), layers, len(batch))
 
-        self._forward = devices.spmd(forward)
+            self._forward = devices.spmd(forward)
 
     @property
     def mask_pixels(self) -> int:
@@ -167,16 +168,8 @@ class Features:
 
     def _run(self, indices=None, start=0, stop=None):
         for images in self._read(indices, start, stop):
-            features = self._forward(
-                self._devices.states(np.zeros(())),
-                self._devices.scatter(images.pixels),
-                self._params,
-            )
-            features = {
-                name: maps.reshape(-1, *maps.shape[2:])
-                for name, maps in features.items()
-            }
-            labels = functools.cache(functools.partial(_labels, images.labels))
+            features = self._maps(images.pixels)
+            labels = functools.cache(functools.partial(self._labels, images.labels))
             self._note_shapes(features, labels)
             yield Record(
                 index=np.asarray(images.index, np.int32),
@@ -187,14 +180,41 @@ class Features:
                 skipped=images.skipped,
             )
 
+    def _maps(self, pixels):
+        if self._forward is None:
+            share = (len(pixels) // len(self._devices), *pixels.shape[1:])
+            step = self._network.step(jax.ShapeDtypeStruct(share, pixels.dtype))
+            self._forward = self._devices.spmd(step)
+            maps = self._maps(pixels)
+            companions.warn(self._maps, pixels, maps, len(self._devices))
+            return maps
+        maps = self._forward(
+            self._devices.states(np.zeros(())),
+            self._devices.scatter(pixels),
+            self._params,
+        )
+        return {name: each.reshape(-1, *each.shape[2:]) for name, each in maps.items()}
+
+    def _labels(self, labels):
+        labels = _labels(labels)
+        if self.geometry and labels.shape[2:] != self.mask_shape:
+            raise UserError(
+                f"label maps of a batch are {_size(labels.shape[2:])}, those before "
+                f"are {_size(self.mask_shape)}; all must be on one grid"
+            )
+        return labels
+
     def _note_shapes(self, features, labels):
-        for name, maps in features.items():
-            if maps.ndim != 4:
-                raise UserError(
-                    f"layer '{name}' has shape {maps.shape}; a feature map is "
-                    "[batch, height, width, units]"
-                )
         if self.geometry:
+            for name, maps in features.items():
+                plan = self.geometry[name]
+                before = (plan.rows.size, plan.columns.size, self.units[name])
+                if maps.shape[1:] != before:
+                    raise UserError(
+                        f"layer '{name}' has maps [height, width, units] of "
+                        f"{list(maps.shape[1:])} in a batch, and of {list(before)} "
+                        "before; all images must be of one size"
+                    )
             return
         shape = labels().shape[2:]
         self.mask_shape = (int(shape[0]), int(shape[1]))
@@ -203,6 +223,9 @@ class Features:
             name: blocks.plan(tuple(maps.shape[1:3]), shape)
             for name, maps in features.items()
         }
+        if self._network is not None:
+            for name, maps in features.items():
+                warn_of_axes(name, maps.shape, self.mask_shape)
 
 
 class _InMemory:
@@ -251,6 +274,10 @@ class _OnDisk:
                 labels=functools.partial(np.asarray, labels),
                 annotated=annotated[0] if annotated else None,
             )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[0]}x{shape[1]}"
 
 
 def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:

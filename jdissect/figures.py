@@ -75,6 +75,7 @@ def _augmentations(argv: Sequence[str]) -> int:
             "count": (4, "Images of a folder, or scenes: the first ones."),
             "seed": (0, "Decides partners, lambda and boxes."),
             "size": (0, "Side of the pictures; 0 is 224, of scenes 112."),
+            "exif_rotation": (False, "Turn photographs as their EXIF says."),
         },
         {"count": (1, 100), "seed": (0, 2**31 - 1), "size": (0, 4096)},
     )
@@ -83,22 +84,25 @@ def _augmentations(argv: Sequence[str]) -> int:
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import augment
     from jdissect.report import mixed_pictures
+    from jdissect.text import printable
 
     recipes = list(dict.fromkeys(flags.recipes)) or list(augment.RECIPES)
     if unknown := [name for name in recipes if name not in augment.RECIPES]:
         known = ", ".join(augment.RECIPES)
         raise UserError(f"--recipes: unknown recipe '{unknown[0]}'; known are {known}")
-    names, pixels = _photographs(flags.images, flags.count, flags.size)
+    names, pixels = _photographs(
+        flags.images, flags.count, flags.size, flags.exif_rotation
+    )
     if len(pixels) < 2 and set(recipes) - set(mixed_pictures.ALONE):
         raise UserError("one image cannot be mixed; two or more are needed")
     figure = mixed_pictures.draw(pixels, recipes, flags.seed)
     for number, name in enumerate(names):
-        print(f"{mixed_pictures.letter(number)}: {name}")
+        print(f"{mixed_pictures.letter(number)}: {printable(name)}")
     _write(figure, folder, "augmentations")
     return 0
 
 
-def _photographs(images: str, count: int, size: int):
+def _photographs(images: str, count: int, size: int, exif_rotation: bool):
     """(names, uint8[image, size, size, 3]): photographs, or scenes without any.
 
     Raises:
@@ -107,12 +111,7 @@ def _photographs(images: str, count: int, size: int):
     import numpy as np
     from PIL import Image, ImageOps
 
-    from jdissect import paths
-    from jdissect.data import UnreadableImage
-    from jdissect.data.folder import open_folder
-    from jdissect.data.images import open_rgb
     from jdissect.data.scenes import open_scenes
-    from jdissect.errors import UserError
 
     if not images:
         source = open_scenes("probe", count)
@@ -120,19 +119,7 @@ def _photographs(images: str, count: int, size: int):
         pictures = [Image.fromarray(source.read(n).pixels) for n in range(count)]
         size = size or pictures[0].width
     else:
-        if paths.from_user(images).is_dir():
-            source = open_folder(images, count)
-            names, files = list(source.names), list(source.paths)
-        else:
-            alone = paths.from_user(images).is_file()  # its name may have a comma
-            parts = [images] if alone else images.split(",")
-            names = files = [part.strip() for part in parts if part.strip()]
-        if missing := [f for f in files if not paths.from_user(f).is_file()]:
-            raise UserError(f"--images: there is no file or folder {missing[0]}")
-        try:
-            pictures = [open_rgb(file, file) for file in files]
-        except UnreadableImage as error:
-            raise UserError(f"--images: {error}") from None
+        names, pictures = _read_photographs(images, count, exif_rotation)
         size = size or 224
     fitted = [
         ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
@@ -141,19 +128,63 @@ def _photographs(images: str, count: int, size: int):
     return names, np.stack([np.asarray(picture) for picture in fitted])
 
 
+def _read_photographs(images: str, count: int, exif_rotation: bool):
+    """(names, PIL images): of a folder the first that can be read, or of files all."""
+    from jdissect import paths
+    from jdissect.data import UnreadableImage
+    from jdissect.data.folder import open_folder
+    from jdissect.data.images import open_rgb
+    from jdissect.data.source import none_read, skipped_line
+    from jdissect.errors import UserError
+    from jdissect.text import printable
+
+    folder = paths.from_user(images).is_dir()
+    if folder:
+        source = open_folder(images)
+        there = zip(source.names, source.paths, strict=True)
+    else:
+        alone = paths.from_user(images).is_file()  # its name may have a comma
+        parts = [images] if alone else images.split(",")
+        files = [part.strip() for part in parts if part.strip()]
+        if missing := [f for f in files if not paths.from_user(f).exists()]:
+            raise UserError(
+                f"--images: there is no file or folder {printable(missing[0])}"
+            )
+        there, count = zip(files, files, strict=True), len(files)
+    names, pictures, skipped = [], [], []
+    for name, file in there:
+        try:
+            pictures.append(open_rgb(file, name, exif_rotation))
+            names.append(name)
+        except UnreadableImage as error:
+            if not folder:
+                raise UserError(f"--images: {error}") from None
+            skipped.append((error.name, error.reason))
+        if len(pictures) == count:
+            break
+    if not pictures:
+        raise none_read(skipped)
+    if skipped:
+        print(skipped_line(skipped), file=sys.stderr)
+    return names, pictures
+
+
 def _detectors(argv: Sequence[str]) -> int:
+    from jdissect import commands
     from jdissect.errors import UserError
 
     usage = "detectors RUN --output=DIR [FLAG ...]"
     options = {
         "layer": ("", "Of the run; default: the last one it probed."),
         "per_category": (3, "Detectors a category."),
+        "data_path": commands.DATA_PATH,
     }
     flags, rest, folder = _parse(argv, usage, options, {"per_category": (1, 100)})
     if len(rest) != 1:
         raise UserError(f"give one run directory: {usage}")
     from jdissect import runs
     from jdissect.report import detector_pictures
+    from jdissect.text import printable
 
     run = runs.open_run(rest[0])
     layer = flags.layer or run.layers[-1]
@@ -167,18 +198,18 @@ def _detectors(argv: Sequence[str]) -> int:
     if not best:
         least = detector_pictures.DETECTOR
         raise UserError(f"no unit of {run.folder / layer} has an IoU above {least}")
-    blocks = _strips(run, result, best)
+    blocks = _strips(run, result, best, flags.data_path)
     title = f"{run.name} · {result.model}, {layer} · {result.images} images"
     figure = detector_pictures.draw(blocks, title)
     for category, detectors in best.items():
         for detector in detectors:
-            print(f"{category}: {detector.title}")
+            print(f"{printable(category)}: {printable(detector.title)}")
     _write(figure, folder, f"detectors-{layer}")
     return 0
 
 
 def _strips(
-    run: "StoredRun", result, best: Mapping[str, Sequence["Detector"]]
+    run: "StoredRun", result, best: Mapping[str, Sequence["Detector"]], data_path: str
 ) -> dict[str, list["Strip"]]:
     """The detectors with their photographs and masks."""
     from jdissect.report.detector_pictures import Strip
@@ -187,7 +218,8 @@ def _strips(
     units = [detector.unit for detectors in best.values() for detector in detectors]
     images = result.top_image[units, :PICTURES]
     masks = dict(zip(units, top_masks(result, units), strict=True))
-    photographs = _probe_images(run, sorted({int(n) for n in images.ravel()}))
+    numbers = sorted({int(n) for n in images.ravel()})
+    photographs = _probe_images(run, numbers, data_path)
     shown = dict(zip(units, images, strict=True))
 
     def strip(detector):
@@ -201,37 +233,23 @@ def _strips(
     }
 
 
-def _probe_images(run: "StoredRun", numbers: Sequence[int]) -> dict:
-    """{number: pixels} of a run's images, read again.
+def _probe_images(run: "StoredRun", numbers: Sequence[int], data_path: str) -> dict:
+    """{number: pixels} of a run's images, read again; None for one that is gone.
 
     Raises:
-      UserError: they are not there any more, or others are.
+      UserError: none of them is there any more.
     """
-    from jdissect.data import UnreadableImage, open_source
     from jdissect.errors import UserError
-    from jdissect.segmenters import smallest_image
+    from jdissect.report.probe_images import open_counted, read_pixels
 
-    settings = run.settings()
-    try:
-        smallest = smallest_image(settings.segmenter.name)
-        source = open_source(settings.data, smallest)
-    except (AttributeError, TypeError) as error:
-        text = f"{run.folder / 'config.json'} cannot be used: {error}"
-        raise UserError(" ".join(text.split())) from None
-    found = {}
-    for number in numbers:
-        if not 0 <= number < len(run.names):
-            raise UserError(f"{run.folder} is damaged: it has no image {number}")
-        name = run.names[number]
-        if number >= len(source.names) or source.names[number] != name:
-            raise UserError(
-                f"{name} is not image {number} of the data any more; run again with "
-                "--overwrite"
-            )
-        try:
-            found[number] = source.read(number).pixels
-        except UnreadableImage as error:
-            raise UserError(str(error)) from None
+    images = open_counted(run, data_path=data_path)
+    found = {number: read_pixels(images, number) for number in numbers}
+    if all(pixels is None for pixels in found.values()):
+        raise UserError(
+            f"the images of {run.folder} are gone or others by now; name where they "
+            "are by --data_path, or run again with --overwrite"
+        )
+    images.tell()
     return found
 
 

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from jdissect import paths
@@ -19,22 +19,36 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
     if paths.is_remote(path):
         _write_object(path, content)
         return
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    aside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        # The system itself takes from 0o666 what the user's umask says: to read the
+        # umask is to change it for a moment, in which other threads make files.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(aside, flags, 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp's files are private; give what open() would have given.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(aside).chmod(0o666 & ~mask)
-        Path(aside).replace(path)
+        aside.replace(path)
     except BaseException as error:
         Path(aside).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError):
             error.filename = str(path)  # a full disk does not say where
+            error.filename2 = None
         raise
+
+
+def utf8(text: str) -> bytes:
+    """A text's bytes in UTF-8; paths in it may be as a locale without it has them.
+
+    What is no UTF-8 on the disk either becomes an escape, which JSON reads as it was.
+    """
+    try:
+        name = text.encode("utf-8", "surrogateescape")
+        return name.decode("utf-8", "surrogateescape").encode(
+            "utf-8", "backslashreplace"
+        )
+    except UnicodeError:  # a lone surrogate of another kind
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _write_object(path, content):

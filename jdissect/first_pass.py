@@ -1,7 +1,6 @@
 """The first pass: the network on all images, and the best ones of every unit."""
 
 import functools
-from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -10,7 +9,8 @@ from jdissect import passes
 from jdissect.features import Features
 from jdissect.journal import Journal
 from jdissect.ops import keys, topk
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, Step
+from jdissect.progress import ImageBars, Silent
 
 NAME = "network"  # of the stage
 
@@ -25,7 +25,7 @@ class FirstPass:
       features: of all images.
       devices: where the network runs.
       k: images a unit.
-      progress: (iterable, description) -> iterable.
+      progress: shows how far it is.
       journal: of the run.
     """
 
@@ -34,24 +34,14 @@ class FirstPass:
         features: Features,
         devices: Devices,
         k: int,
-        progress: Callable[[Iterable, str], Iterable],
+        progress: ImageBars | Silent,
         journal: Journal,
     ):
         self._features, self._devices, self._k = features, devices, k
         self._progress = progress
         self._skipped = journal.notes["skipped"]
         self._state, self._seen, self._last = None, 0, -1
-
-        def update(state, batch, constants):
-            del constants
-            return {
-                name: topk.update(
-                    state[name], keys.canonical(maps), batch["index"], batch["valid"]
-                )
-                for name, maps in batch["features"].items()
-            }
-
-        self._update = self._devices.spmd(update)
+        self._update = self._devices.spmd(_STEP)
 
     @property
     def empty(self):
@@ -61,7 +51,7 @@ class FirstPass:
         )
 
     def records(self, start):
-        return self._progress(self._features.again(start), NAME)
+        return self._progress(self._features.again(start), NAME, start)
 
     def step(self, record):
         if self._state is None:
@@ -93,6 +83,19 @@ class FirstPass:
 
     def across(self, processes, partial):
         return processes.fold(self.merge, partial)
+
+
+def _step(state, batch, constants):
+    del constants
+    return {
+        name: topk.update(
+            state[name], keys.canonical(maps), batch["index"], batch["valid"]
+        )
+        for name, maps in batch["features"].items()
+    }
+
+
+_STEP = Step(_step)
 
 
 def _first(tops, seen, last):

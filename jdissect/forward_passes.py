@@ -6,16 +6,16 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import tqdm
 from jaxtyping import Float, Int
 
 from jdissect.checkpoints import Classifier
 from jdissect.data.labelled import Labelled
-from jdissect.errors import UserError
+from jdissect.data.source import none_read
 from jdissect.interventions import Outcomes, Readout, outcome
 from jdissect.models.layers import spatial_mean
 from jdissect.models.preprocess import normalize
 from jdissect.parallel import Devices
+from jdissect.progress import counting
 from jdissect.training.batches import EvaluationBatch, evaluation_batches
 
 _AT_ONCE = 8  # masks for which what comes before the masked layer is computed once
@@ -134,24 +134,16 @@ class ForwardPasses:
             workers=config.data.workers,
             strict=config.data.strict,
         )
-        with tqdm.tqdm(
-            total=len(self._images.names),
-            desc=description,
-            unit="img",
-            disable=None,
-            leave=False,
-        ) as bar:
+        with counting(description, len(self._images.names), before="compiling") as task:
             for batch in batches:
                 self.skipped += batch.skipped
                 yield batch
-                bar.update(int(batch.valid.sum()) + len(batch.skipped))
+                task.advance(int(batch.valid.sum()) + len(batch.skipped))
 
     def _labels(self, batches: list[np.ndarray]) -> Int[np.ndarray, "image"]:
         labels = np.concatenate(batches)
         if not len(labels):
-            raise UserError(
-                f"none of the images can be read, such as {self.skipped[0][0]}"
-            )
+            raise none_read(self.skipped)
         return labels
 
     def _normalized(self, pixels: Any) -> Any:

@@ -14,6 +14,7 @@ themselves); both compress well, as a concept's units stand beside each other.
 
 import dataclasses
 import io
+import math
 import os
 import zipfile
 import zlib
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
 
-from jdissect import paths
+from jdissect import paths, reading
 from jdissect.errors import UserError
 from jdissect.files import write_whole
 
@@ -30,6 +31,8 @@ BLOCKS = 32  # blocks of images, for error bars
 BY_IMAGE_ENTRIES = 2**25  # of I by image, that are not too many
 _PART = 2**21  # entries that are unpacked at a time
 _FARTHEST = np.iinfo(np.uint16).max
+_TYPES = {"gap": np.uint16, "low": np.uint8, "category": np.int32}
+_MOST = 2**48  # pixels of a count in a file; more is damage
 
 
 def block(name: str) -> int:
@@ -278,39 +281,52 @@ def _smallest(array: np.ndarray) -> np.ndarray:
     return array.astype(np.min_scalar_type(largest))
 
 
-def load(path: str | os.PathLike, units: int, concepts: int) -> GroupedCounts:
+def load(
+    path: str | os.PathLike, units: int, concepts: int, groups: int | None = None
+) -> GroupedCounts:
     """What `GroupedCounts.save` wrote, of a layer of that many units and concepts.
+
+    Args:
+      path: of the file.
+      units, concepts: how many there are.
+      groups: how many there must be; by default any number.
 
     Raises:
       UserError: the file cannot be read, or holds something else.
     """
     path = paths.from_user(path)
-    fields = dataclasses.fields(GroupedCounts)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {field.name: arrays[field.name] for field in fields}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]}") from None
-    if strange := [name for name, array in found.items() if array.dtype.kind != "u"]:
-        raise UserError(f"{path}: '{strange[0]}' holds no unsigned integers")
-    groups = len(found["concept"]) if found["concept"].ndim else 0
-    categories = found["unit"].shape[1] if found["unit"].ndim == 3 else 0
-    wanted = {
-        "concept": (groups, concepts),
-        "unit": (groups, categories, units),
-        "category": (concepts,),
-        "gap": (found["gap"].size,),
-        "low": (found["gap"].size,),
-        "large": (found["large"].size,),
-        "high": (found["large"].size,),
-    }
-    for name, shape in wanted.items():
-        if found[name].shape != shape:
-            raise UserError(
-                f"{path}: '{name}' has shape {found[name].shape}, not {shape}"
-            )
+    names = [field.name for field in dataclasses.fields(GroupedCounts)]
+    with reading.Arrays(path, names) as arrays:
+        for name, header in arrays.headers.items():
+            if header.dtype.kind != "u":
+                raise UserError(f"{path}: '{name}' holds no unsigned integers")
+        shapes = {name: header.shape for name, header in arrays.headers.items()}
+        if groups is None:
+            groups = shapes["concept"][0] if shapes["concept"] else 0
+        categories = shapes["unit"][1] if len(shapes["unit"]) == 3 else 0
+        entries, large = (math.prod(shapes[name]) for name in ("gap", "large"))
+        wanted = {
+            "concept": (groups, concepts),
+            "unit": (groups, categories, units),
+            "category": (concepts,),
+            "gap": (entries,),
+            "low": (entries,),
+            "large": (large,),
+            "high": (large,),
+        }
+        for name, shape in wanted.items():
+            if shapes[name] != shape:
+                raise UserError(
+                    f"{path}: '{name}' has shape {shapes[name]}, not {shape}"
+                )
+        found = {name: arrays.read(name) for name in names}
+    for name in ("gap", "low", "category"):
+        most = np.iinfo(_TYPES[name]).max
+        if (highest := int(found[name].max(initial=0))) > most:
+            raise UserError(f"{path}: '{name}' has {highest}, more than {most}")
+    for name in ("high", "concept", "unit"):
+        if (highest := int(found[name].max(initial=0))) > _MOST:
+            raise UserError(f"{path}: '{name}' counts {highest} pixels")
     end = int(found["gap"].sum(dtype=np.int64))
     for name, last, limit in (
         ("category", int(found["category"].max(initial=0)), max(categories, 1)),
@@ -321,8 +337,6 @@ def load(path: str | os.PathLike, units: int, concepts: int) -> GroupedCounts:
             raise UserError(f"{path}: '{name}' leads to {last}, behind {limit - 1}")
     signed = ("large", "high", "concept", "unit")
     return GroupedCounts(
-        gap=found["gap"].astype(np.uint16, copy=False),
-        low=found["low"].astype(np.uint8, copy=False),
-        category=found["category"].astype(np.int32),
+        **{name: found[name].astype(kind, copy=False) for name, kind in _TYPES.items()},
         **{name: found[name].astype(np.int64) for name in signed},
     )

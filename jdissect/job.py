@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -11,20 +12,31 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+import PIL
 
-from jdissect import checkpoints, environment, grouped, models, results
-from jdissect.data import loader, open_source
-from jdissect.data.source import Subset, share
-from jdissect.dissection import Dissection, Settings
+from jdissect import (
+    checkpoints,
+    environment,
+    grouped,
+    machine,
+    models,
+    paths,
+    results,
+)
+from jdissect.data import exif_rotation, loader, open_source
+from jdissect.data.source import Subset, none_read, share
+from jdissect.dissection import Dissection, NoneRead, Settings
 from jdissect.errors import UserError
 from jdissect.features import Images
 from jdissect.journal import Journal
 from jdissect.models.preprocess import normalize
 from jdissect.parallel import network_devices
 from jdissect.processes import Processes
-from jdissect.progress import bars
+from jdissect.progress import ImageBars, Progress
 from jdissect.segmenters import open_segmenter, smallest_image
 from jdissect.store import Run, identity
+
+_LABEL_BYTES = 2  # of a pixel of a map, of which there is one at least
 
 
 class Job:
@@ -49,14 +61,7 @@ class Job:
         environment.use_compilation_cache(self._cache_dir)
         self._spill = self._cache_dir and self._cache_dir / "features"
         self.source = open_source(config.data, smallest_image(config.segmenter.name))
-        if not config.model.weights:
-            raise UserError(
-                "config.model.weights is not set; convert a checkpoint (python -m "
-                "converters.resnet --help) and give its folder"
-            )
-        self._model = checkpoints.load_classifier(
-            config.model.weights, config.model.name, dtype=config.dtype
-        )
+        self._model = checkpoints.load_configured(config)
         self.layers = tuple(config.model.layers)
         for layer in self.layers:
             if layer not in self._model.endpoint_names:
@@ -81,6 +86,7 @@ class Job:
         self._segmenter = open_segmenter(
             config, self.source, hashes, self._devices, self._cache_dir
         )
+        self._check_batch()
         self.run = Run(
             workdir,
             _identity(
@@ -93,6 +99,21 @@ class Job:
             ),
         )
         return self.run
+
+    def _check_batch(self) -> None:
+        """Refuses batches whose pixels and label maps alone exceed what is free."""
+        free, data = machine.free_memory(), self._config.data
+        pixels = 3 * math.prod(self.source.image_shape)
+        labels = _LABEL_BYTES * math.prod(self._segmenter.mask_shape)
+        size = data.batch_size * len(self._devices) * (pixels + labels)
+        if free and size > free:
+            raise UserError(
+                f"config.data.batch_size is {data.batch_size}; a batch on "
+                f"{len(self._devices)} devices with masks of "
+                f"{self._segmenter.mask_shape[0]}x{self._segmenter.mask_shape[1]} "
+                f"takes {size / 1e9:,.1f} GB at least, of which {free / 1e9:,.1f} are "
+                "free"
+            )
 
     def layout(self, overwrite: bool) -> dict[str, Any]:
         """What must be the same on all processes, though it changes no number."""
@@ -120,8 +141,21 @@ class Job:
                 f"{len(self._counters)} devices of a process"
             )
 
-    def journal(self, processes: Processes) -> Journal:
-        """That of the run, with what is saved of it."""
+    def journal(
+        self,
+        processes: Processes,
+        progress: Progress,
+        overwrite: bool,
+        tell: Callable[[str], None],
+    ) -> Journal:
+        """That of the run, with what is saved of it.
+
+        Args:
+          processes: of the run.
+          progress: shows that it is being read.
+          overwrite: begin anew where what is saved cannot be read.
+          tell: takes a line for a person.
+        """
         config = self._config
         size = config.data.batch_size * len(self._devices)
         journal = Journal(
@@ -131,24 +165,38 @@ class Job:
             size * processes.count,
             len(self.source.names),
         )
-        with processes.agreeing():
-            going_on = journal.restore()
+        unreadable = ""
+        with processes.agreeing(), progress.stage("last save"):
+            try:
+                going_on = journal.restore()
+            except UserError as error:
+                if not overwrite:
+                    raise
+                going_on, unreadable = "", str(error)
+        if unreadable and processes.first:
+            paths.remove_folder(self.run.checkpoints)
         if going_on and processes.first:
-            print(f"going on where this run was last saved, {going_on}\n")
+            tell(f"going on where this run was last saved, {going_on}\n")
         return journal
 
     def dissect(
-        self, journal: Journal
+        self, journal: Journal, progress: Progress
     ) -> tuple[dict[str, results.Result], dict[str, float]]:
         """All layers' results, and seconds by stage."""
         config, processes = self._config, journal.processes
         count = len(self.source.names)
         mine = -(-count // processes.count)
         reader = Reader(
-            self.source, self._segmenter, config, len(self._devices), processes
+            self.source,
+            self._segmenter,
+            config,
+            len(self._devices),
+            processes,
+            progress,
         )
         network = network_of(self._model, self.layers, config.dtype)
         size = feature_bytes(network, self._model.params, self.source.image_shape)
+        sharing = machine.sharing(processes)
         dissection = Dissection(
             network,
             self._model.params,
@@ -156,24 +204,30 @@ class Job:
             Settings(
                 layers=self.layers,
                 quantile=config.quantile,
-                topk=config.topk,
+                topk=min(config.topk, count),
                 keep=environment.keep_features(
-                    config.cache.features, size, mine, self._spill
+                    config.cache.features, size, mine, self._spill, sharing
                 ),
                 folder=self._spill,
                 unit_parts=config.mesh.unit,
             ),
             self._devices,
             self._counters,
-            bars(mine, silent=not processes.first),
+            ImageBars(progress, count, processes.count),
             journal,
         )
         blocks = grouped.blocks_of(self.source.names)
+        try:
+            results_of = dissection.run(reader.read, count, blocks)
+        except NoneRead:
+            skipped = sorted((int(i), w) for i, w in journal.notes["skipped"].items())
+            named = [(self.source.names[index], why) for index, why in skipped]
+            raise none_read(named) from None
         found = {
             layer: result.replace(
                 model=config.model.name, iou_thresholds=tuple(config.iou_thresholds)
             )
-            for layer, result in dissection.run(reader.read, count, blocks).items()
+            for layer, result in results_of.items()
         }
         # Label maps: part of the pass that asked for them, the first or the last.
         return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}
@@ -201,8 +255,16 @@ def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) 
 class Reader:
     """This process's batches of a source with their label maps; see `features.Read`."""
 
-    def __init__(self, source, segmenter, config, devices: int, processes: Processes):
-        self._source, self._segmenter = source, segmenter
+    def __init__(
+        self,
+        source,
+        segmenter,
+        config,
+        devices: int,
+        processes: Processes,
+        progress: Progress,
+    ):
+        self._source, self._segmenter, self._progress = source, segmenter, progress
         self._config, self._size = config.data, config.data.batch_size * devices
         self._processes = processes
         self.seconds = 0.0  # spent on label maps
@@ -235,7 +297,10 @@ class Reader:
 
     def _labels(self, batch):
         start = time.perf_counter()
-        maps = self._segmenter.label_maps(batch)
+        # The first time a network may be compiled for them.
+        name = "label maps" if self.seconds else "label maps, compiling"
+        with self._progress.stage(name):
+            maps = self._segmenter.label_maps(batch)
         self.seconds += time.perf_counter() - start
         return maps
 
@@ -267,5 +332,7 @@ def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
             "mask_size": config.mask_size,
             "dtype": config.dtype,
             "topk": config.topk,
+            "pillow": PIL.__version__,  # which files it decodes, and to which bits
+            **({"data.exif_rotation": True} if exif_rotation(config.data) else {}),
         },
     )

@@ -10,7 +10,7 @@ counted it, so others may go on.
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from jdissect.errors import UserError
 from jdissect.minute import Minute
 from jdissect.processes import ALONE, Processes
 from jdissect.states import Checkpoints
-from jdissect.termination import Terminated, on_sigterm
+from jdissect.termination import Terminated, end, on_sigterm
 
 Record = TypeVar("Record")
 
@@ -87,7 +87,7 @@ class Journal:
         self._stored: dict[str, list[np.ndarray]] = {}
         self._position, self._number, self._open = 0, 0, ""
         self.notes: dict[str, dict] = {"skipped": {}}
-        self._terminate = False
+        self._terminate = self._begun = False
         # Of the whole run, the same on all processes.
         self._steps, self._saved_at = 0, 0
         # The slowest decides; an error of another one is met here, too.
@@ -152,7 +152,7 @@ class Journal:
             total = self._take(name, counting.empty)
         else:
             self._position = 0
-        self._open = name
+        self._open, self._begun = name, True
 
         def absorb():
             nonlocal total
@@ -186,23 +186,34 @@ class Journal:
         stored = self._stored[name]
         if [a.shape for a in leaves] != [a.shape for a in stored]:
             raise UserError(
-                f"what is saved of stage '{name}' has other shapes; --overwrite begins "
-                "anew"
+                f"what is saved of stage '{name}' has other shapes; without "
+                f"{self._checkpoints.folder} the run begins anew"
             )
         return jax.tree.unflatten(structure, stored)
 
-    def terminable(self) -> contextlib.AbstractContextManager:
+    @contextlib.contextmanager
+    def terminable(self) -> Iterator[None]:
         """Makes SIGTERM save and end the run, after the step under way.
 
-        Of many processes JAX knows that it has come, and agrees on a step.
+        Where no step has begun it ends at once; after the last one, once the block is
+        through. Of many processes JAX knows that it has come, and agrees on a step.
+
+        Raises:
+          Terminated: in the block, or at its end.
         """
         if self._checkpoints is None or self.processes.count > 1:
-            return contextlib.nullcontext()
+            yield
+            return
 
         def terminate():
             self._terminate = True
+            if not self._begun:
+                end()
 
-        return on_sigterm(terminate)
+        with on_sigterm(terminate):
+            yield
+        if self._terminate:
+            end()
 
     def _meet(self, error: UserError | None, value: float = 0.0) -> float:
         """An exchange: the largest value, or an error of one for all."""

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jdissect import cli, native_output
+from jdissect import cli, commands, native_output
 from jdissect.errors import ABSENT, LOST, UserError
 
 PAUSE = 5.0  # seconds before a worker is started again
@@ -218,7 +218,7 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         rest = values(list(argv[:place]))[1:]
     except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise commands.refusal(error, values) from error
     if values.help:
         print(_USAGE)
         for name in values:

@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
             "workdir": "Run directory; default runs/NAME[-VARIANT] of the config.",
             **cli.PROCESSES,
         },
-        {"overwrite": "Replace a run that is in --workdir."},
+        {"overwrite": "Replace the run in --workdir, once the new one is whole."},
     )
     config = cli.parse(flags, argv)
     processes = cli.join(flags)

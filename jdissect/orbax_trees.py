@@ -9,6 +9,10 @@ process 0 only; from another, `write` would leave a tree without them.)
 import contextlib
 import itertools
 import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -28,8 +32,26 @@ def write(path: Path, tree: dict) -> None:
     """
     if jax.process_index() != 0:
         raise RuntimeError("only process 0 can write a checkpoint")
+    with _checkpointer() as checkpointer, _in_ascii(path) as place:
+        checkpointer.save(place, args=ocp.args.PyTreeSave(tree))
+
+
+def shapes(path: Path) -> dict:
+    """The shapes of what `read` would give, as tuples, without reading an array.
+
+    Raises:
+      Exception: as `read`.
+    """
     with _checkpointer() as checkpointer:
-        checkpointer.save(path, args=ocp.args.PyTreeSave(tree))
+        tree = checkpointer.metadata(path).item_metadata.tree
+        return jax.tree.map(lambda array: _shape(array.shape), tree)
+
+
+def _shape(sizes) -> tuple[int, ...]:
+    shape = tuple(sizes)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"an array of shape {shape}")
+    return shape
 
 
 def read(path: Path) -> dict:
@@ -38,14 +60,31 @@ def read(path: Path) -> dict:
     Raises:
       Exception: of many kinds, if there is no such tree or it is damaged.
     """
-    with _checkpointer() as checkpointer:
-        tree = checkpointer.metadata(path).item_metadata.tree
+    with _checkpointer() as checkpointer, _in_ascii(path) as place:
+        tree = checkpointer.metadata(place).item_metadata.tree
         arguments = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
         )
         return checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(restore_args=arguments)
+            place, args=ocp.args.PyTreeRestore(restore_args=arguments)
         )
+
+
+@contextlib.contextmanager
+def _in_ascii(path: Path) -> Iterator[Path]:
+    """The same place by a link, where TensorStore cannot be given its name.
+
+    It takes UTF-8, which the name is not where the locale is another.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="jdissect-") as folder:
+            link = pathlib.Path(folder) / "link"
+            link.symlink_to(path.parent, target_is_directory=True)
+            yield link / path.name
+    else:
+        yield path
 
 
 @contextlib.contextmanager

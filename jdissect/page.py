@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-_USAGE = "jdissect.page RUN [RUN ...]"
+_USAGE = "jdissect.page RUN [RUN ...] [--data_path=DIR]"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -17,7 +17,8 @@ def main(argv: Sequence[str]) -> int:
     from jdissect import commands
     from jdissect.errors import UserError
 
-    _, folders, _ = commands.parse(argv, _USAGE, {})
+    options = {"data_path": commands.DATA_PATH}
+    flags, folders, _ = commands.parse(argv, _USAGE, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {_USAGE}")
     from jdissect import uncertainty
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     for run in [open_run(folder) for folder in folders]:
         start = time.perf_counter()
         known = {name: uncertainty.estimates(run.result(name)) for name in run.layers}
-        path = write_report(run, known)
+        path = write_report(run, known, data_path=flags.data_path)
         print(f"{path}, {time.perf_counter() - start:.1f} s", flush=True)
     return 0
 

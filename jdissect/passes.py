@@ -19,8 +19,10 @@ import numpy as np
 from jdissect import unit_split
 from jdissect.features import Features, Record
 from jdissect.journal import Journal
-from jdissect.parallel import Devices
+from jdissect.ops import blocks
+from jdissect.parallel import Devices, Step
 from jdissect.processes import Processes
+from jdissect.progress import ImageBars, Silent
 
 COUNTER_LIMIT = 2**31 - 1  # of a device's counter
 
@@ -29,10 +31,14 @@ COUNTER_LIMIT = 2**31 - 1  # of a device's counter
 class Tally:
     """What a pass counts of one layer.
 
+    What is compiled is kept for equal `empty` and `update`, so let these be functions
+    of a module, or values.
+
     Attributes:
       empty: number of units -> the state of no data.
-      update: (state, maps, batch, per_unit, shared, geometry) -> state, on one device.
-        The batch is a dict of `valid`, and with `labels` of that and `annotated`.
+      update: (state, maps, batch, per_unit, shared, geometry, zero) -> state, on one
+        device. The batch is a dict of `valid`, and with `labels` of that and
+        `annotated`.
       merge: (state, state) -> state on NumPy arrays, in any order and grouping, in 64
         bits.
       join: (states of some units each, number of units) -> the state of all.
@@ -56,7 +62,7 @@ class Passes:
     Attributes:
       features: of all images.
       counters: the devices that count.
-      progress: (iterable, description) -> iterable, wraps every pass.
+      progress: shows how far each pass is.
       journal: keeps what is found.
       unit_parts: devices that share an image's units.
       categories: of the vocabulary.
@@ -66,7 +72,7 @@ class Passes:
         self,
         features: Features,
         counters: Devices,
-        progress: Callable[[Iterable, str], Iterable],
+        progress: ImageBars | Silent,
         journal: Journal | None = None,
         unit_parts: int = 1,
         categories: int = 0,
@@ -86,7 +92,7 @@ class Passes:
         """One pass.
 
         Args:
-          name: of the stage, and for the progress bar.
+          name: of the stage, and for its bar.
           tally: what to count.
           per_unit: {layer: pytree of arrays [..., unit]} that the step gets.
           shared: a pytree of arrays that the step also gets.
@@ -114,38 +120,20 @@ class _Counting:
             for layer in per_unit
         }
         share = {n: -(-units // self._parts) for n, units in self._units.items()}
-        self._start = counters.fresh(
-            lambda: {layer: tally.empty(units) for layer, units in share.items()}
-        )
+        self._start = counters.fresh(_Empty(tally.empty, tuple(share.items())))
         self.empty = jax.eval_shape(self._nothing)
         self._rows = len(counters) // self._parts
         self._per_unit = counters.scatter(
             unit_split.per_device(dict(per_unit), self._rows, self._parts)
         )
         self._shared = counters.replicate((shared, np.int32(0)))
-        geometry = features.geometry
-
-        def update(state, batch, constants):
-            shared, zero = constants
-            per_unit = jax.tree.map(lambda array: array[0], batch["per_unit"])
-            return {
-                layer: tally.update(
-                    state[layer],
-                    batch["features"][layer],
-                    batch,
-                    per_unit[layer],
-                    shared,
-                    geometry[layer],
-                    zero,
-                )
-                for layer in state
-            }
-
-        self._update = counters.spmd(update)
+        geometry = tuple((layer, features.geometry[layer]) for layer in per_unit)
+        self._update = counters.spmd(_step(tally.update, geometry))
         self._state, self._drained, self._used = None, None, 0
 
     def records(self, start: int) -> Iterable[Record]:
-        return self._passes.progress(self._passes.features.again(start), self._name)
+        records = self._passes.features.again(start)
+        return self._passes.progress(records, self._name, start)
 
     def step(self, record: Record) -> None:
         counters, rows, parts = self._passes.counters, self._rows, self._parts
@@ -233,6 +221,42 @@ class _Counting:
             else features[name][..., units]
             for name, units in self._picked.items()
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Empty:
+    """The state of no data, for every layer."""
+
+    of_layer: Callable[[int], Any]
+    units: tuple[tuple[str, int], ...]
+
+    def __call__(self) -> dict[str, Any]:
+        return {layer: self.of_layer(units) for layer, units in self.units}
+
+
+@functools.lru_cache(maxsize=128)
+def _step(
+    update: Callable[..., Any], geometry: tuple[tuple[str, blocks.Geometry], ...]
+) -> Step:
+    """`update` for every layer; the same object for equal arguments."""
+
+    def step(state, batch, constants):
+        shared, zero = constants
+        per_unit = jax.tree.map(lambda array: array[0], batch["per_unit"])
+        return {
+            layer: update(
+                state[layer],
+                batch["features"][layer],
+                batch,
+                per_unit[layer],
+                shared,
+                plan,
+                zero,
+            )
+            for layer, plan in geometry
+        }
+
+    return Step(step)
 
 
 def add(first: Any, second: Any) -> Any:

@@ -21,6 +21,7 @@ from jdissect.errors import UserError
 Path = pathlib.Path | epath.Path
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SHARE = re.compile(r"[\\/]{2}")
 # Of etils.epath; and what `pip install` brings the file system of each.
 _PACKAGES = {
     "gs": "'jdissect[gcs]'",
@@ -41,7 +42,7 @@ def to_path(text: str | os.PathLike) -> Path:
     name = os.fspath(text)
     scheme = _URL.match(name)
     if scheme is None:
-        return pathlib.Path(name)
+        return pathlib.Path(on_disk(name))
     if scheme[1] not in _PACKAGES:
         raise UserError(
             f"{name} cannot be used; paths are of this machine or begin with "
@@ -80,12 +81,38 @@ def local(text: str | os.PathLike, what: str) -> pathlib.Path:
     """
     if _URL.match(os.fspath(text)):
         raise UserError(f"{what} is {text}; it must be on a disk of this machine")
-    return pathlib.Path(text)
+    return pathlib.Path(on_disk(os.fspath(text)))
+
+
+def on_disk(name: str) -> str:
+    """A path that was read as text, as this system's functions take it.
+
+    They are the same but in a locale without UTF-8, where Python keeps a name's bytes
+    in surrogates and cannot encode the letters themselves.
+    """
+    try:
+        return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    except UnicodeError:
+        return name
+
+
+def as_text(path: str | os.PathLike) -> str:
+    """A path as text for people and UTF-8 files, whatever the locale."""
+    name = os.fspath(path).encode("utf-8", "surrogateescape")
+    return name.decode("utf-8", "backslashreplace")
 
 
 def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path, or its text, is one in an object store."""
     return _URL.match(os.fspath(path)) is not None
+
+
+def is_elsewhere(path: str | os.PathLike) -> bool:
+    """Whether opening a path asks another machine: an object store, or a host's share.
+
+    On Windows //HOST/... and \\\\HOST\\... are a host's.
+    """
+    return is_remote(path) or _SHARE.match(os.fspath(path)) is not None
 
 
 def absolute(path: Path) -> Path:

@@ -39,7 +39,6 @@ def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
     """
     from jdissect import checkpoints, environment, runner
     from jdissect.data import open_source
-    from jdissect.errors import UserError
     from jdissect.parallel import network_devices
     from jdissect.segmenters import smallest_image
 
@@ -47,11 +46,7 @@ def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
     devices, _ = network_devices(config.parallel)
     environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
     source = open_source(config.data, smallest_image(config.segmenter.name))
-    if not config.model.weights:
-        raise UserError("config.model.weights is not set; give a checkpoint's folder")
-    model = checkpoints.load_classifier(
-        config.model.weights, config.model.name, dtype=config.dtype
-    )
+    model = checkpoints.load_configured(config)
     runs = {"data.batch_size": _network(config, model, devices)}
     if config.segmenter.name == "upernet":
         runs["segmenter.batch_size"] = _segmenter(config, source, devices)

@@ -1,29 +1,36 @@
 """What a dissection found in one layer, and its files.
 
 A unit's concept is the one of highest IoU (the lowest number on a tie; a unit that
-never fires has none); the unit is a *detector* of it if that IoU exceeds a threshold.
+never fires, or only where no concept is, has none); the unit is a *detector* of it if
+that IoU exceeds a threshold.
 *Unique concepts* counts the distinct concepts among the detectors, by category.
 Source: Bau et al. 2017, section 3; counts as in netdissect 2020.
 """
 
-import csv
 import dataclasses
+import fractions
 import functools
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jdissect import grouped, paths
+from jdissect import grouped, paths, replacing
 from jdissect.concepts import reported_categories
-from jdissect.files import write_whole
-from jdissect.tables import safe_cell
+from jdissect.errors import UserError
+from jdissect.files import utf8, write_whole
+from jdissect.tables import csv_text
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
+SUMMARY = "summary.json"
+_FILES = (
+    *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
+    *("units.csv", "report.html", SUMMARY),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +79,17 @@ class Result:
     blocks: grouped.GroupedCounts | None = None
     by_image: grouped.GroupedCounts | None = None
 
+    @property
+    def can_fire(self) -> bool:
+        """Whether any unit could fire: else the quantile is less than one pixel.
+
+        True where the number of pixels is not known (`mask_shape` is None).
+        """
+        if self.mask_shape is None:
+            return True
+        pixels = self.images * self.mask_shape[0] * self.mask_shape[1]
+        return fractions.Fraction(str(self.quantile)) * pixels >= 1
+
     def replace(self, **changes) -> "Result":
         """The same with some attributes changed."""
         return dataclasses.replace(self, **changes)
@@ -82,15 +100,15 @@ class Result:
 
     @functools.cached_property
     def iou(self) -> Float[np.ndarray, "unit concept"]:
-        """float32; 0/0 is 0."""
+        """float32; 0/0 is 0. Thresholds are compared with float64: `detectors`."""
         return self._quotient.astype(np.float32)
 
     @functools.cached_property
     def best_concept(self) -> Int[np.ndarray, "unit"]:
-        """The column of each unit's concept, -1 for a unit that never fires."""
+        """The column of each unit's concept, -1 for a unit that overlaps none."""
         if not self.concepts:
             return np.full(len(self.thresholds), -1)
-        return np.where(self.fires > 0, self._quotient.argmax(axis=1), -1)
+        return np.where(self.best_iou > 0, self._quotient.argmax(axis=1), -1)
 
     @functools.cached_property
     def best_iou(self) -> Float[np.ndarray, "unit"]:
@@ -100,8 +118,8 @@ class Result:
         return np.where(self.fires > 0, self._quotient.max(axis=1), 0.0)
 
     def detectors(self, threshold: float) -> Bool[np.ndarray, "unit"]:
-        """The units whose IoU with their concept exceeds `threshold`."""
-        return self.best_iou > threshold
+        """The units that have a concept and an IoU with it that exceeds `threshold`."""
+        return (self.best_concept >= 0) & (self.best_iou > threshold)
 
     def _by_category(self, columns) -> dict[str, int]:
         found = [self.categories[column] for column in columns]
@@ -140,11 +158,19 @@ class Result:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
 
+        Also topmaps.npz, blocks.npz and by_image.npz, where there is something in them.
+        A result that is there stays until this one is whole (see `replacing`).
+
         Raises:
+          UserError: the folder is that of a run.
           OSError: as the file system has it; no file is left half-written.
         """
         folder = paths.from_user(folder)
-        paths.make_folder(folder)
+        _refuse_run(folder)
+        with replacing.making(folder, SUMMARY, _FILES) as place:
+            self._write(place)
+
+    def _write(self, folder: paths.Path) -> None:
         arrays = {
             "dissection.npz": {
                 "thresholds": self.thresholds,
@@ -170,27 +196,40 @@ class Result:
         for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
             if counts is not None:
                 counts.save(folder / name)
-        write_whole(folder / "units.csv", self._units_csv().encode())
+        write_whole(folder / "units.csv", utf8(csv_text(self._units())))
         # Last: a folder with a summary is complete.
         text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
-        write_whole(folder / "summary.json", text.encode())
+        write_whole(folder / SUMMARY, utf8(text))
 
-    def _units_csv(self) -> str:
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["unit", "concept", "category", "iou", "threshold"])
+    def _units(self) -> Iterator[tuple]:
+        """The rows of units.csv. An IoU has all its digits: a threshold decides so."""
+        yield ("unit", "concept", "category", "iou", "threshold")
         for unit, column in enumerate(self.best_concept):
             named = column >= 0
-            writer.writerow(
-                [
-                    unit,
-                    safe_cell(self.concepts[column]) if named else "",
-                    safe_cell(self.categories[column]) if named else "",
-                    f"{self.best_iou[unit]:.6f}",
-                    repr(float(self.thresholds[unit])),
-                ]
+            yield (
+                unit,
+                self.concepts[column] if named else "",
+                self.categories[column] if named else "",
+                exact(self.best_iou[unit]),
+                repr(float(self.thresholds[unit])),
             )
-        return file.getvalue()
+
+
+def exact(iou: float) -> str:
+    """A float64 in at least six decimals, and in as many as tell it from all others."""
+    rounded = f"{iou:.6f}"
+    return rounded if float(rounded) == iou else repr(float(iou))
+
+
+def _refuse_run(folder: paths.Path) -> None:
+    """A run's own summary must not be replaced by a layer's."""
+    path = folder / SUMMARY
+    try:
+        summary = json.loads(paths.read_bytes(path)) if path.is_file() else {}
+    except ValueError:
+        return
+    if isinstance(summary, dict) and "format_version" in summary:
+        raise UserError(f"{folder} is a run; save the result to a folder of its own")
 
 
 def column_names(

@@ -1,7 +1,9 @@
 """From a config to a run directory: dissects one model."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,20 @@ import ml_collections
 from jdissect import (
     checkpoints,
     environment,
+    paths,
     shipped,
     stored_layer,
     termination,
     together,
 )
+from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.job import Job
-from jdissect.parallel import MODES
+from jdissect.parallel import MODES, in_32_bits
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import EVERY, EVERY_REMOTE, Progress
 from jdissect.report.table import layer_report
 from jdissect.runs import StoredRun, open_run
-from jdissect.termination import Terminated
 
 DTYPES = ("float32", "bfloat16")
 
@@ -83,60 +87,75 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
+@in_32_bits
 def dissect(
     config: ml_collections.ConfigDict,
     workdir: str,
     overwrite: bool = False,
     processes: Processes = ALONE,
+    tell: Callable[[str], None] = print,
 ) -> int:
-    """Dissects the config's model into `workdir` and prints what was found.
+    """Dissects the config's model into `workdir` and tells what was found.
 
-    A finished run of the same identity is printed again instead; an unfinished one
+    A finished run of the same identity is told again instead; an unfinished one
     goes on from where it was last saved.
 
     Args:
       config: the whole of it.
       workdir: the run directory, the same for all processes.
-      overwrite: begin anew, whatever is there.
+      overwrite: replace what is there: a finished run when the new one is whole.
       processes: that share the work; all of them call this.
+      tell: takes lines for a person.
 
     Returns:
-      exit code: 0, or 143 where SIGTERM ended it, with the state saved.
+      exit code: 0.
 
     Raises:
       UserError: something given is wrong; nothing half-written is left.
+      Terminated: SIGTERM has come, and the state is saved.
     """
+    with Progress(silent=not processes.first) as progress:
+        return _dissect(config, workdir, overwrite, processes, progress, tell)
+
+
+def _dissect(config, workdir, overwrite, processes, progress, tell) -> int:
     start = time.perf_counter()
-    with processes.agreeing():
+    with processes.agreeing(), progress.stage("opening images and network"):
         check(config)
         job = Job(config)
         job.check_layout(processes)
-    hashes = job.hashes(processes)
-    with processes.agreeing():
+    with progress.stage("hashing images"):
+        hashes = job.hashes(processes)
+    with processes.agreeing(), progress.stage("opening the segmenter"):
         finished = job.open_run(workdir, hashes).is_finished(overwrite)
-    layout = {**job.layout(overwrite), "what the workdir holds": finished}
+    holds = [finished, job.run.place.name]
+    layout = {**job.layout(overwrite), "what the workdir holds": holds}
     together.check_alike(processes, job.run.parts, layout)
     if finished:
         if processes.first:
-            print(f"{workdir} is finished and holds (--overwrite runs anew):\n")
-            _print_stored(job.run.folder, job.layers)
+            with contextlib.suppress(OSError):  # read-only, for one: it can be read
+                job.run.settle()
+            tell(f"{workdir} is finished and holds (--overwrite runs anew):\n")
+            _tell_stored(tell, job.run.folder, job.layers)
         return 0
-    found = None
+    done = False
     try:
         with processes.agreeing():
             if processes.first:
-                job.run.begin(config.to_dict(), job.layers, overwrite)
+                job.run.begin(config.to_dict(), job.layers)
         together.check_shared(processes, job.run.folder)
-        journal = job.journal(processes)
+        journal = job.journal(processes, progress, overwrite, tell)
         with journal.terminable():
-            found, seconds = job.dissect(journal)
+            with _telling(job, processes, progress), progress.stage("dissection"):
+                found, seconds = job.dissect(journal, progress)
             skipped = {int(i): why for i, why in journal.notes["skipped"].items()}
             sent = sum(processes.gather(processes.sent))
-            with processes.agreeing():
+            with processes.agreeing(), progress.stage("writing results"):
                 if processes.first:
                     job.run.finish(
                         found=found,
                         names=job.source.names,
+                        hashes=hashes,
                         skipped=skipped,
                         images=next(iter(found.values())).images,
                         seconds={
@@ -146,19 +165,30 @@ def dissect(
                         sent_bytes=sent,
                         top1_error=top1_error(config.model.weights),
                     )
-                    if config.report:
-                        _write_report(job)
-    except Terminated:
-        return termination.EXIT_CODE
-    except BaseException:
-        # Results that could not be written leave an unfinished run.
-        if processes.first and found is None:
-            job.run.abandon()
+            done = True
+        with processes.agreeing():
+            if processes.first and config.report:
+                with progress.stage("report"):
+                    _write_report(job)
+    except BaseException as error:
+        if done:
+            termination.note(error, f"{workdir} is finished, but for its report.html")
+        elif not (processes.first and job.run.abandon()):
+            termination.note(error)
         raise
     if processes.first:
-        _tell(found, skipped, job.source.names)
-        print(f"written to {workdir}")
+        _tell(tell, found, skipped, job.source.names)
+        tell(f"written to {workdir}")
     return 0
+
+
+def _telling(job, processes, progress) -> contextlib.AbstractContextManager:
+    """Within it the run's summary says now and then how far it is."""
+    if not processes.first:
+        return contextlib.nullcontext()
+    run, layers = job.run, job.layers
+    every = EVERY_REMOTE if paths.is_remote(run.folder) else EVERY
+    return progress.kept(lambda content: run.tell_progress(layers, content), every)
 
 
 def _write_report(job: Job) -> None:
@@ -174,15 +204,12 @@ def _write_report(job: Job) -> None:
         print(f"report.html was not written: {error}", file=sys.stderr)
 
 
-def _tell(found, skipped, names) -> None:
+def _tell(tell, found, skipped, names) -> None:
     if skipped:
-        index, reason = next(iter(skipped.items()))
-        print(
-            f"skipped {len(skipped)} of {len(names)} images that could not be read, "
-            f"such as {names[index]}: {reason}\n"
-        )
+        named = [(names[index], why) for index, why in sorted(skipped.items())]
+        tell(f"{skipped_line(named, len(names))}\n")
     for result in found.values():
-        print(layer_report(result))
+        tell(layer_report(result))
 
 
 def top1_error(weights: str) -> float | None:
@@ -197,12 +224,16 @@ def known_error(run: StoredRun) -> float | None:
     if run.top1_error is not None:
         return run.top1_error
     try:
-        return top1_error(run.config["model"]["weights"])
-    except (UserError, KeyError, TypeError):
+        weights = run.config["model"]["weights"]
+        # The run may be anybody's: no store is asked in its name.
+        error = None if paths.is_elsewhere(weights) else top1_error(weights)
+    except (UserError, OSError, KeyError, TypeError, AttributeError):
         return None  # weights that are no longer there
+    known = isinstance(error, int | float) and 0 <= error <= 100
+    return float(error) if known else None
 
 
-def _print_stored(folder: Path, layers) -> None:
+def _tell_stored(tell, folder: Path, layers) -> None:
     for layer in layers:
-        print(layer_report(stored_layer.load(folder / layer)))
-    print(f"stored in {folder}")
+        tell(layer_report(stored_layer.load(folder / layer)))
+    tell(f"stored in {folder}")

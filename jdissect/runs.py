@@ -8,19 +8,21 @@ used, and what is wrong is said in one line with file and key.
 import csv
 import dataclasses
 import functools
-import io
-import json
+import math
 import os
+import re
 from typing import Any
 
 import ml_collections
 import numpy as np
 from jaxtyping import Int
 
-from jdissect import paths, results, stored_layer
+from jdissect import paths, reading, replacing, results, stored_layer, tables
 from jdissect.errors import UserError
 from jdissect.grouped import BLOCKS
-from jdissect.store import FORMAT_VERSION
+from jdissect.store import FORMAT_VERSION, MARK
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class StoredRun:
       blocks: int64[image] in [0, 32), by index.
       skipped: indices of the images that could not be read.
       seconds: {stage: s}.
+      hashes: sha256 of each image's content, by index, see `Source.content_hashes`; ()
+        where an older version made the run.
       top1_error: of the network, percent; None: not known.
       by_itself: whether it is a result that `Result.save` wrote outside of a run; its
         images' names are not known.
@@ -51,6 +55,7 @@ class StoredRun:
     blocks: Int[np.ndarray, "image"]
     skipped: frozenset[int]
     seconds: dict[str, float]
+    hashes: tuple[str, ...] = ()
     top1_error: float | None = None
     by_itself: bool = False
 
@@ -62,7 +67,8 @@ class StoredRun:
     @property
     def name(self) -> str:
         """The directory's."""
-        return self.path.name
+        beside = self.path.name.startswith(replacing.PREFIX)
+        return paths.as_text((self.path.parent if beside else self.path).name)
 
     def settings(self) -> ml_collections.ConfigDict:
         """The config as entry points take it."""
@@ -79,7 +85,14 @@ class StoredRun:
             raise UserError(
                 f"{self.folder} has no layer '{layer}'; it has {', '.join(self.layers)}"
             )
-        return stored_layer.load(self.folder / layer)
+        result = stored_layer.load(self.folder / layer)
+        last, images = int(result.top_image.max(initial=-1)), len(self.names)
+        if last >= images and not self.by_itself:
+            raise UserError(
+                f"{self.folder / layer / 'topk.npz'}: 'image' has {last}, but "
+                f"images.csv lists {images} images"
+            )
+        return result
 
 
 def open_run(folder: str | os.PathLike) -> StoredRun:
@@ -88,11 +101,16 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
     Raises:
       UserError: it is none, unfinished, of a newer version, or damaged.
     """
-    folder = paths.from_user(folder)
-    path = folder / "summary.json"
-    summary = _json(path, f"{folder} holds no run")
+    folder = replacing.current(paths.from_user(folder), MARK)
+    path = folder / MARK
+    if not path.is_file():
+        raise UserError(f"{folder} holds no run: {stored_layer.instead(folder)}")
+    summary = reading.read_json(path)
     if "format_version" not in summary and "units" in summary:
-        if (folder.parent / "summary.json").is_file():
+        if not paths.is_remote(folder):  # so that '.' has a name and a folder above
+            folder = folder.resolve()
+        above = folder.parent / "summary.json"
+        if above.is_file() and "format_version" in reading.read_json(above):
             raise UserError(
                 f"{folder} is a layer of a run; give the run, {folder.parent}"
             )
@@ -113,22 +131,21 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
     if not layers or not all(isinstance(name, str) and _plain(name) for name in layers):
         raise UserError(f"{path}: layers is {layers!r:.60}, no list of layers")
     config = folder / "config.json"
-    names, blocks, skipped = _images(folder / "images.csv")
+    if not config.is_file():
+        raise UserError(f"{folder} is damaged: no {config.name} in it")
+    names, blocks, skipped, hashes = _images(folder / "images.csv")
     return StoredRun(
         folder=folder,
-        config=_json(config, f"{folder} is damaged"),
+        config=reading.read_json(config),
         identity=_field(summary, "identity", dict, path),
         layers=tuple(layers),
-        images=_field(summary, "images", int, path),
+        images=_count(summary, "images", path),
         names=names,
         blocks=blocks,
         skipped=skipped,
         seconds=_field(summary, "seconds", dict, path),
-        top1_error=(
-            _field(summary, "top1_error", float, path)
-            if "top1_error" in summary
-            else None
-        ),
+        hashes=hashes,
+        top1_error=_error(summary, path),
     )
 
 
@@ -154,18 +171,6 @@ def _plain(layer: str) -> bool:
     return bool(layer) and not set(layer) & {"/", "\\"} and layer not in (".", "..")
 
 
-def _json(path: paths.Path, trouble: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{trouble}: no {path.name} in it")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return content
-
-
 def _field(content: dict, key: str, kind: type, path: paths.Path) -> Any:
     if key not in content:
         raise UserError(f"{path} lacks '{key}'")
@@ -175,23 +180,48 @@ def _field(content: dict, key: str, kind: type, path: paths.Path) -> Any:
     return value
 
 
+def _count(content: dict, key: str, path: paths.Path) -> int:
+    value = _field(content, key, int, path)
+    if value < 0:
+        raise UserError(f"{path}: {key} is {value}, less than 0")
+    return value
+
+
+def _error(summary: dict, path: paths.Path) -> float | None:
+    if "top1_error" not in summary:
+        return None
+    value = _field(summary, "top1_error", float, path)
+    if not 0 <= value <= 100 or not math.isfinite(value):
+        raise UserError(f"{path}: top1_error is {value}, no percentage")
+    return value
+
+
 def _images(path: paths.Path):
-    """(names, blocks, skipped indices) of images.csv."""
+    """(names, blocks, skipped indices, hashes) of images.csv."""
     if not path.is_file():
         raise UserError(f"{path.parent} is damaged: no {path.name} in it")
-    # Names may be anything a file system takes, line ends too.
-    rows = csv.DictReader(io.StringIO(path.read_text(), newline=""))
-    names, blocks, skipped = [], [], set()
+    names, blocks, skipped, hashes = [], [], set(), []
+    columns, line = "index,name,block,skipped", 2
     try:
+        text = paths.read_bytes(path).decode("utf-8")
+        rows = tables.csv_rows(text)
+        # Until there were hashes, names were written as they are.
+        hashed = "sha256" in (rows.fieldnames or ())
+        columns += ",sha256" * hashed
         for number, row in enumerate(rows):
+            line = number + 2
             if int(row["index"]) != number or not 0 <= int(row["block"]) < BLOCKS:
                 raise ValueError
-            names.append(row["name"])
+            names.append(tables.true_text(row["name"]) if hashed else row["name"])
             blocks.append(int(row["block"]))
             if int(row["skipped"]):
                 skipped.add(number)
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise UserError(
-            f"{path}: line {len(names) + 2} is no index,name,block,skipped"
-        ) from None
-    return tuple(names), np.array(blocks, np.int64), frozenset(skipped)
+            if hashed:
+                if not _HASH.fullmatch(row["sha256"]):
+                    raise ValueError
+                hashes.append(row["sha256"])
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
+        raise UserError(f"{path}: line {line} is no {columns}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    return tuple(names), np.array(blocks, np.int64), frozenset(skipped), tuple(hashes)

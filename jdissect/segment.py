@@ -7,6 +7,8 @@ writes a PNG an image: the photograph, its objects, materials, parts and colours
 side, and which concepts they are.
 """
 
+import contextlib
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,14 +44,23 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     Raises:
       UserError: something given is wrong.
     """
+    from jdissect.progress import Progress
+
+    with Progress() as progress:
+        _segment(config, output, overwrite, progress)
+
+
+def _segment(config, output: Path, overwrite: bool, progress) -> None:
     from jdissect import environment, runner
     from jdissect.data import loader, open_source
+    from jdissect.data.source import none_read
     from jdissect.errors import UserError
     from jdissect.parallel import network_devices
-    from jdissect.progress import bars
+    from jdissect.progress import ImageBars
     from jdissect.report import overlay
     from jdissect.segmenters import open_segmenter, smallest_image
     from jdissect.segmenters.parsing import QUARTER_MAPS
+    from jdissect.text import printable
 
     runner.check(config)
     if output.exists() and not output.is_dir():
@@ -60,15 +71,17 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     cache_dir = environment.cache_dir(config.cache.dir)
     environment.use_compilation_cache(cache_dir)
     source = open_source(config.data, smallest_image(config.segmenter.name))
-    hashes = source.content_hashes(cache_dir)
-    segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
+    with progress.stage("hashing images"):
+        hashes = source.content_hashes(cache_dir)
+    with progress.stage("opening the segmenter"):
+        segmenter = open_segmenter(config, source, hashes, devices, cache_dir)
     output.mkdir(parents=True, exist_ok=True)
     skipped, written = [], 0
     size = min(config.data.batch_size, config.segmenter.batch_size) * len(devices)
     batches = loader.batches(
         source, size, workers=config.data.workers, strict=config.data.strict
     )
-    for batch in bars(len(source.names))(batches, "segment"):
+    for batch in ImageBars(progress, len(source.names))(batches, "segment"):
         skipped += batch.skipped
         maps = segmenter.label_maps(batch)
         for place in range(len(batch.index)):
@@ -78,17 +91,29 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
             shown = overlay.panels(
                 maps[place], segmenter.concepts, segmenter.map_names, QUARTER_MAPS
             )
-            path = output / f"{name}.png"
+            path = output / f"{_short(name)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            overlay.draw(batch.pixels[place], name, shown, segmenter.concepts).save(
-                path
+            picture = overlay.draw(
+                batch.pixels[place], printable(name), shown, segmenter.concepts
             )
+            picture.save(path)
             written += 1
     for index, reason in skipped:
-        print(f"skipped {source.names[index]}: {reason}", file=sys.stderr)
+        print(f"skipped {printable(source.names[index])}: {reason}", file=sys.stderr)
     if not written:
-        raise UserError("none of the images could be read")
+        with contextlib.suppress(OSError):  # it was there before, with files in it
+            output.rmdir()
+        raise none_read([(source.names[index], why) for index, why in skipped])
     print(f"{written} pictures written to {output}")
+
+
+def _short(name: str, limit: int = 240) -> str:
+    """The name of an image, with room for an ending: file systems take 255 bytes."""
+    folder, slash, file = name.rpartition("/")
+    if len(file.encode()) > limit:
+        digest = hashlib.sha256(file.encode()).hexdigest()[:16]
+        file = file.encode()[: limit - 17].decode(errors="ignore") + f"-{digest}"
+    return folder + slash + file
 
 
 if __name__ == "__main__":

@@ -42,4 +42,4 @@ def entry(weights: str) -> dict[str, Any]:
       UserError: as `resolve`.
     """
     name = Path(resolve(weights)).name
-    return json.loads((FOLDER / MANIFEST).read_text())[name]
+    return json.loads((FOLDER / MANIFEST).read_bytes())[name]

@@ -22,6 +22,7 @@ import numpy as np
 from jdissect import orbax_trees, paths
 from jdissect.checkpoint_folder import weights_sha256
 from jdissect.errors import UserError
+from jdissect.files import write_whole
 from jdissect.paths import Path
 
 KEEP = 2  # the last so many
@@ -67,7 +68,7 @@ class Checkpoints:
             with paths.reaching(path), self._appearing(path) as place:
                 orbax_trees.write(place / "state", arrays)
                 text = json.dumps(content, indent=2)
-                (place / "checkpoint.json").write_text(text + "\n")
+                write_whole(place / "checkpoint.json", (text + "\n").encode())
         except UserError:
             raise
         except ValueError as error:  # TensorStore's; a full disk, for one
@@ -90,7 +91,7 @@ class Checkpoints:
         for step in reversed(steps):
             path = self.path(step)
             try:
-                notes = json.loads((path / "checkpoint.json").read_text())
+                notes = json.loads(paths.read_bytes(path / "checkpoint.json"))
                 arrays = dict(orbax_trees.read(path / "state"))
                 if weights_sha256(arrays) != notes["sha256"]:
                     raise ValueError("its arrays are not those that were written")

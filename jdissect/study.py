@@ -5,18 +5,21 @@ read again), and are compared as by `jdissect.compare`: Figure 3 of the study, w
 intervals, in the folder `comparison`.
 """
 
-import contextlib
-import io
+import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 NAMES = ("baseline", "cutout", "mixup", "cutmix", "saliencymix")
 _OPTIONS = {
     "variant": ("", "Of the five configs."),
     "workdir": ("runs/study", "Holds the run directories, and the comparison."),
     "weights": ("", "Folder of the checkpoints NAME; '' as configs say."),
-    "overwrite": (False, "Replace runs that are there."),
+    "overwrite": (
+        False,
+        "Replace runs, each once the new one is whole.",
+    ),
     "report": (True, "Write report.html of the runs and the comparison."),
 }
 
@@ -33,15 +36,22 @@ def main(argv: Sequence[str]) -> int:
     if unknown:
         raise UserError(f"unexpected argument '{unknown[0]}'; see --help")
     configs = {name: _config(cli, flags, rest, name) for name in NAMES}
-    from jdissect import compare, runner
+    from jdissect import compare, paths, runner, termination
     from jdissect.comparison import compare as put_together
     from jdissect.runs import open_run
 
+    replaced = _Replaced(paths.from_user(flags.workdir), configs, flags.overwrite)
     for name, config in configs.items():
         start = time.perf_counter()
         folder = f"{flags.workdir}/{name}"
-        with contextlib.redirect_stdout(io.StringIO()):
-            runner.dissect(config, folder, flags.overwrite)
+        overwrite = flags.overwrite and name not in replaced.names
+        try:
+            runner.dissect(config, folder, overwrite, tell=lambda _: None)
+        except BaseException as error:
+            # Of one network is of all: those that are finished are read again.
+            termination.note(error)
+            raise
+        replaced.add(name)
         print(f"{name}: {folder}, {time.perf_counter() - start:.1f} s", flush=True)
     compared = put_together([open_run(f"{flags.workdir}/{name}") for name in NAMES])
     first = compared.models[0]
@@ -50,9 +60,48 @@ def main(argv: Sequence[str]) -> int:
         f"{first.result.images} images, labels by {config.segmenter.name}\n"
     )
     output = f"{flags.workdir}/comparison"
-    compare.show(compared, output, flags.report)
+    compare.show(compared, output, flags.report, config.data.path)
+    replaced.forget()
     print(f"\nfigures and tables in {output}")
     return 0
+
+
+class _Replaced:
+    """Which networks a study with --overwrite has replaced, while it is unfinished.
+
+    The same command again goes on with the others.
+
+    Attributes:
+      names: theirs.
+    """
+
+    def __init__(self, folder: Path, configs: Mapping, overwrite: bool):
+        from jdissect import paths
+        from jdissect.store import digest
+
+        self.names: list[str] = []
+        self._path = folder / "replaced.json" if overwrite else None
+        self._of = digest({name: config.to_dict() for name, config in configs.items()})
+        if self._path and self._path.is_file():
+            try:
+                stored = json.loads(paths.read_bytes(self._path))
+                self.names = [*stored["names"]] if stored["of"] == self._of else []
+            except (ValueError, KeyError, TypeError):
+                self.names = []
+
+    def add(self, name: str) -> None:
+        """Keeps that a network is replaced."""
+        from jdissect.files import write_whole
+
+        self.names.append(name)
+        if self._path:
+            content = {"of": self._of, "names": self.names}
+            write_whole(self._path, json.dumps(content).encode())
+
+    def forget(self) -> None:
+        """At the end of the study."""
+        if self._path:
+            self._path.unlink(missing_ok=True)
 
 
 def _config(cli, flags, rest, name):

@@ -34,11 +34,6 @@ def place_edges(
         )
     }
     seen = np.zeros(len(pilots), np.int64)
-
-    @functools.partial(jax.jit, static_argnames="geometry")
-    def sample(maps, geometry, zero):
-        return edges.sample(keys.canonical(maps), geometry, zero)
-
     with processes.agreeing():
         for record in features.holding(list(pilots)):
             picked = np.flatnonzero(np.isin(record.index, pilots) & record.valid)
@@ -49,7 +44,7 @@ def place_edges(
             # Of few sizes, as each is compiled.
             some = np.resize(picked, 1 << (len(picked) - 1).bit_length())
             for name, maps in record.features.items():
-                values = sample(maps[some], features.geometry[name], np.int32(0))
+                values = _sample(maps[some], features.geometry[name], np.int32(0))
                 bits = np.asarray(values)[: len(picked)].view(np.int32)
                 found[name][place] = bits
     seen, found = processes.total((seen, found))
@@ -62,6 +57,11 @@ def place_edges(
         )
         for name, bits in found.items()
     }
+
+
+@functools.partial(jax.jit, static_argnames="geometry")
+def _sample(maps, geometry, zero):
+    return edges.sample(keys.canonical(maps), geometry, zero)
 
 
 def _floats(bits):
@@ -80,14 +80,9 @@ def sketch_all(
     Raises:
       UserError: an activation is NaN or infinite.
     """
-
-    def update(state, maps, batch, coded, shared, geometry, zero):
-        del shared
-        return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
-
     found = counting.run(
         "sketch",
-        passes.Tally(sketch.empty, update, sketch.merge),
+        passes.Tally(sketch.empty, _sketch, sketch.merge),
         coded,
     )
     for name, state in found.items():
@@ -98,6 +93,11 @@ def sketch_all(
                 "check the weights, the preprocessing and dtype"
             )
     return found
+
+
+def _sketch(state, maps, batch, coded, shared, geometry, zero):
+    del shared
+    return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
 
 
 def exact(
@@ -123,14 +123,9 @@ def exact(
         )
         for name, state in sketches.items()
     }
-
-    def update(state, maps, batch, arguments, shared, geometry, zero):
-        del shared
-        return sweep.update(state, maps, batch["valid"], arguments, geometry, zero)
-
     tally = passes.Tally(
         sweep.empty,
-        update,
+        _sweep,
         passes.add,
         functools.partial(unit_split.join, axis=0),
         additive=True,
@@ -163,6 +158,11 @@ def exact(
     if any((b.high - b.low > 1).any() for b in brackets.values()):
         raise RuntimeError(f"thresholds not exact after {MAX_SWEEPS} sweeps")
     return {name: bracket.high for name, bracket in brackets.items()}
+
+
+def _sweep(state, maps, batch, arguments, shared, geometry, zero):
+    del shared
+    return sweep.update(state, maps, batch["valid"], arguments, geometry, zero)
 
 
 def _some_units(wanted: np.ndarray) -> np.ndarray:

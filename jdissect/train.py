@@ -21,7 +21,7 @@ def main(argv: Sequence[str], runner: str = "runner") -> int:
             "workdir": "Run directory; default runs/NAME[-VARIANT]-train, of --config.",
             **cli.PROCESSES,
         },
-        {"overwrite": "Replace a training that is in --workdir."},
+        {"overwrite": "Replace a training, once the new one is finished."},
     )
     config = cli.parse(flags, argv)
     workdir = flags.workdir or f"runs/{cli.run_name(flags)}-train"

@@ -111,9 +111,12 @@ class Estimate:
 class Samples:
     """The IoU up to which each concept is detected, over resamples of the blocks.
 
+    IoUs are float64, as `Result.unique_concepts` compares them: rounded to float32, an
+    IoU just above a threshold would fall on it.
+
     Attributes:
-      plain: float32[1 + resample, concept]; the first of all images.
-      crossed: float32[1 + resample, split, concept]; likewise.
+      plain: float64[1 + resample, concept]; the first of all images.
+      crossed: float64[1 + resample, split, concept]; likewise.
       stability: float32[unit], share of resamples in which a unit keeps its concept;
         NaN for a unit that has none.
       categories: of the concepts.
@@ -152,7 +155,11 @@ class LayerEstimates:
     stability: Float[np.ndarray, "unit"]
 
 
-def sample(result: Result, counts: GroupedCounts | None = None) -> Samples | None:
+def sample(
+    result: Result,
+    counts: GroupedCounts | None = None,
+    lowest: float = resampling.LOWEST,
+) -> Samples | None:
     """Resamples a layer.
 
     The draws depend on nothing but which blocks hold images, so that those of networks
@@ -161,19 +168,41 @@ def sample(result: Result, counts: GroupedCounts | None = None) -> Samples | Non
     Args:
       result: of the layer.
       counts: by group; by default `result.blocks`.
+      lowest: IoU threshold, the lowest that will be asked for.
 
     Returns:
-      None where the counts by block were not kept, or fewer than `FEWEST_GROUPS` of
-      them hold images.
+      None where `why_not` has a reason.
     """
     counts = counts or result.blocks
-    if counts is None or not result.concepts:
+    if why_not(result, counts):
         return None
-    filled = (counts.concept.sum(axis=1) > 0) | (counts.unit[:, -1].sum(axis=1) > 0)
-    if filled.sum() < FEWEST_GROUPS:
-        return None
-    found = resampling.candidates(result, counts)
-    return resample(found, filled, result.categories)
+    found = resampling.candidates(result, counts, min(lowest, resampling.LOWEST))
+    return resample(found, _filled(counts), result.categories)
+
+
+def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
+    """Why a layer has no intervals, in words that follow its name; '' where it has.
+
+    Args:
+      result: of the layer.
+      counts: by group; by default `result.blocks`.
+    """
+    counts = counts or result.blocks
+    if not result.concepts:
+        return "it has no concepts"
+    if counts is None:
+        return "its counts by block of images were not kept"
+    if (blocks := int(_filled(counts).sum())) < FEWEST_GROUPS:
+        return (
+            f"too few images: {result.images}, with counts in {blocks} of "
+            f"{counts.groups} blocks, and {FEWEST_GROUPS} are needed"
+        )
+    return ""
+
+
+def _filled(counts: GroupedCounts) -> Bool[np.ndarray, "group"]:
+    """Whether there are counts of each group."""
+    return (counts.concept.sum(axis=1) > 0) | (counts.unit[:, -1].sum(axis=1) > 0)
 
 
 def resample(
@@ -191,7 +220,7 @@ def resample(
     groups = int(filled.sum())
     weights, halves = (_spread(drawn, filled) for drawn in draws(groups))
     return Samples(
-        plain=resampling.levels(found, weights).astype(np.float32),
+        plain=resampling.levels(found, weights),
         crossed=crossed(found, weights[: 1 + CROSSED_RESAMPLES], halves),
         stability=resampling.stability(found, weights[1:]),
         categories=categories,
@@ -228,7 +257,7 @@ def crossed(
         resampling.levels(found, one, other).reshape(len(weights), len(halves), -1)
         for one, other in ((first, second), (second, first))
     ]
-    return np.concatenate(both, axis=1).astype(np.float32)
+    return np.concatenate(both, axis=1)
 
 
 def estimates(
@@ -240,10 +269,9 @@ def estimates(
       result: of the layer.
       thresholds: IoU; by default those of the result.
     """
-    samples = sample(result)
-    if samples is None:
-        return None
-    return summarize(samples, thresholds or result.iou_thresholds)
+    thresholds = thresholds or result.iou_thresholds
+    samples = sample(result, lowest=min(thresholds, default=resampling.LOWEST))
+    return None if samples is None else summarize(samples, thresholds)
 
 
 def summarize(samples: Samples, thresholds: Sequence[float]) -> LayerEstimates:

@@ -18,7 +18,7 @@ class UnitChoice:
     Attributes:
       text: as it was given.
       threshold: all units whose best IoU exceeds it; None: not asked for so.
-      count: so many units of highest best IoU; None likewise.
+      count: so many units of highest best IoU, all with a concept; None likewise.
       numbers: the units by number; () likewise.
     """
 
@@ -53,6 +53,11 @@ class UnitChoice:
         if self.count is not None:
             if self.count > count:
                 raise UserError(f"--units is {self.text}; {has}")
+            if self.count > (named := int((result.best_concept >= 0).sum())):
+                raise UserError(
+                    f"--units is {self.text}, but only {named} units of {layer} "
+                    "overlap a concept"
+                )
             best = np.argsort(-result.best_iou, kind="stable")
             return np.sort(best[: self.count])
         found = np.flatnonzero(result.detectors(self.threshold))

@@ -1,9 +1,10 @@
 """The vocabularies of the published segmenters, and the numbers of their concepts.
 
 A segmenter's folder holds a `labels.json` (ORIGINALS 1.5). It comes from the internet
-and decides what every channel means, so it is read strictly: types, duplicates and
-references are checked; keys that are not known are left out. Numbers are those of
-netdissect (ORIGINALS 2, item 5).
+and decides what every channel means, so it is read strictly: types and references are
+checked; keys that are not known are left out. Names may repeat, as in ADE20K's lists:
+each channel has its number, and a concept is the union of its numbers. Numbers are
+those of netdissect (ORIGINALS 2, item 5).
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,8 +31,9 @@ class UPerNetLabels:
       parts: names of parts, the first '-'. No channel has these numbers: parts are
         told apart within their owner.
       scenes: name by channel.
-      object_parts: (owner's object number, names of its parts), ascending. The part
-        channels are these groups, one after the other; a group's first is '-'.
+      object_parts: (owner's object number, the first of its name; names of its parts),
+        ascending. The part channels are these groups, one after the other; a group's
+        first is '-'.
     """
 
     objects: tuple[str, ...]
@@ -121,8 +123,7 @@ def read_upernet(content: Mapping[str, Any], where: str = "labels") -> UPerNetLa
       where: begins the message, e.g. the file's path.
 
     Raises:
-      UserError: a key is missing, or a value is not of its form; or two channels
-        would be told apart by nothing.
+      UserError: a key is missing, or a value is not of its form.
     """
     _check_type(content, Mapping, where)
     objects, parts, materials = (
@@ -130,15 +131,13 @@ def read_upernet(content: Mapping[str, Any], where: str = "labels") -> UPerNetLa
         for key in ("object", "part", "material")
     )
     scenes = _names(content, "scene", where)
-    for key, names in ("object", objects), ("material", materials):
-        _check_unique(names, f"{where}: {key}")
     owners = _get(content, "object_part", Mapping, where)
-    strange = [owner for owner in owners if owner not in objects[1:]]
+    strange = [n for n in owners if n == NOTHING or n not in objects]
     if strange:
         raise UserError(f"{where}: object_part has {strange[0]!r}, which is no object")
     groups = []
     for number, owner in enumerate(objects):
-        if owner not in owners:
+        if owner not in owners or owner in objects[:number]:
             continue
         group = _names(owners, owner, f"{where}: object_part", nothing=True)
         strange = [name for name in group if name not in parts]
@@ -147,10 +146,7 @@ def read_upernet(content: Mapping[str, Any], where: str = "labels") -> UPerNetLa
                 f"{where}: object_part {owner!r} has {strange[0]!r}, which is no part"
             )
         groups.append((number, group))
-    labels = UPerNetLabels(objects, parts, materials, scenes, tuple(groups))
-    named = (f"{n} ({c})" for n, c in upernet_concepts(labels, quarters=True).concepts)
-    _check_unique(named, f"{where}: concepts")
-    return labels
+    return UPerNetLabels(objects, parts, materials, scenes, tuple(groups))
 
 
 def read_color(content: Mapping[str, Any], where: str = "labels") -> ColorLabels:
@@ -217,10 +213,15 @@ def upernet_concepts(labels: UPerNetLabels, quarters: bool) -> UPerNetConcepts:
     """
     concepts = [(name, "object") for name in labels.objects]
     for quarter in QUARTERS if quarters else ():
-        concepts += [(f"{name}-{quarter}", "part") for name in labels.objects[1:]]
+        concepts += [
+            (name if name == NOTHING else f"{name}-{quarter}", "part")
+            for name in labels.objects[1:]
+        ]
     material_offset = len(concepts) - 1
     concepts += [(name, "material") for name in labels.materials[1:]]
-    number_of = {name: number for number, name in enumerate(labels.objects)}
+    number_of: dict[str, int] = {}
+    for number, name in enumerate(labels.objects):
+        number_of.setdefault(name, number)
     part_numbers = []
     for _, group in labels.object_parts:
         for name in group:

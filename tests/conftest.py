@@ -59,6 +59,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: group(item) not in TOGETHER.values())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_lines_of_progress():
+    """On a slow machine a command would print more lines than tests expect."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("jdissect.progress.FIRST", 1e9)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """The folder of reference arrays and photographs beside the checkout."""

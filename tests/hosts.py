@@ -46,6 +46,7 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, "JDISSECT_PROGRESS": "0"},
         )
 
     def worker(self):

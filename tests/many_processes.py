@@ -29,7 +29,7 @@ class Group:
     """
 
     def __init__(self, commands: Sequence[Sequence[str]], devices: int = 1):
-        environment = devices_of.environment(devices)
+        environment = devices_of.environment(devices) | {"JDISSECT_PROGRESS": "0"}
         address, self._started = f"127.0.0.1:{free_port()}", []
         for index, command in enumerate(commands):
             flags = [

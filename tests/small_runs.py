@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from jdissect import grouped
+from jdissect.data.scenes import open_scenes
 from jdissect.results import Result
 
 CONCEPTS = (
@@ -106,7 +107,7 @@ def write(folder, *results, identity=(), config=(), status="finished", **summary
         "layers": [one.layer for one in results],
         **summary,
     }
-    (folder / "summary.json").write_text(json.dumps(content))
+    (folder / "summary.json").write_text(json.dumps(content), encoding="utf-8")
     settings = {
         "model": {"name": "resnet50", "weights": "/nowhere", "layers": []},
         "data": {
@@ -119,11 +120,14 @@ def write(folder, *results, identity=(), config=(), status="finished", **summary
         "segmenter": {"name": "annotations"},
         **dict(config),
     }
-    (folder / "config.json").write_text(json.dumps(settings))
-    with (folder / "images.csv").open("w", newline="") as file:
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    path = folder / "images.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["index", "name", "block", "skipped"])
-        for number in range(images):
-            name = f"scenes/1/probe/{number}"
-            writer.writerow([number, name, grouped.block(name), 0])
+        writer.writerow(["index", "name", "block", "skipped", "sha256"])
+        source = open_scenes("probe", images)
+        hashes = source.content_hashes()
+        for number, name in enumerate(source.names):
+            row = [number, name, grouped.block(name), 0, hashes[number]]
+            writer.writerow(row)
     return folder

@@ -100,6 +100,7 @@ def start(arguments, folder, entry="train", devices=0):
     tiny = "--config.model.name=tiny" in arguments
     program = ["-c", _WITH_TINY] if tiny else ["-m"]
     environment = devices_of.environment(devices) if devices else dict(os.environ)
+    environment["JDISSECT_PROGRESS"] = "0"
     if folder is not None:
         arguments = [*arguments, f"--workdir={folder}"]
     return subprocess.Popen(

@@ -113,6 +113,7 @@ def test_accuracy_as_the_masked_network_has_it(written, folder, logits_of):
     assert found["top1_after"] == pytest.approx(100 * after.mean(), abs=1e-4)
     assert found["images_lost"] == (before & ~after).sum() > 0
     assert found["forward_passes"] == 1
+    assert found["run"] == "mixup"  # not where it lies on this machine
     low, high = found["change_interval"]
     assert low <= found["change"] <= high and low < high
     for row in table(written[0] / "by_class.csv"):

@@ -1,10 +1,13 @@
+import errno
 import hashlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -125,7 +128,8 @@ def test_parameters_that_do_not_fit_are_named(change, words, tmp_path):
 
 
 def test_another_network_is_refused(folder):
-    with pytest.raises(UserError, match="holds a resnet18, not a resnet50"):
+    words = "holds a resnet18, not a resnet50; give --config.model.name=resnet18"
+    with pytest.raises(UserError, match=words):
         checkpoints.load_classifier(folder, "resnet50")
     edit(folder, kind="segmenter")
     with pytest.raises(UserError, match="holds a segmenter, not a classifier"):
@@ -138,8 +142,26 @@ def test_another_network_is_refused(folder):
     [
         ({"architecture": {"name": "vgg16"}}, "unknown architecture 'vgg16'"),
         ({"architecture": {"width": 4}}, "damaged"),
-        ({"architecture": {**ARCHITECTURE, "groups": 2}}, "groups"),
+        ({"architecture": {**ARCHITECTURE, "heads": 2}}, "heads"),
+        ({"architecture": {**ARCHITECTURE, "classes": 10**12}}, "classes is 10{12}"),
+        ({"architecture": {**ARCHITECTURE, "width": -1}}, "width is -1"),
+        ({"architecture": {**ARCHITECTURE, "width": "wide"}}, "damaged"),
+        ({"architecture": {**ARCHITECTURE, "width": 0.5}}, "damaged"),
+        ({"architecture": {**ARCHITECTURE, "width": None}}, "damaged"),
+        ({"architecture": {**ARCHITECTURE, "groups": 2}}, "no bottlenecks"),
+        ({"architecture": {**ARCHITECTURE, "stem_stride": 0}}, "sizes and strides"),
+        (
+            {"architecture": {**ARCHITECTURE, "dtype": "float32"}},
+            "dtype is not an",
+        ),
+        ({"architecture": {**ARCHITECTURE, "a\x1b\n": 1}}, r"a\\x1b\\"),
+        ({"input_size": 1e999}, "damaged"),
+        ({"preprocessing": {"scale": 1, "mean": [0.4], "std": [1]}}, "in_channels"),
         ({"preprocessing": {}}, "preprocessing"),
+        (
+            {"preprocessing": {"scale": 1, "mean": [1e999], "std": [1]}},
+            "preprocessing",
+        ),
         ({"format_version": 2}, "format 2"),
     ],
 )
@@ -148,6 +170,59 @@ def test_descriptions_that_do_not_fit(changes, words, folder):
     with pytest.raises(UserError, match=words) as error:
         checkpoints.load_classifier(folder)
     assert str(folder) in str(error.value)
+
+
+def test_shapes_are_checked_before_arrays_are_read(folder, monkeypatch):
+    monkeypatch.setattr(orbax_trees, "read", lambda path: pytest.fail("it was read"))
+    edit(folder, architecture={**ARCHITECTURE, "classes": 50})
+    with pytest.raises(UserError, match=r"misshapen parameters: .*needed \[50\]"):
+        checkpoints.load_classifier(folder)
+    classes = 10**7
+    edit(folder, architecture={**ARCHITECTURE, "classes": classes})
+    stored = orbax_trees.shapes(folder / "params")
+    stored["fc"] = {"kernel": (32, classes), "bias": (classes,)}
+    monkeypatch.setattr(orbax_trees, "shapes", lambda path: stored)
+    with pytest.raises(UserError, match=r"claims 1,320,\d+,\d+ bytes of weights"):
+        checkpoints.load_classifier(folder)
+
+
+def test_shapes_of_a_tree(folder):
+    stored = orbax_trees.shapes(folder / "params")
+    assert stored["fc"] == {"kernel": (32, 3), "bias": (3,)}
+    assert stored["layer4"]["1"]["conv2"]["conv"] == {"kernel": (3, 3, 32, 32)}
+
+
+def test_a_full_disk_is_noticed_before_orbax_writes(tmp_path, monkeypatch):
+    asked = []
+
+    def fallocate(descriptor, start, size):
+        asked.append(size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    monkeypatch.setattr(orbax_trees, "write", lambda *_: pytest.fail("it was written"))
+    with pytest.raises(UserError, match="cannot write .*: No space left on device"):
+        checkpoints.save(tmp_path / "new", draw_parameters(), DESCRIPTION)
+    assert asked == [sum(array.nbytes for array in draw_parameters().values())]
+    assert not list(tmp_path.iterdir())
+
+
+def config_of(folder, name):
+    model = {"weights": str(folder), "name": name}
+    return ml_collections.ConfigDict({"model": model, "dtype": "float32"})
+
+
+def test_the_name_of_a_config(folder):
+    config = config_of(folder, "")
+    assert checkpoints.load_configured(config).architecture == ARCHITECTURE
+    assert config.model.name == "resnet18"
+    words = r"config.model.name is 'vit'; it must be one of resnet18, .*, or ''"
+    with pytest.raises(UserError, match=words):
+        checkpoints.load_configured(config_of(folder, "vit"))
+    with pytest.raises(UserError, match="give --config.model.name=resnet18"):
+        checkpoints.load_configured(config_of(folder, "resnet50"))
+    with pytest.raises(UserError, match="config.model.weights is not set"):
+        checkpoints.load_configured(config_of("", "resnet50"))
 
 
 def test_folders_that_are_no_checkpoints(tmp_path):

@@ -126,10 +126,29 @@ def test_results_that_programs_saved(tmp_path, capsys):
     assert code == 2 and "probe images" in error
 
 
+def test_why_there_are_no_intervals(tmp_path):
+    """The reason of each run: too few images is not the same as nothing kept."""
+    few = small_runs.write(tmp_path / "few", small_runs.result(1, images=6))
+    bare = small_runs.write(
+        tmp_path / "bare", small_runs.result(2, images=6, blocks=None)
+    )
+    other = small_runs.write(
+        tmp_path / "other", small_runs.result(3, images=6, by_image=None)
+    )
+    found = comparison.compare([runs.open_run(f) for f in (few, bare, other)])
+    assert [m.samples for m in found.models] == [None] * 3
+    notes = "\n".join(found.notes)
+    assert "No intervals for few and other: too few images: 6, with counts" in notes
+    assert "No intervals for bare: its counts by block of images were not" in notes
+    assert "without counts by block" not in notes
+
+
 def test_one_run_alone(folders, tmp_path, capsys):
+    for name in ("differences.svg", "differences.png", "report.html"):
+        (tmp_path / name).write_text("of another comparison")
     code, text, _ = run(capsys, folders[0], f"--output={tmp_path}")
     assert code == 0 and "less" not in text
-    assert not (tmp_path / "differences.svg").exists()
+    assert not [*tmp_path.glob("differences.*g"), *tmp_path.glob("report.html")]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +253,14 @@ def damage_key(folder):
     path.write_text(json.dumps(content))
 
 
+def damage_counts(folder):
+    change(folder / "summary.json", images=-1)
+
+
+def damage_error(folder):
+    change(folder / "summary.json", top1_error=float("nan"))
+
+
 def damage_json(folder):
     (folder / "layer4" / "summary.json").write_text("[")
 
@@ -251,6 +278,8 @@ def change(path, **fields):
         (damage_type, "topk.npz: 'image' holds float64"),
         (damage_blocks, "blocks.npz cannot be read"),
         (damage_images, "images.csv: line 2"),
+        (damage_counts, "summary.json: images is -1, less than 0"),
+        (damage_error, "summary.json: top1_error is nan, no percentage"),
         (damage_key, "summary.json lacks 'layers'"),
         (damage_json, "layer4/summary.json cannot be read"),
     ],

@@ -92,6 +92,77 @@ def assert_same(first, second):
             np.testing.assert_array_equal(array, arrays(second[layer])[name], name)
 
 
+def test_batches_that_are_unlike_are_refused():
+    """Another mask grid, or feature maps of another size, in a later batch."""
+    data = make()
+
+    def shrunk(name):
+        for number, images in enumerate(reader(data, 8)()):
+            if number == 2:
+                array = getattr(images, name)
+                array = array[:, :, :6] if name == "labels" else array[:, :4]
+                images = dataclasses.replace(images, **{name: array})
+            yield images
+
+    settings = Settings(("fine",), 0.05)
+    for name, message in (
+        ("labels", "label maps of a batch are 6x10, those before are 12x10"),
+        ("pixels", r"maps .* of \[4, 5, 7\] in a batch, and of \[6, 5, 7\] before"),
+    ):
+        engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
+        with pytest.raises(UserError, match=message):
+            engine.run(lambda *_, name=name: shrunk(name), len(data[0]))
+
+
+def test_a_unit_that_is_always_negative_fires_on_the_border():
+    """Zeros are around a map that is upsampled; there it is greatest."""
+    pixels, labels, annotated, valid = make()
+    pixels = -1 - np.abs(pixels)
+    found = run((pixels, labels, annotated, valid))["fine"]
+    masks = reference.upsample(2 * pixels[valid], SHAPE) > found.thresholds
+    np.testing.assert_array_equal(found.fires, masks.sum(axis=(0, 1, 2)))
+    assert (found.fires > 0).all()
+    border = masks.copy()
+    border[:, 1:-1, 1:-1] = False
+    np.testing.assert_array_equal(masks, border)
+
+
+def test_a_concept_is_the_union_of_its_numbers():
+    """A pixel with two of them, in two maps, is counted once."""
+    pixels, labels, annotated, valid = make()
+    concepts = [
+        ("tail", "part"),  # number 0 is nothing, whatever its name
+        ("cat", "object"),
+        ("tail", "part"),
+        ("cat", "object"),
+        ("cat", "part"),
+    ]
+    engine = Dissection(
+        two_layers, np.float32(2), concepts, Settings(("fine",), 0.05), Devices()
+    )
+    two = annotated[:, :2]
+    found = engine.run(reader((pixels, labels, two, valid), 8), len(pixels))["fine"]
+    assert list(zip(found.concepts, found.categories, strict=True)) == [
+        ("cat", "object"),
+        ("tail", "part"),
+        ("cat", "part"),
+    ]
+    up = reference.upsample(2 * pixels[valid], SHAPE)
+    masks = up > found.thresholds
+    both_numbers = (labels[:, 0] == 1) & (labels[:, 1] == 3)
+    assert both_numbers.any()
+    for column, (numbers, category) in enumerate([((1, 3), 0), ((2,), 1), ((4,), 1)]):
+        counts = two[valid][:, category][:, None, None, None]
+        there = np.isin(labels[valid], numbers).any(axis=1)[..., None] & counts
+        fires = masks & counts
+        np.testing.assert_array_equal(
+            found.intersection[:, column], (fires & there).sum(axis=(0, 1, 2))
+        )
+        np.testing.assert_array_equal(
+            found.union[:, column], (fires | there).sum(axis=(0, 1, 2))
+        )
+
+
 def test_against_brute_force():
     data = make()
     pixels, labels, annotated, valid = data

@@ -26,6 +26,17 @@ def test_programs_run(program, tmp_path, monkeypatch, capsys):
     assert "total" in capsys.readouterr().out
 
 
+def test_a_hook_before_an_activation_in_place():
+    """docs/pytorch_checkpoint.md keeps the maps as they were when the hook saw them."""
+    pytest.importorskip("torch")
+    page = (ROOT / "docs" / "pytorch_checkpoint.md").read_text()
+    program = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    program = program.partition("labels = ")[0].replace("network[1]", "network[0]")
+    names: dict = {}
+    exec(program.replace("ReLU()", "ReLU(inplace=True)"), names)
+    assert names["maps"].shape == (120, 16, 16, 24) and names["maps"].min() < 0
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):

@@ -6,8 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from jdissect import cli, evaluate
+from configs.common import get_common
+from jdissect import checkpoints, cli, evaluate, models
 from jdissect.data.labelled import imagenet_wnids
+from jdissect.errors import UserError
+from jdissect.models.preprocess import IMAGENET
+from jdissect.training.runner import open_network
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
 
@@ -87,6 +91,7 @@ def test_real_weights_are_right_on_178_of_200(capsys, command, shared, tmp_path)
     [
         (["--config.model.weights="], "config.model.weights is not set"),
         (["--config.model.name=resnet50"], "holds a efficientnet_lite0"),
+        (["--config.model.name=vit"], "must be one of resnet18, resnet34, resnet50"),
         (["--config.data.source=broden"], "has no classes; it can be folder"),
         (["--config.data.path=/nowhere"], "/nowhere does not exist"),
         (
@@ -106,3 +111,16 @@ def test_bad_input(capsys, command, drawn, tmp_path, change, message):
     change = [argument.replace("FOLDERS", str(tmp_path)) for argument in change]
     code, _, error = run(capsys, *command, *change)
     assert code == 2 and message in error and error.count("\n") == 1
+
+
+def test_a_backbone_without_classifier_is_refused(tmp_path):
+    architecture = {"name": "resnet18", "width": 2, "classes": 0}
+    shapes = models.shapes(models.build_abstract(**architecture))
+    parameters = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    description = checkpoints.describe_classifier(architecture, IMAGENET)
+    checkpoints.save(tmp_path / "backbone", parameters, description)
+    config = get_common()
+    config.model.name, config.model.weights = "", str(tmp_path / "backbone")
+    with pytest.raises(UserError, match="backbone has no classifier: it can be diss"):
+        open_network(config)
+    assert config.model.name == "resnet18"

@@ -116,7 +116,7 @@ def test_parquet(folder, tmp_path, capsys):
         for unit, column in zip(*np.nonzero(iou > 0.02), strict=True):
             key = layer, unit, result.concepts[column], result.categories[column]
             assert found[key] == (
-                np.float32(iou[unit, column]),
+                iou[unit, column],
                 result.intersection[unit, column],
                 result.union[unit, column],
                 result.best_concept[unit] == column,

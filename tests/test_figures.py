@@ -1,6 +1,7 @@
 """The command that draws figures of photographs."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -38,9 +39,10 @@ def stored(tmp_path):
         }
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps(summary))
-        names = scenes.open_scenes("probe", 3).names
-        rows = [f"{n},{name},0,0" for n, name in enumerate(names)]
-        lines = ["index,name,block,skipped", *rows, ""]
+        source = scenes.open_scenes("probe", 3)
+        pairs = zip(source.names, source.content_hashes(), strict=True)
+        rows = [f"{n},{name},0,0,{digest}" for n, (name, digest) in enumerate(pairs)]
+        lines = ["index,name,block,skipped,sha256", *rows, ""]
         (folder / "images.csv").write_text("\n".join(lines))
         return folder
 
@@ -75,6 +77,37 @@ def test_augmentations_of_photographs(tmp_path, capsys):
     again = {name: (output / name).read_bytes() for name in FILES}
     assert run(capsys, *flags, files, "--recipes=mixup,none")[0] == 0
     assert again == {name: (output / name).read_bytes() for name in FILES}
+
+
+def test_photographs_that_cannot_be_read(tmp_path, capsys):
+    """Of a folder they are left out; a file that was named has to be read."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("b.png", "c\x1b[2J.png"):
+        Image.new("RGB", (20, 40)).save(photos / name, exif=exif)
+    (photos / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (photos / "z.png").write_bytes(b"")  # comes too late to be missed
+    os.mkfifo(tmp_path / "pipe.jpg")
+    output = tmp_path / "out"
+    flags = ["augmentations", f"--output={output}", "--size=32", "--recipes=none"]
+    code, out, err = run(capsys, *flags, f"--images={photos}", "--count=2")
+    assert code == 0 and "A: b.png\nB: c\\x1b[2J.png\nwritten" in out
+    assert err.startswith("skipped 1 image that could not be read, such as a.heic: HE")
+    assert err.count("\n") == 1
+    turned = figures._photographs(str(photos / "b.png"), 1, 32, True)[1][0]
+    assert not turned.any()
+    for name, reason in (
+        (photos / "a.heic", "a.heic: HEIC is not read by Pillow"),
+        (tmp_path / "pipe.jpg", "pipe.jpg: no regular file"),
+    ):
+        code, _, err = run(capsys, *flags, f"--images={name}")
+        assert code == 2 and err.startswith("error: --images: ") and reason in err
+    for path in photos.glob("*.png"):
+        path.write_bytes(b"")
+    code, _, err = run(capsys, *flags, f"--images={photos}")
+    assert code == 2 and "none of the images could be read, such as a.heic: HEIC" in err
 
 
 def test_augmentations_of_scenes_need_nothing(tmp_path, capsys):
@@ -174,7 +207,6 @@ def test_runs_that_cannot_be_drawn(stored, tmp_path, capsys):
         assert not output.exists()
 
     refused(stored(make_result()) / "layer4", "is a layer of a run")
-    refused(stored(make_result(), num_images=2), "run again with --overwrite")
     weak = np.zeros((7, 5), np.int64)
     refused(stored(make_result(intersection=weak)), "no unit of")
     folder = stored(make_result())

@@ -1,10 +1,15 @@
 """`jdissect.dissect`, and README's example."""
 
+import dataclasses
 import pathlib
 import re
+import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jdissect
 from tests.ops import reference
@@ -127,7 +132,16 @@ def test_save_and_load(tmp_path):
         ({"label_maps": np.zeros((21, 8, 8), int)}, "maps, height, width"),
         ({"label_maps": np.full((21, 1, 8, 8), 3)}, "numbers from 3 to 3"),
         ({"label_maps": np.zeros((21, 1, 8, 8))}, "must be integers"),
+        ({"label_maps": np.zeros((21, 1, 0, 8), int)}, "it is empty"),
+        ({"label_maps": "masks"}, "label_maps is a str, no array"),
         ({"annotated": np.ones((21, 3), bool)}, "must be"),
+        ({"annotated": np.ones((20, 2), bool)}, "annotated holds 20 images, not 21"),
+        ({"annotated": np.full((21, 2), 2)}, "other numbers than 0 and 1"),
+        ({"quantile": "1%"}, "quantile is 1%"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"layers": ("a", "a")}, "layers has 'a' twice"),
+        ({"layers": (1,)}, "layers has a int"),
+        ({"concepts": ["--", "ab", "cd"]}, "pairs"),
         ({"concepts": ["cat"]}, "pairs"),
         ({"concepts": [("-", "-")] * 3}, "names no concept"),
     ],
@@ -138,6 +152,177 @@ def test_refusals(change, message):
     label_maps = arguments.pop("label_maps")
     with pytest.raises(jdissect.UserError, match=message):
         jdissect.dissect(apply, 1.0, images, label_maps, **arguments)
+
+
+def later(change):
+    """Label maps of the first batch as they should be, of later ones changed."""
+    calls = []
+
+    def label(batch):
+        calls.append(len(batch))
+        maps = np.ones((len(batch), 1, 8, 8), int)
+        return maps if len(calls) < 3 else change(maps)
+
+    return label
+
+
+# What a function, a generator or an array gives for a later batch.
+LATE = {
+    "another grid": (
+        {"label_maps": later(lambda maps: maps[:, :, ::2])},
+        r"label_maps of the batch from image \d+ on is .*\[1, 4, 8\], those before are",
+    ),
+    "more maps": (
+        {"label_maps": later(lambda maps: maps.repeat(2, axis=1))},
+        r"\[2, 8, 8\], those before are \[1, 8, 8\]",
+    ),
+    "another type": ({"label_maps": later(lambda maps: maps / 2)}, "must be integers"),
+    "a number too many": ({"label_maps": later(lambda maps: maps + 2)}, "from 3 to 3"),
+    "no number": ({"label_maps": later(lambda maps: maps - 2)}, "from -1 to -1"),
+    "fewer maps": (
+        {"label_maps": later(lambda maps: maps[1:])},
+        "holds 3 images, not 4",
+    ),
+    "larger images": (
+        {"images": lambda images: [images[:8], images[8:].repeat(2, axis=1)]},
+        r"batch 1 of images holds .*\[16, 8, 5\], those before are .*\[8, 8, 5\]",
+    ),
+    "images of another type": (
+        {"images": lambda images: [images[:8], images[8:].astype(int)]},
+        "batch 1 of images holds .* int64.* before are float32",
+    ),
+    "more images than label maps": (
+        {"images": lambda images: iter([images, images[:4]])},
+        "label_maps ends before the images: it holds 21, and images gave 24 so far",
+    ),
+    "fewer images than label maps": (
+        {"images": lambda images: iter([images[:8], images[8:19]])},
+        "images ends before label_maps: it gave 19 images, and label_maps holds 21",
+    ),
+    "fewer images than annotated": (
+        {
+            "images": lambda images: iter([images[:19]]),
+            "label_maps": later(lambda maps: maps),
+            "annotated": np.ones((21, 2), bool),
+        },
+        "images ends before annotated: it gave 19 images, and annotated holds 21",
+    ),
+    "more images than annotated": (
+        {"images": iter, "annotated": np.ones((8, 2), bool)},
+        "annotated ends before the images: it holds 8, and images gave 12 so far",
+    ),
+    "a generator that was read": (
+        {"images": lambda images: iter(())},
+        "images gives no image; is it a generator that was read before",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_every_batch_is_checked(case):
+    images, labels = data()
+    change, message = LATE[case]
+    change = dict(change)
+    given = change.pop("images", lambda images: images)(images)
+    label_maps = change.pop("label_maps", labels)
+    options = {"concepts": CONCEPTS, "layers": "a", "batch_size": 4} | change
+    with pytest.raises(jdissect.UserError, match=message) as error:
+        jdissect.dissect(apply, 1.0, given, label_maps, **options)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def warned(*arguments, **options):
+    """The result, and what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = jdissect.dissect(*arguments, **options)
+    return result, [str(each.message) for each in caught]
+
+
+def test_a_first_concept_that_is_lost_is_named():
+    images, labels = data()
+    options = {"layers": "a", "batch_size": 4}
+    vocabulary = [("dog", "object"), *CONCEPTS[1:]]
+    found, (line,) = warned(apply, 1.0, images, labels, concepts=vocabulary, **options)
+    assert found.concepts == ("cat", "red")
+    assert "concepts[0] is ('dog', 'object'), but number 0 is nothing" in line
+    assert not warned(apply, 1.0, images, labels, concepts=CONCEPTS, **options)[1]
+
+
+def test_a_network_in_training_mode_is_noticed():
+    """Batch statistics and dropout; in inference mode nothing is said."""
+    images, labels = data()
+    options = {"layers": "a", "batch_size": 4, "concepts": CONCEPTS}
+
+    class Small(nnx.Module):
+        def __init__(self, layer):
+            self.layer = layer
+
+        def __call__(self, images):
+            return {"a": self.layer(images)}
+
+    for layer in (
+        nnx.BatchNorm(5, rngs=nnx.Rngs(0)),
+        nnx.Dropout(0.5, rngs=nnx.Rngs(0)),
+    ):
+        model = Small(layer)
+        for lines in (1, 0):
+            graph, state = nnx.split(model)
+
+            def network(state, images, graph=graph):
+                return nnx.merge(graph, state)(images)
+
+            _, found = warned(network, state, images, labels, **options)
+            assert len(found) == lines
+            for line in found:
+                assert "training mode? Call model.eval()" in line
+                assert "thresholds depend on batch_size" in line
+            model.eval()
+
+
+def test_a_run_in_which_no_unit_can_fire_says_why():
+    images, labels = data()
+    small, few = images[:3, :4, :4], labels[:3, :, :4, :4]
+    options = {"layers": "a", "batch_size": 4, "concepts": CONCEPTS}
+    found, (line,) = warned(apply, 1.0, small, few, **options)
+    assert not found.fires.any() and not found.can_fire
+    assert "no unit can fire: quantile 0.01 of 3 label maps of 4x4 pixels" in line
+    enough = warned(apply, 1.0, small, few, quantile=0.03, **options)
+    assert enough[0].can_fire and enough[0].fires.any() and not enough[1]
+
+
+def test_channels_first_maps_are_noticed():
+    images, labels = data()
+    options = {"layers": "a", "batch_size": 4, "concepts": CONCEPTS}
+
+    def network(params, images):
+        return jnp.moveaxis(images @ params, -1, 1)
+
+    _, (line,) = warned(network, np.eye(5, 12), images, labels, **options)
+    assert "layer 'a' is [batch, 12, 8, 8], taken for height 12, width 8" in line
+
+
+def test_64_bit_mode_changes_nothing():
+    """Neither the bits nor the types; values of 64 bits are taken as in 32."""
+    images, labels = data()
+    options = {"layers": "a", "batch_size": 4, "concepts": CONCEPTS}
+    wide, scale = images.astype(np.float64), np.float64(0.1)
+
+    def network(params, images):
+        return {"a": (images + jnp.arange(5) / 3) * params}
+
+    expected = jdissect.dissect(network, scale, wide, labels, **options)
+    with jax.enable_x64(True):
+        for params in (scale, jnp.asarray(scale)):
+            found = jdissect.dissect(network, params, wide, labels, **options)
+            assert found.thresholds.dtype == np.float32
+            for field in dataclasses.fields(expected):
+                value = getattr(expected, field.name)
+                if isinstance(value, np.ndarray):
+                    again = getattr(found, field.name)
+                    assert again.dtype == value.dtype, field.name
+                    np.testing.assert_array_equal(again, value, field.name)
+        assert jnp.zeros(1).dtype == np.float64  # the caller's mode is as it was
 
 
 def test_what_is_not_a_result(tmp_path):

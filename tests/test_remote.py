@@ -391,8 +391,17 @@ def test_training_directory(bucket):
     directory.finish({"error": 1.0})
     again = RunDirectory("gs://fake/training", {"seed": 0})
     assert again.result(False) == {"error": 1.0}
+    # What replaces it is made beside it.
+    assert again.result(True) is None
     again.begin({}, True)
-    assert not bucket.names("fake/training/metrics")
+    assert bucket.names("fake/training/metrics.jsonl")
+    Metrics(again.metrics).append({"step": 7})
+    again.finish({"error": 2.0})
+    assert RunDirectory("gs://fake/training", {"seed": 0}).result(False) == {
+        "error": 2.0
+    }
+    assert bucket.get("fake/training/metrics.jsonl")[0] == b'{"step": 7}\n'
+    assert not [name for name in bucket.names() if "next-" in name]
 
 
 def test_all_processes_see_a_bucket(bucket, monkeypatch):

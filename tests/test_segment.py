@@ -1,6 +1,7 @@
 """The command that draws what a segmenter sees."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -62,6 +63,34 @@ def test_it_draws_every_photograph(small, photos, tmp_path, capsys):
     (output / "a.png.png").unlink()
     code, _, _ = run(capsys, *flags, f"--output={output}", "--overwrite")
     assert code == 0 and (output / "a.png.png").is_file()
+
+
+def test_names_and_files_of_every_kind(photos, tmp_path, capsys):
+    """Escapes are shown, long names cut, and where nothing is left it is said why."""
+    output = tmp_path / "seen"
+    (photos / "a.png").rename(photos / "\x1b[2J.png")
+    (photos / "deep" / "b.jpg").rename(photos / f"{'ä' * 125}.png")
+    (photos / "broken.jpg").rename(photos / "bro\nken.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (photos / "pipe.jpg").symlink_to(tmp_path / "pipe")
+    flags = ["--config.segmenter.name=colornames", f"--images={photos}"]
+    flags.append(f"--output={output}")
+    code, out, err = run(capsys, *flags)
+    assert code == 0 and "2 pictures" in out, err
+    lines = [line for line in err.splitlines() if line.startswith("skipped")]
+    assert lines == [
+        "skipped bro\\nken.jpg: not an image that PIL can identify",
+        "skipped pipe.jpg: no regular file",
+    ]
+    assert "\x1b" not in err
+    names = sorted(path.name for path in output.iterdir())
+    assert names[0] == "\x1b[2J.png.png" and names[1].startswith("ä" * 100)
+    assert len(names) == 2 and len(names[1].encode()) <= 255
+    for path in photos.glob("*.png"):
+        path.write_bytes(b"")
+    code, _, err = run(capsys, *flags, "--overwrite")
+    reason = "such as \\x1b[2J.png: not an image that PIL can identify"
+    assert code == 2 and f"error: none of the images could be read, {reason}" in err
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 """The five networks beside each other: python -m jdissect.study"""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 
-from jdissect import checkpoints, cli, study
+from jdissect import checkpoints, cli, runner, study
 from jdissect.models.preprocess import IMAGENET
+from jdissect.termination import Terminated
 from tests.small_segmenters import draw
 
 ARCHITECTURE = {"name": "resnet18", "width": 4, "classes": 16}
@@ -62,6 +67,60 @@ def test_five_networks_in_one_table(weights, tmp_path, monkeypatch, capsys):
     # Again: read, not run.
     again = run(capsys, *command)[1]
     assert again.splitlines()[6:] == output.splitlines()[6:]
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def terminate_saved():
+    raise Terminated
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        (terminate, 143, "terminated; the same command resumes from the last save\n"),
+        (terminate_saved, 143, ""),
+        (interrupt, 130, "interrupted; the same command resumes from the last save\n"),
+    ],
+)
+def test_the_end_of_one_network_is_the_end_of_all(
+    end, code, line, tmp_path, monkeypatch, capsys
+):
+    """And the same command goes on with it, also where it replaces runs."""
+    done = []
+
+    def dissect(config, folder, overwrite, tell):
+        name = Path(folder).name
+        if ending and name == "mixup":
+            end()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        done.append((name, overwrite))
+        return 0
+
+    monkeypatch.setattr(runner, "dissect", dissect)
+    monkeypatch.setattr("jdissect.runs.open_run", lambda folder: interrupt())
+    command = f"--workdir={tmp_path / 'study'}", "--overwrite"
+    ending = True
+    assert run(capsys, *command)[::2] == (code, line)
+    assert done == [("baseline", True), ("cutout", True)]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ending = False
+    run(capsys, *command)
+    assert done[2:] == [
+        ("baseline", False),
+        ("cutout", False),
+        *[(name, True) for name in study.NAMES[2:]],
+    ]
+    # Another study replaces all of them.
+    done.clear()
+    run(capsys, *command, "--config.quantile=0.02")
+    assert all(overwrite for _, overwrite in done)
 
 
 @pytest.mark.parametrize(

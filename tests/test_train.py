@@ -4,6 +4,7 @@ import io
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -28,6 +29,14 @@ class Terminal(io.StringIO):
 
     def isatty(self):
         return True
+
+
+def test_64_bit_mode_changes_nothing(trained, class_folders, tiny, tmp_path, capsys):
+    arguments = [*command(class_folders), f"--workdir={tmp_path / 'run'}"]
+    with jax.enable_x64(True):
+        code, _, error = run(capsys, train, *arguments)
+    assert code == 0, error
+    assert weights(tmp_path / "run") == weights(trained[0])
 
 
 def test_run_directory(trained):

@@ -1,10 +1,12 @@
 """Intervals: against loops, against the truth, and where there are none."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from benchmarks import coverage
-from jdissect import resampling, uncertainty
+from jdissect import grouped, resampling, uncertainty
 from tests import small_runs
 
 
@@ -36,6 +38,57 @@ def test_the_first_is_what_was_found(layer, samples):
         for category, count in want.items():
             assert samples.counts(threshold, category)[0][0] == count
         assert want["total"] > 2
+
+
+def with_iou(pairs):
+    """A layer: unit n has the (intersection, union) of `pairs[n]` with concept n."""
+    groups, count = 16, len(pairs)
+    common = np.zeros((groups, count, count), np.int64)
+    area, fires = np.zeros((2, groups, count), np.int64)
+    for n, (both, union) in enumerate(pairs):
+        for total, counts in ((both, common[:, n, n]), (union - both, fires[:, n])):
+            counts[:] = total // groups
+            counts[0] += total % groups
+        area[:, n] = common[:, n, n]
+        fires[:, n] += common[:, n, n]
+    blocks = grouped.GroupedCounts.pack(
+        common, area, fires[:, None].repeat(2, axis=1), np.zeros(count, int)
+    )
+    intersection = common.sum(axis=0).T
+    union = fires.sum(axis=0)[:, None] + area.sum(axis=0) - intersection
+    assert [(intersection[n, n], union[n, n]) for n in range(count)] == pairs
+    layer = small_runs.result(units=count, concepts=small_runs.CONCEPTS[:count])
+    return layer.replace(
+        intersection=intersection,
+        union=union,
+        fires=fires.sum(axis=0),
+        blocks=blocks,
+        by_image=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(4_000_000, 99_999_999)],  # above 0.04 by 4e-10, which float32 cannot tell
+        [(4_000_000, 100_000_000)],  # 0.04, which is not above it
+        [(4_000_000, 99_999_999), (3_000_000, 99_999_999), (5_000_000, 100_000_001)],
+        [(20, 4001), (30, 9_999), (9, 999)],  # below LOWEST, asked for by thresholds
+    ],
+)
+def test_the_count_is_that_of_unique_concepts(pairs):
+    layer = with_iou(pairs)
+    thresholds = (0.0, 0.003, 0.009, 0.03, 0.04, 0.05)
+    estimates = uncertainty.estimates(layer, thresholds)
+    samples = uncertainty.sample(layer, lowest=0.0)
+    for threshold in thresholds:
+        exact = sum(both > Fraction(threshold) * union for both, union in pairs)
+        counts = layer.unique_concepts(threshold)
+        assert counts["total"] == exact
+        for category, estimate in estimates.counts[threshold].items():
+            assert estimate.count == counts[category]
+        assert uncertainty.expected(samples, threshold).low <= exact
+        assert samples.counts(threshold)[0][0] == exact
 
 
 def test_crossed_counts_against_a_loop(layer, samples):
@@ -84,9 +137,14 @@ def test_pairing_makes_intervals_narrower(samples):
 
 
 def test_without_blocks_there_are_none(layer):
-    assert uncertainty.sample(layer.replace(blocks=None)) is None
-    few = small_runs.result(images=6)
+    bare, few = layer.replace(blocks=None), small_runs.result(images=6)
+    assert uncertainty.sample(bare) is None
+    assert "were not kept" in uncertainty.why_not(bare)
     assert uncertainty.sample(few) is None  # fewer than 8 blocks hold an image
+    filled = len({grouped.block(str(number)) for number in range(6)})
+    why = f"too few images: 6, with counts in {filled} of 32 blocks, and 8 are needed"
+    assert uncertainty.why_not(few) == why
+    assert uncertainty.why_not(layer) == ""
 
 
 def test_empty_blocks_are_not_drawn():

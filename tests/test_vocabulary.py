@@ -170,8 +170,6 @@ UPERNET_FAULTS = {
     "here: object does not begin with '-'": put("object", 0, "sky"),
     "here: part does not begin with '-'": put("part", 0, "sky"),
     "here: material does not begin with '-'": put("material", 0, "sky"),
-    "here: object: 'cat' comes twice": put("object", 1, "cat"),
-    "here: material: '-' comes twice": put("material", 1, "-"),
     "here: object_part is \\[\\], not an object": put("object_part", []),
     "object_part has 'sky', which is no object": put("object_part", "sky", ["-"]),
     "object_part has '-', which is no object": put("object_part", "-", ["-"]),
@@ -193,10 +191,47 @@ def test_upernet_labels_that_are_refused(words, upernet):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_part_with_the_name_of_a_quarter(upernet):
+def test_columns_are_the_distinct_pairs_in_the_order_of_their_first_numbers():
+    """Number 0 is nothing even where its name comes again."""
+    words = [
+        ("cat", "object"),
+        ("door", "object"),
+        ("-", "object"),
+        ("door", "part"),
+        ("cat", "object"),
+        ("door", "object"),
+        ("-", "part"),
+    ]
+    assert concepts.columns(words).tolist() == [1, 3, 4]
+    assert concepts.first_numbers(words).tolist() == [0, 1, 0, 3, 4, 1, 0]
+    assert concepts.categories(words) == ("object", "part")
+
+
+def test_names_that_come_twice_are_one_concept(upernet):
+    """Each channel keeps its number; parts of an owner are parts of both numbers."""
+    upernet["object"] += ["cat", "-"]
+    upernet["material"] += ["wood", "-"]
     upernet["part"].append("wall-t")
     upernet["object_part"]["cat"].append("wall-t")
-    with pytest.raises(UserError, match=r"'wall-t \(part\)' comes twice"):
+    labels = vocabulary.read_upernet(upernet, "here")
+    assert labels.to_json() == upernet
+    assert [number for number, _ in labels.object_parts] == [1, 3]
+    assert labels.channels["objects"] == 6 and labels.channels["parts"] == 7
+    for quarters in (False, True):
+        words = vocabulary.upernet_concepts(labels, quarters).concepts
+        pairs = [words[number] for number in concepts.columns(words)]
+        assert pairs == list(dict.fromkeys(p for p in words if p[0] != "-"))
+        for pair in (("cat", "object"), ("wood", "material")):
+            assert words.count(pair) == 2 and pairs.count(pair) == 1
+        assert words.count(("cat-t", "part")) == 2 * quarters
+        assert words.count(("wall-t", "part")) == 1 + quarters
+        assert not any(name.startswith("--") for name, _ in words)
+
+
+def test_an_owner_that_is_nothing(upernet):
+    upernet["object"].append("-")
+    upernet["object_part"]["-"] = ["-"]
+    with pytest.raises(UserError, match="object_part has '-', which is no object"):
         vocabulary.read_upernet(upernet)
 
 

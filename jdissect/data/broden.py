@@ -9,6 +9,7 @@ is broken would give wrong counts without a word.
 import collections
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,14 @@ from PIL import Image
 from jdissect import paths
 from jdissect.concepts import categories
 from jdissect.data.broden_tables import Row, read_index, read_vocabulary
+from jdissect.data.files import opened
 from jdissect.data.hashing import hash_files, hash_tables, hash_texts
-from jdissect.data.images import decode_stored, opened
+from jdissect.data.images import decode_stored, why
 from jdissect.data.source import Annotations, Example
 from jdissect.errors import UserError
+from jdissect.text import printable
 
+MAX_LABELS = 1 << 26  # numbers in the label maps of an image: 256 MiB
 # How to have PIL write a mask's pixels as four bytes, of which the first two, red and
 # green, are the label number as a little-endian integer.
 _RAW_MODES = {"RGB": "RGBX", "RGBA": "RGBA"}
@@ -75,8 +79,8 @@ class BrodenSource:
         pixels = decode_stored(f"{self.root}/images/{row.image}", row.image)
         if pixels.shape[:2] != row.image_shape:
             raise UserError(
-                f"image {row.image} is {_size(pixels.shape)} pixels, but index.csv, "
-                f"line {row.line}, says {_size(row.image_shape)} (ih x iw)."
+                f"image {printable(row.image)} is {_size(pixels.shape)} pixels, but "
+                f"index.csv, line {row.line}, says {_size(row.image_shape)} (ih x iw)."
             )
         labels = np.zeros((self.annotations.maps, *self.annotations.grid), np.int32)
         for map_index, item in enumerate(row.items):
@@ -86,8 +90,8 @@ class BrodenSource:
         if unknown:
             place = row.items[np.argmax((labels == unknown[0]).any(axis=(1, 2)))]
             raise UserError(
-                f"mask {self.root}/images/{place}: number {unknown[0]} is not in "
-                "label.csv."
+                f"mask {printable(f'{self.root}/images/{place}')}: number "
+                f"{unknown[0]} is not in label.csv."
             )
         return Example(pixels, labels, self._category_of_number[present].any(axis=0))
 
@@ -120,7 +124,10 @@ class BrodenSource:
         """The numbers of a mask PNG: red + 256 * green."""
         path = f"{self.root}/images/{name}"
         try:
-            with Image.open(opened(path), formats=["PNG"]) as image:
+            with (
+                opened(path) as file,
+                Image.open(file, formats=["PNG"]) as image,
+            ):
                 mode, size = image.mode, (image.height, image.width)
                 if mode in _RAW_MODES and size == self.annotations.grid:
                     coded = np.frombuffer(image.tobytes("raw", _RAW_MODES[mode]), "<u2")
@@ -128,15 +135,17 @@ class BrodenSource:
         except (MemoryError, UserError):
             raise  # of this machine or its network, not of the file
         except Exception as error:
-            raise UserError(f"mask {path} cannot be decoded: {error}.") from None
+            raise UserError(
+                f"mask {printable(path)} cannot be decoded: {why(error)}."
+            ) from None
         if size != self.annotations.grid:
             raise UserError(
-                f"mask {path} is {_size(size)} pixels, but index.csv says "
+                f"mask {printable(path)} is {_size(size)} pixels, but index.csv says "
                 f"{_size(self.annotations.grid)} (sh x sw)."
             )
         raise UserError(
-            f"mask {path} has PIL mode {mode}; numbers are coded as red + 256 * green, "
-            "which needs an RGB image."
+            f"mask {printable(path)} has PIL mode {mode}; numbers are coded as red + "
+            "256 * green, which needs an RGB image."
         )
 
     @functools.cached_property
@@ -180,11 +189,13 @@ def open_broden(path: str, split: str = "", num_images: int = 0) -> BrodenSource
         if not rows:
             raise UserError(
                 f"config.data.split: {root / 'index.csv'} has no split {split!r}; it "
-                f"has {', '.join(map(repr, splits))}."
+                f"has {', '.join(map(repr, splits))}. --config.data.split= takes all "
+                "rows."
             )
     if num_images:
         rows = rows[:num_images]
     _check_shapes(root, rows)
+    _check_sizes(root, rows)
     _check_files(root, rows)
     return BrodenSource(
         root=root,
@@ -208,21 +219,39 @@ def _check_shapes(root: paths.Path, rows: Sequence[Row]) -> None:
         ):
             if ours != others:
                 raise UserError(
-                    f"{root / 'index.csv'}, line {row.line}: {row.image} has {what} "
-                    f"size {_size(ours)}, but line {first.line} has {_size(others)}. "
-                    "All rows of a run must share one ih x iw and one sh x sw."
+                    f"{root / 'index.csv'}, line {row.line}: {printable(row.image)} "
+                    f"has {what} size {_size(ours)}, but line {first.line} has "
+                    f"{_size(others)}. All rows of a run must share one ih x iw and "
+                    "one sh x sw."
                 )
+
+
+def _check_sizes(root: paths.Path, rows: Sequence[Row]) -> None:
+    """Before anything of these sizes is allocated."""
+    largest = max(rows, key=lambda row: len(row.items))
+    (ih, iw), (sh, sw), maps = largest.image_shape, largest.grid, len(largest.items)
+    most = Image.MAX_IMAGE_PIXELS or math.inf
+    for what, pixels, bound in (
+        (f"an image of {ih}x{iw}", ih * iw, most),
+        (f"{max(1, maps)} label maps of {sh}x{sw}", max(1, maps) * sh * sw, MAX_LABELS),
+    ):
+        if pixels > bound:
+            raise UserError(
+                f"{root / 'index.csv'}, line {largest.line}: {what} pixels; at most "
+                f"{bound:,} pixels can be read."
+            )
 
 
 def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
     """Lists each folder once: faster than asking for every file by itself."""
+    remote = paths.is_remote(root)
     wanted: dict[str, list[tuple[str, Row]]] = collections.defaultdict(list)
     for row in rows:
         masks = (item for item in row.items if isinstance(item, str))
         for name in (row.image, *masks):
-            folder, _, file = name.rpartition("/")
+            place = name if remote else paths.on_disk(name)
+            folder, _, file = place.rpartition("/")
             wanted[folder].append((file, row))
-    remote = paths.is_remote(root)
     for folder, files in wanted.items():
         there = _names(root / "images" / folder)
         for file, row in files:
@@ -230,7 +259,8 @@ def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
             # On a disk it may be a link that leads nowhere.
             if file not in there or not (remote or path.exists()):
                 raise UserError(
-                    f"{root / 'index.csv'}, line {row.line}: {path} does not exist."
+                    f"{root / 'index.csv'}, line {row.line}: {printable(str(path))} "
+                    "does not exist."
                 )
 
 

@@ -7,12 +7,15 @@ The layout is that of the Network Dissection release of 2017 (ORIGINALS section 
 import csv
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
+from jdissect.data.files import read_bytes
 from jdissect.errors import UserError
-from jdissect.paths import Path, read_bytes
+from jdissect.paths import Path
+from jdissect.text import listed, printable
 
 LARGEST_NUMBER = 0xFFFF  # red + 256 * green encodes no more
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
@@ -84,7 +87,7 @@ def read_vocabulary(root: Path) -> Vocabulary:
         }
     path = root / "label.csv"
     concepts: dict[int, tuple[str, str]] = {0: ("-", "")}
-    listed: set[int] = set()
+    seen: set[int] = set()
     for line, row in _table(path, ["number", "name", "category"]):
         where = f"{path}, line {line}"
         number = _integer(row["number"], f"{where}: number")
@@ -93,9 +96,9 @@ def read_vocabulary(root: Path) -> Vocabulary:
                 f"{where}: number {number} exceeds {LARGEST_NUMBER}, the largest that "
                 "a mask can hold."
             )
-        if number in listed:
+        if number in seen:
             raise UserError(f"{where}: number {number} is listed twice.")
-        listed.add(number)
+        seen.add(number)
         if number == 0 or row["name"] in ("", "-"):
             concepts[number] = ("-", "")
             continue
@@ -103,8 +106,8 @@ def read_vocabulary(root: Path) -> Vocabulary:
         for category in counts:
             if category not in order:
                 raise UserError(
-                    f"{where}: category {category!r} is not in category.csv, which has "
-                    f"{', '.join(order)}."
+                    f"{where}: category {_quoted(category)} is not in category.csv, "
+                    f"which has {listed(list(order), 20)}."
                 )
         if coverage is not None:
             counts = {name: coverage[name].get(number, 0.0) for name in counts}
@@ -141,8 +144,8 @@ def read_index(root: Path, vocabulary: Vocabulary) -> list[Row]:
         for name, _ in cells:
             if name not in vocabulary.categories:
                 raise UserError(
-                    f"{path}: column {name!r} is not a category of category.csv, which "
-                    f"has {', '.join(vocabulary.categories)}."
+                    f"{path}: column {_quoted(name)} is not a category of "
+                    f"category.csv, which has {listed(vocabulary.categories, 20)}."
                 )
         ih, iw, sh, sw = (
             _integer(table_row[name], f"{where}: {name}", smallest=1)
@@ -172,8 +175,8 @@ def _item(text: str, vocabulary: Vocabulary, where: str) -> int | str:
     """One entry of a cell: a number of `label.csv` or a PNG's path."""
     if text.lower().endswith(".png"):
         return _inside(text, where)
-    if not re.fullmatch(r"[0-9]+", text):
-        raise UserError(f"{where}: {text!r} is neither a number nor a PNG file.")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UserError(f"{where}: {_quoted(text)} is neither a number nor a PNG file.")
     number = int(text)
     if number not in vocabulary.known:
         raise UserError(f"{where}: number {number} is not in label.csv.")
@@ -185,8 +188,10 @@ def _inside(path: str, where: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts:
         raise UserError(f"{where} is empty; it needs a path under images/.")
-    if path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise UserError(f"{where}: {path!r} does not stay in the folder images/.")
+    if path.startswith("/") or ".." in parts or "\\" in path:
+        raise UserError(
+            f"{where}: {_quoted(path)} does not stay in the folder images/."
+        )
     return path
 
 
@@ -194,7 +199,7 @@ def _category_counts(cell: str, where: str) -> dict[str, float]:
     """'object(160);part(3)' as {category: images}; 0 where no count is given."""
     counts = {}
     for item in filter(None, (item.strip() for item in cell.split(";"))):
-        match = re.fullmatch(r"(.*?)(?:\(([0-9]+)\))?", item)
+        match = re.fullmatch(r"(.*?)(?:\(([0-9]{1,18})\))?", item, re.DOTALL)
         counts[match[1]] = float(match[2] or 0)
     if not counts:
         raise UserError(f"{where}: the label has no category.")
@@ -209,16 +214,26 @@ def _coverage(path: Path) -> dict[int, float]:
         try:
             coverage[number] = float(row["coverage"])
         except ValueError:
+            coverage[number] = math.nan
+        if not math.isfinite(coverage[number]):
             raise UserError(
-                f"{path}, line {line}: coverage {row['coverage']!r} is not a number."
-            ) from None
+                f"{path}, line {line}: coverage {_quoted(row['coverage'])} is not a "
+                "number."
+            )
     return coverage
 
 
 def _integer(text: str, where: str, smallest: int = 0) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < smallest:
-        raise UserError(f"{where} is {text!r}; it has to be an integer >= {smallest}.")
+        raise UserError(
+            f"{where} is {_quoted(text)}; it has to be an integer >= {smallest}."
+        )
     return int(text)
+
+
+def _quoted(text: str) -> str:
+    """A cell, as a message shows it."""
+    return f"'{printable(text, 80)}'"
 
 
 def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -229,7 +244,8 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
             with more or fewer cells than the header.
     """
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        content = read_bytes(path)
+        text = content.decode("utf-8-sig")
         with io.StringIO(text, newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
@@ -249,6 +265,11 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
                         f"{path}, line {reader.line_num}: {len(cells)} cells, but the "
                         f"header has {len(header)}."
                     )
+                # NumPy's texts, in which concepts are stored, lose them at the end.
+                if any("\0" in cell for cell in cells):
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: a cell holds a NUL character."
+                    )
                 stripped = (cell.strip() for cell in cells)
                 yield reader.line_num, dict(zip(header, stripped, strict=True))
     except FileNotFoundError:
@@ -257,7 +278,8 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text.") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path} is not UTF-8 text: line {line}.") from None
     except csv.Error as error:
         raise UserError(f"{path} is not a CSV file: {error}.") from None

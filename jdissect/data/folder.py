@@ -8,18 +8,12 @@ import os
 from pathlib import Path
 
 from jdissect import paths
+from jdissect.data.formats import is_image
 from jdissect.data.hashing import hash_files
 from jdissect.data.images import CROPPED, decode_cropped
 from jdissect.data.source import Annotations, Example
 from jdissect.errors import UserError
-
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "bmp", "dib", "webp", "gif"),
-        *("tif", "tiff", "ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "tga", "avif"),
-    )
-)
+from jdissect.text import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +25,7 @@ class FolderSource:
         names: relative paths with '/'.
         paths: the files themselves, in the order of `names`.
         smallest: side in pixels below which an image counts as unreadable.
+        exif_rotation: turn photographs as their EXIF says.
     """
 
     root: paths.Path
@@ -39,11 +34,12 @@ class FolderSource:
     image_shape: tuple[int, int] = (CROPPED, CROPPED)
     annotations: Annotations | None = None
     smallest: int = 1
+    exif_rotation: bool = False
 
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
         path, name = self.paths[index], self.names[index]
-        pixels = decode_cropped(path, name, self.smallest)
+        pixels = decode_cropped(path, name, self.smallest, self.exif_rotation)
         return Example(pixels, labels=None, annotated=None)
 
     def content_hashes(
@@ -54,8 +50,10 @@ class FolderSource:
         return hash_files(files, cache_dir, f"folder {self.root}")
 
 
-def open_folder(path: str, num_images: int = 0) -> FolderSource:
-    """Lists the image files under a folder.
+def open_folder(
+    path: str, num_images: int = 0, exif_rotation: bool = False
+) -> FolderSource:
+    """Lists the image files under a folder, also those that cannot be read.
 
     Hidden files and folders and other extensions are left out. Linked folders are
     followed, but not back into a folder that holds the link; a dangling link stays in
@@ -64,6 +62,7 @@ def open_folder(path: str, num_images: int = 0) -> FolderSource:
     Args:
         path: the folder.
         num_images: take the first ones by name; 0: all.
+        exif_rotation: turn photographs as their EXIF says.
 
     Returns:
         the source, names in byte order.
@@ -83,7 +82,7 @@ def open_folder(path: str, num_images: int = 0) -> FolderSource:
     if paths.is_remote(root):
         found = _image_objects(root)
     else:
-        found = _image_files(root, "", ())
+        found = _image_files(root)
     found.sort(key=os.fsencode)
     if not found:
         raise UserError(
@@ -99,6 +98,7 @@ def open_folder(path: str, num_images: int = 0) -> FolderSource:
             os.fsencode(name).decode("utf-8", "backslashreplace") for name in found
         ),
         paths=tuple(str(root / name) for name in found),
+        exif_rotation=exif_rotation,
     )
 
 
@@ -119,35 +119,35 @@ def _image_objects(root: paths.Path) -> list[str]:
     return [
         name
         for name in found
-        if not any(part.startswith(".") for part in name.split("/"))
-        and Path(name).suffix.lower() in EXTENSIONS
+        if not any(part.startswith(".") for part in name.split("/")) and is_image(name)
     ]
 
 
-def _image_files(
-    folder: Path, prefix: str, ancestors: tuple[tuple[int, int], ...]
-) -> list[str]:
-    """Relative paths under `folder`, each with `prefix`, in no particular order."""
-    try:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in ancestors:
-            return []
-        with os.scandir(folder) as entries:
-            entries = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}.") from None
+def _image_files(root: Path) -> list[str]:
+    """Relative paths under `root`, in no particular order."""
     found = []
-    for entry in entries:
-        name = prefix + entry.name
+    folders: list[tuple[Path, str, frozenset]] = [(root, "", frozenset())]
+    while folders:
+        folder, prefix, above = folders.pop()
         try:
-            is_folder, is_file = entry.is_dir(), entry.is_file()
-        except OSError:  # a link to itself
-            is_folder, is_file = False, False
-        if is_folder:
-            found += _image_files(Path(entry.path), f"{name}/", (*ancestors, here))
-        elif Path(name).suffix.lower() in EXTENSIONS and (
-            is_file or entry.is_symlink()
-        ):
-            found.append(name)
+            status = folder.stat()
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                continue
+            with os.scandir(folder) as entries:
+                entries = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise UserError(
+                f"{printable(str(folder))} cannot be listed: {error.strerror}."
+            ) from None
+        for entry in entries:
+            name = prefix + entry.name
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself
+                is_folder, is_file = False, False
+            if is_folder:
+                folders.append((Path(entry.path), f"{name}/", above | {here}))
+            elif is_image(entry.name) and (is_file or entry.is_symlink()):
+                found.append(name)
     return found

@@ -12,14 +12,15 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jdissect import paths
+from jdissect.data.files import opened
 from jdissect.errors import UserError
+from jdissect.files import write_whole
 
 UNREADABLE = "0" * 64  # the hash of a file that cannot be read; its image is skipped
 _SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT) step by 2 s
@@ -30,15 +31,13 @@ Stamp = list[int]  # inode (0: in a store), size, mtime_ns, ctime_ns
 
 
 def hash_file(path: paths.Path) -> str:
-    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if it cannot be read.
+    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if `opened` refuses it.
 
     Raises:
         UserError: the file's store cannot be reached, or refuses.
     """
     try:
-        if paths.is_remote(path):
-            return hashlib.sha256(paths.read_bytes(path)).hexdigest()
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return UNREADABLE
@@ -60,6 +59,10 @@ def hash_files(
     """
     manifest = _manifest_path(cache_dir, scope)
     known = _read_json(manifest)
+    files = [
+        path if paths.is_remote(path) else Path(paths.on_disk(os.fspath(path)))
+        for path in files
+    ]
 
     def entry(path: paths.Path) -> tuple[Stamp | None, str]:
         stamp = _stamp(path)
@@ -129,7 +132,8 @@ def hash_records(
     Returns:
         a hash a record, in hexadecimal.
     """
-    stamps = {os.fspath(path): _stamp(path) for path in files}
+    there = files if cache_dir is not None else ()  # no manifest, nothing to compare
+    stamps = {os.fspath(path): _stamp(path) for path in there}
     manifest = _manifest_path(cache_dir, scope) if stamps else None
     known: dict[str, str] = {}
     if manifest is not None:
@@ -192,14 +196,6 @@ def _write_json(manifest: Path | None, content: dict[str, Any]) -> None:
     """Writes aside, then renames: two runs at once leave one whole file."""
     if manifest is None:
         return
-    aside = None
-    try:
+    with contextlib.suppress(OSError):
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=manifest.parent, prefix=".hashes-")
-        with os.fdopen(handle, "w") as file:
-            json.dump(content, file)
-        Path(aside).replace(manifest)
-    except OSError:
-        if aside is not None:
-            with contextlib.suppress(OSError):
-                Path(aside).unlink()
+        write_whole(manifest, json.dumps(content).encode())

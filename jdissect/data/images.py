@@ -1,61 +1,82 @@
 """Encoded images to pixels, with PIL, as the originals do it.
 
 netdissect and torchvision open a file with PIL and `convert("RGB")`, no more. So, for
-parity, an EXIF orientation is *not* applied, transparency is dropped (the colour
-stored under it shows), and of an animation the first frame counts. One thing differs:
-16-bit grey keeps its high byte, where PIL's conversion would turn most of it white.
+parity, an EXIF orientation is applied only where it is asked for, transparency is
+dropped (the colour stored under it shows), and of an animation the first frame counts.
+One thing differs: of more than 8 bits of grey the high ones are kept, where PIL's
+conversion would turn most of it white.
 """
 
-import io
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jdissect import paths
+from jdissect.data import formats
+from jdissect.data.files import opened
 from jdissect.data.source import UnreadableImage
 from jdissect.errors import UserError
+from jdissect.text import printable
 
 RESIZED = 256  # folders and TFDS: the side after the resize (netdissect)
 CROPPED = 224  # and after the centre crop
 
+_ORIENTATION = 0x0112  # of EXIF, TIFF and XMP
+_BITS, _PHOTOMETRIC = 258, 262  # TIFF's
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-def open_rgb(file: str | BinaryIO, name: str) -> Image.Image:
+
+def open_rgb(
+    file: str | BinaryIO, name: str, exif_rotation: bool = False
+) -> Image.Image:
     """Decodes an image to 8-bit RGB at its stored size.
 
     Args:
-        file: path, URL, or binary file object, of the encoded image.
+        file: path, URL, or binary file object, of the encoded image; at most
+            `files.MAX_BYTES` are read.
         name: what to call the image in an error.
+        exif_rotation: turn it as its EXIF orientation says. (TIFF's own orientation
+            PIL applies in any case.)
 
     Returns:
         a loaded PIL image of mode RGB.
 
     Raises:
-        UnreadableImage: no image, truncated, too large, or of a form without a
-            known value range.
+        UnreadableImage: no image, no regular file, truncated, too large, or of a form
+            without a known value range.
         UserError: the object store of a URL cannot be reached: no fault of the image.
     """
+    path = file if isinstance(file, str) else name
+    if formats.is_raw(path):
+        raise UnreadableImage(name, formats.reason(path))
     try:
-        with Image.open(opened(file)) as image:
+        with opened(file) as content, Image.open(content) as image:
+            if image.format in formats.REFUSED:
+                raise ValueError(f"{image.format} is not read; convert it to PNG")
             _refuse_bomb(image.size)
             # PIL warns about palettes with transparency; it is dropped anyway.
             image.info.pop("transparency", None)
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return _grey_to_rgb(image)
-            return image.convert("RGB")
+                rgb = _grey_to_rgb(image)
+            else:
+                rgb = image.convert("RGB")
+            return _upright(rgb, image) if exif_rotation else rgb
     except (MemoryError, UserError):
         raise  # of this machine or its network, not of the file
+    except Image.UnidentifiedImageError:
+        raise UnreadableImage(name, formats.reason(path)) from None
     except Exception as error:
         # PIL's many decoders answer a broken file with whatever exception they met.
-        raise UnreadableImage(name, _reason(error)) from None
-
-
-def opened(file: str | BinaryIO) -> str | BinaryIO:
-    """What PIL can open: the content in the place of a URL."""
-    if isinstance(file, str) and paths.is_remote(file):
-        return io.BytesIO(paths.read_bytes(paths.to_path(file)))
-    return file
+        raise UnreadableImage(name, why(error)) from None
 
 
 def decode_stored(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -64,7 +85,7 @@ def decode_stored(file: str | BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]
 
 
 def decode_cropped(
-    file: str | BinaryIO, name: str, smallest: int = 1
+    file: str | BinaryIO, name: str, smallest: int = 1, exif_rotation: bool = False
 ) -> UInt8[np.ndarray, "224 224 3"]:
     """Pixels of netdissect's geometry: resize to 256x256, centre crop 224.
 
@@ -77,7 +98,7 @@ def decode_cropped(
     Raises:
         UnreadableImage: as `open_rgb`; or a side has less than `smallest` pixels.
     """
-    image = open_rgb(file, name)
+    image = open_rgb(file, name, exif_rotation)
     if min(image.size) < smallest:
         size = f"{image.width}x{image.height} pixels"
         raise UnreadableImage(name, f"{size}, {smallest}x{smallest} are needed")
@@ -94,20 +115,33 @@ def _refuse_bomb(size: tuple[int, int]) -> None:
 
 
 def _grey_to_rgb(image: Image.Image) -> Image.Image:
-    """16-bit grey by its high byte, as PIL itself reduces 16-bit colour."""
-    values = np.asarray(image)
-    # Before version 11, PIL gave 16-bit PNGs the 32-bit mode.
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+    """Grey of 9 to 16 bits by its high byte, as PIL itself reduces 16-bit colour."""
+    # PNM files of 16 bits are scaled to all of them, and, like PNG files before
+    # version 11, have the mode of 32 bits.
+    known = image.mode != "I" or image.format in ("PNG", "PPM")
+    if image.mode == "F" or not known:
         raise ValueError(f"values of mode {image.mode} have no known range")
-    return Image.fromarray((values.astype(np.int64) >> 8).astype(np.uint8)).convert(
-        "RGB"
-    )
+    values, bits, inverted = np.asarray(image).astype(np.int64), 16, False
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS, (16,))[0]
+        inverted = image.tag_v2.get(_PHOTOMETRIC, 1) == 0
+    grey = (values >> max(0, bits - 8)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(255 - grey if inverted else grey).convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    """Turned as the EXIF of the image that it was made of says; EXIF may be garbage."""
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    except MemoryError:
+        raise
+    except Exception:
+        return rgb
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def why(error: Exception) -> str:
     """One line for a person, whatever PIL raised."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image that PIL can identify"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__

@@ -1,8 +1,9 @@
 """Images with a class each, for training and evaluation.
 
 A class is a number, the position of its name in `classes`. Of a folder the names are
-those of its class folders, FOLDER/CLASS/*.jpg, in byte order; files without a folder
-may carry the wnid of ImageNet that begins their name, such as n01440764_tench.JPEG.
+those of its class folders, FOLDER/CLASS/*.jpg, in the order of `class_order`; files
+without a folder may carry the wnid of ImageNet that begins their name, such as
+n01440764_tench.JPEG.
 """
 
 import dataclasses
@@ -17,11 +18,14 @@ from typing import Any, Protocol
 from PIL import Image
 
 from jdissect import paths
+from jdissect.data import exif_rotation
+from jdissect.data.class_order import ordered
 from jdissect.data.folder import FolderSource, open_folder
 from jdissect.data.images import open_rgb
 from jdissect.errors import UserError
+from jdissect.text import listed, printable
 
-_WNID_NAME = re.compile(r"(n\d{8})[_.]")
+WNID_NAME = re.compile(r"(n\d{8})[_.]")
 
 
 class Labelled(Protocol):
@@ -59,7 +63,7 @@ def imagenet_wnids() -> tuple[str, ...]:
     A class's number in torchvision, timm, TFDS and Keras is its position here.
     """
     path = Path(__file__).with_name("imagenet_wnids.txt")
-    return tuple(path.read_text().split())
+    return tuple(path.read_text("ascii").split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +89,8 @@ class LabelledFolder:
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         path, name = self.folder.paths[index], self.folder.names[index]
-        return open_rgb(path, name), self.label(index)
+        image = open_rgb(path, name, self.folder.exif_rotation)
+        return image, self.label(index)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
@@ -116,7 +121,8 @@ class LabelledTfds:
     def read(self, index: int) -> tuple[Image.Image, int]:
         encoded, label = self.source.labelled(index)
         label = self._number(index, label)
-        return open_rgb(io.BytesIO(encoded), self.names[index]), label
+        name, turned = self.names[index], self.source.exif_rotation
+        return open_rgb(io.BytesIO(encoded), name, turned), label
 
     def _number(self, index: int, label: int) -> int:
         if not 0 <= label < len(self.numbers):
@@ -166,18 +172,20 @@ def open_labelled(
 
     Args:
         data_config: has `source` ('folder', 'tfds', 'scenes'), `path` (for scenes: of
-            prepared pictures, or '') and, for tfds, `name`.
+            prepared pictures, or ''), for tfds `name`, and perhaps `exif_rotation` and
+            `class_order`, see `class_order.ordered`; with tfds '' is the data set's
+            own order.
         split: of tfds and scenes, '' is 'validation'; of a folder the name of a folder
             in it, such as 'train', '' for itself.
         num_images: 0: all; of a folder so many, evenly spread over its names; of
             others the first.
-        classes: names of the classes a network knows, which become the numbers; None
-            for the data's own.
+        classes: names of the classes a network knows, which become the numbers,
+            whatever `class_order` says; None for the data's own.
 
     Raises:
         UserError: an unknown source, or one that cannot be opened; a class folder
-            without images, an image without a class, or a class that is not of
-            `classes`.
+            without images, an image without a class, a class that is not of
+            `classes`, or an order of the classes that is not known.
     """
     openers = {"folder": _open_folder, "tfds": _open_tfds, "scenes": _open_scenes}
     name = data_config.source
@@ -193,13 +201,13 @@ def open_labelled(
 
 def _open_folder(config, split, num_images, classes) -> LabelledFolder:
     root = config.path and str(paths.to_path(config.path).expanduser() / split)
-    folder = open_folder(root)
+    folder = open_folder(root, exif_rotation=exif_rotation(config))
     of = tuple(_class_of(name, folder.root) for name in folder.names)
-    found = sorted(set(of), key=os.fsencode)
-    empty = sorted(_class_folders(folder.root) - set(of))
+    found = set(of)
+    empty = sorted(_class_folders(folder.root) - found)
     if empty:
         raise UserError(
-            f"{folder.root} has class folders without images: {_listed(empty)}."
+            f"{folder.root} has class folders without images: {listed(empty)}."
         )
     if num_images and num_images < len(of):
         taken = [number * len(of) // num_images for number in range(num_images)]
@@ -209,18 +217,32 @@ def _open_folder(config, split, num_images, classes) -> LabelledFolder:
             paths=tuple(folder.paths[index] for index in taken),
         )
         of = tuple(of[index] for index in taken)
+    if classes is None:
+        classes = ordered(found, _class_order(config), str(folder.root))
     _check_known(found, classes, folder.root)
-    return LabelledFolder(folder, of, tuple(found if classes is None else classes))
+    return LabelledFolder(folder, of, tuple(classes))
 
 
 def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
     from jdissect.data.tfds import open_tfds  # its imports take seconds
 
-    source = open_tfds(config.name, config.path, split, num_images)
+    source = open_tfds(
+        config.name, config.path, split, num_images, exif_rotation(config)
+    )
     if not source.label:
-        raise UserError(f"config.data.name: data set {config.name} has no class label.")
-    _check_known(source.classes, classes, f"data set {config.name}")
-    known = source.classes if classes is None else tuple(classes)
+        raise UserError(
+            f"config.data.name: data set {config.name} has no class label, or several "
+            "and none of them is called 'label'."
+        )
+    where = f"data set {config.name}"
+    if classes is None:
+        choice = _class_order(config)
+        known = ordered(source.classes, choice, where) if choice else source.classes
+    else:
+        _check_known(source.classes, classes, where)
+        known = tuple(classes)
+    if known == source.classes:  # of which two may have one name
+        return LabelledTfds(source, tuple(range(len(known))), known)
     places = {name: number for number, name in enumerate(known)}
     return LabelledTfds(source, tuple(places[name] for name in source.classes), known)
 
@@ -228,16 +250,26 @@ def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
 def _open_scenes(config, split, num_images, classes) -> LabelledScenes:
     from jdissect.data.scenes import open_scenes  # others need not load the drawing
 
+    if choice := _class_order(config):
+        raise UserError(
+            f"config.data.class_order is {choice!r}; the classes of scenes have an "
+            "order of their own."
+        )
     source = open_scenes(
         split or "validation", num_images, prepared=config.path or None
     )
     _check_known(source.classes, classes, "scenes")
     if classes is not None and tuple(classes) != tuple(source.classes):
         raise UserError(
-            f"the network's classes are {_listed(classes)}; those of scenes are "
-            f"{_listed(source.classes)}."
+            f"the network's classes are {listed(classes)}; those of scenes are "
+            f"{listed(source.classes)}."
         )
     return LabelledScenes(source)
+
+
+def _class_order(config: Any) -> str:
+    """The key; '' in a config of before there was one."""
+    return getattr(config, "class_order", "")
 
 
 def _class_of(name: str, root: Path) -> str:
@@ -245,11 +277,11 @@ def _class_of(name: str, root: Path) -> str:
     folder, slash, _ = name.partition("/")
     if slash:
         return folder
-    wnid = _WNID_NAME.match(name)
+    wnid = WNID_NAME.match(name)
     if wnid is None:
         raise UserError(
-            f"{root} has an image in no class folder, {name}; images are to lie in "
-            "FOLDER/CLASS/, or to be named by wnid, such as n01440764_tench.JPEG."
+            f"{root} has an image in no class folder, {printable(name)}; images are to "
+            "lie in FOLDER/CLASS/, or to be named by wnid, as n01440764_tench.JPEG."
         )
     return wnid[1]
 
@@ -267,11 +299,6 @@ def _check_known(found, classes, where) -> None:
     unknown = [] if classes is None else sorted(set(found) - set(classes))
     if unknown:
         raise UserError(
-            f"{where} has classes that the network does not know: {_listed(unknown)}; "
-            f"it knows {_listed(classes)}."
+            f"{where} has classes that the network does not know: {listed(unknown)}; "
+            f"it knows {listed(classes)}."
         )
-
-
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(list(names)[:limit]) + more

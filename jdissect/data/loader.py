@@ -23,9 +23,11 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int32, UInt8
 
+from jdissect import machine
 from jdissect.concepts import categories
 from jdissect.data.source import Example, Source, UnreadableImage
 from jdissect.errors import UserError
+from jdissect.text import printable
 
 # Images an element of the Grain pipeline: its cost an element grows with the buffer.
 CHUNK = 4
@@ -119,8 +121,8 @@ def batches(
                     raise UserError(result.text)
                 elif strict:
                     raise UserError(
-                        f"image {source.names[index]} cannot be read: {result.text}. "
-                        "(config.data.strict is set.)"
+                        f"image {printable(source.names[index])} cannot be read: "
+                        f"{result.text}. (config.data.strict is set.)"
                     )
                 else:
                     skipped.append((index, result.text))
@@ -169,7 +171,7 @@ def _start_threads(
         .map(_ReadChunk(source))
         .to_iter_dataset(
             grain.ReadOptions(
-                num_threads=min(ahead, MAX_THREADS, cores()),
+                num_threads=min(ahead, MAX_THREADS, machine.cores()),
                 prefetch_buffer_size=ahead,
             )
         )
@@ -219,17 +221,11 @@ def _start_processes(
     return chunks, stop
 
 
-def cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _start_worker(worker: int, workers: int) -> None:
     """Ties a worker process to its parent: no farewell of its own, no orphans."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end it
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

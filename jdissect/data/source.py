@@ -13,6 +13,9 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
+from jdissect.errors import UserError
+from jdissect.text import printable
+
 
 class UnreadableImage(Exception):
     """One image is corrupt; the others are not. The loader skips it, unless strict.
@@ -28,7 +31,30 @@ class UnreadableImage(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
+        return f"{printable(self.name)}: {self.reason}"
+
+
+def skipped_line(skipped: Sequence[tuple[str, str]], images: int = 0) -> str:
+    """A line for a person: how many images were skipped, and why the first.
+
+    Args:
+        skipped: (name, reason) of each, at least one.
+        images: how many there are in all; 0: not to be said.
+    """
+    count = f"{len(skipped)} of {images}" if images else f"{len(skipped)}"
+    noun = "image" if (images or len(skipped)) == 1 else "images"
+    first = UnreadableImage(*skipped[0])
+    return f"skipped {count} {noun} that could not be read, such as {first}"
+
+
+def none_read(skipped: Sequence[tuple[str, str]]) -> UserError:
+    """The error where every image was skipped, which names the first with its reason.
+
+    Args:
+        skipped: (name, reason) of each.
+    """
+    first = f", such as {UnreadableImage(*skipped[0])}" if skipped else ""
+    return UserError(f"none of the images could be read{first}")
 
 
 @dataclasses.dataclass(frozen=True)

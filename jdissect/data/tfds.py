@@ -21,6 +21,7 @@ from jdissect.data.hashing import hash_records
 from jdissect.data.images import CROPPED, decode_cropped
 from jdissect.data.source import Annotations, Example
 from jdissect.errors import UserError
+from jdissect.text import listed, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TfdsSource:
         smallest: side in pixels below which an image counts as unreadable.
         label: the key of the class in an example; '' if there is none.
         classes: names of the classes by number.
+        exif_rotation: turn photographs as their EXIF says.
     """
 
     names: tuple[str, ...] = dataclasses.field(repr=False)
@@ -46,11 +48,13 @@ class TfdsSource:
     smallest: int = 1
     label: str = ""
     classes: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    exif_rotation: bool = False
 
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
         encoded = io.BytesIO(self._encoded(index))
-        pixels = decode_cropped(encoded, self.names[index], self.smallest)
+        name = self.names[index]
+        pixels = decode_cropped(encoded, name, self.smallest, self.exif_rotation)
         return Example(pixels, labels=None, annotated=None)
 
     def content_hashes(
@@ -80,7 +84,11 @@ class TfdsSource:
 
 
 def open_tfds(
-    name: str, data_dir: str = "", split: str = "validation", num_images: int = 0
+    name: str,
+    data_dir: str = "",
+    split: str = "validation",
+    num_images: int = 0,
+    exif_rotation: bool = False,
 ) -> TfdsSource:
     """Opens a data set that TFDS has prepared.
 
@@ -89,6 +97,7 @@ def open_tfds(
         data_dir: TFDS's data folder; '': its default.
         split: 'validation', 'train[:1000]', ...; '': 'validation'.
         num_images: take the first ones; 0: all.
+        exif_rotation: turn photographs as their EXIF says.
 
     Raises:
         UserError: not prepared, not in a format with random access, no such split,
@@ -137,6 +146,7 @@ def open_tfds(
         feature=feature,
         examples=examples,
         files=_files(paths.to_path(os.fspath(builder.data_path))),
+        exif_rotation=exif_rotation,
         **_label_feature(info.features),
     )
 
@@ -154,7 +164,11 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
             f"data set {name} is not prepared in {place} (config.data.path). Prepare "
             f"it with: {_prepare_command(name, data_dir)}"
         ) from None
-    except (ValueError, OSError, KeyError) as error:
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # the metadata may say anything, also what needs TensorFlow
         raise UserError(
             f"config.data.name: data set {name!r} cannot be opened: "
             f"{_first_line(error)}"
@@ -174,20 +188,33 @@ def _image_feature(name: str, features: Any) -> str:
         return "image"
     if len(images) != 1:
         found = (
-            f"several image features: {', '.join(images)}"
+            f"several image features: {listed(images)}"
             if images
-            else (f"no image feature; it has {', '.join(features)}")
+            else f"no image feature of 8 or 16 bits; it has {_described(features)}"
         )
         raise UserError(f"config.data.name: data set {name} has {found}.")
     return images[0]
 
 
+def _described(features: Any) -> str:
+    """Names and kinds of features, such as 'image (Tensor uint8), text (Text)'."""
+    return listed(
+        [
+            f"{key} ({type(feature).__name__} {getattr(feature, 'np_dtype', '')})"
+            for key, feature in dict(features).items()
+        ]
+    )
+
+
 def _label_feature(features: Any) -> dict[str, Any]:
-    """Key and class names of the feature 'label', or of the only class label."""
+    """Key and class names of the feature 'label', or of the only class label.
+
+    A label whose number of classes is not known is none.
+    """
     labels = {
         key: feature
         for key, feature in dict(features).items()
-        if isinstance(feature, tfds.features.ClassLabel)
+        if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes
     }
     if "label" not in labels and len(labels) != 1:
         return {}
@@ -211,4 +238,5 @@ def _prepare_command(name: str, data_dir: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return printable(text, 300)

@@ -17,7 +17,7 @@ from jdissect.errors import UserError
 from jdissect.models.efficientnet_lite import EfficientNetLite0
 from jdissect.models.layers import fold_batch_norm
 from jdissect.models.parameters import (
-    check_parameters,
+    check_shapes,
     parameters,
     shapes,
     with_parameters,
@@ -32,7 +32,7 @@ __all__ = [
     "build",
     "build_abstract",
     "by_parts",
-    "check_parameters",
+    "check_shapes",
     "for_inference",
     "parameters",
     "shapes",

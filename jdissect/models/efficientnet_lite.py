@@ -1,7 +1,8 @@
 """EfficientNet-Lite0: EfficientNet-B0 with ReLU6 and without squeeze-excite.
 
 Tan & Le, "EfficientNet", ICML 2019; the Lite variants are Google's, for integer
-hardware (ORIGINALS 7). TensorFlow's "SAME" padding throughout.
+hardware (ORIGINALS 7). TensorFlow's "SAME" padding throughout; in the network that timm
+trained itself, PyTorch's symmetric one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jdissect.errors import UserError
 from jdissect.models.endpoints import run_stages
-from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean
+from jdissect.models.layers import ConvNorm, Padding, classifier_head, spatial_mean
+from jdissect.models.resnet import pad
 
+# padding -> epsilon of batch normalization that comes with it
+PADDINGS = {"same": 1e-3, "symmetric": 1e-5}
 STEM_UNITS = 32
 HEAD_UNITS = 1280
 # kernel size, stride of the first, expansion, units, repeats
@@ -43,16 +48,24 @@ class InvertedResidual(nnx.Module):
         stride: int,
         expansion: int,
         units: int,
+        padding: str,
         **options,
     ):
         hidden = in_features * expansion
+        pointwise = {"padding": _pad(padding, 1), **options}
         self.expand = (
-            ConvNorm(in_features, hidden, 1, **options) if expansion > 1 else None
+            ConvNorm(in_features, hidden, 1, **pointwise) if expansion > 1 else None
         )
         self.depthwise = ConvNorm(
-            hidden, hidden, kernel_size, stride=stride, depthwise=True, **options
+            hidden,
+            hidden,
+            kernel_size,
+            stride=stride,
+            padding=_pad(padding, kernel_size),
+            depthwise=True,
+            **options,
         )
-        self.project = ConvNorm(hidden, units, 1, **options)
+        self.project = ConvNorm(hidden, units, 1, **pointwise)
         self.skip = stride == 1 and in_features == units
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 u"]:
@@ -70,43 +83,52 @@ class EfficientNetLite0(nnx.Module):
     connection. A block's output has no activation function, so it may be negative.
 
     Args:
-      classes: number of logits.
+      classes: number of logits; 0: no classifier, and logits are None.
+      padding: a key of PADDINGS.
       folded: whether batch normalization is folded into the convolutions.
       dtype: of the computation, 'float32' or 'bfloat16'.
       rngs: draws the parameters.
+
+    Raises:
+      UserError: the padding is unknown.
     """
 
-    epsilon = 1e-3
     endpoint_names = ("stem", *(f"block{i}" for i in range(len(BLOCKS))), "head")
 
     def __init__(
         self,
         *,
         classes: int = 1000,
+        padding: str = "same",
         folded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        if padding not in PADDINGS:
+            raise UserError(f"padding is {padding!r}; known are {', '.join(PADDINGS)}")
+        self.epsilon = PADDINGS[padding]
         options = {
-            "padding": "SAME",
             "epsilon": self.epsilon,
             "folded": folded,
             "dtype": dtype,
             "rngs": rngs,
         }
         self.dtype = dtype
-        self.stem = ConvNorm(3, STEM_UNITS, 3, stride=2, **options)
+        self.stem = ConvNorm(
+            3, STEM_UNITS, 3, stride=2, padding=_pad(padding, 3), **options
+        )
         blocks, features = [], STEM_UNITS
         for kernel_size, stride, expansion, units in BLOCKS:
             blocks.append(
                 InvertedResidual(
-                    features, kernel_size, stride, expansion, units, **options
+                    features, kernel_size, stride, expansion, units, padding, **options
                 )
             )
             features = units
         self.blocks = nnx.List(blocks)
+        options["padding"] = _pad(padding, 1)
         self.head = ConvNorm(features, HEAD_UNITS, 1, **options)
-        self.fc = classifier_head(HEAD_UNITS, classes, rngs=rngs)
+        self.fc = classifier_head(HEAD_UNITS, classes, rngs=rngs) if classes else None
 
     def __call__(
         self,
@@ -139,4 +161,8 @@ class EfficientNetLite0(nnx.Module):
         return run_stages(stages, images, self._head, endpoints, masks)
 
     def _head(self, maps):
-        return self.fc(spatial_mean(maps))
+        return None if self.fc is None else self.fc(spatial_mean(maps))
+
+
+def _pad(padding: str, kernel_size: int) -> Padding:
+    return "SAME" if padding == "same" else pad(kernel_size)

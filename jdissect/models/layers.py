@@ -144,6 +144,7 @@ class ConvNorm(nnx.Module):
         pads bottom and right by one more where the sum is odd.
       dilation: distance of the kernel's taps.
       depthwise: one filter a channel; needs in_features == out_features.
+      groups: of channels that see nothing of each other; divides both.
       fast: the form that `prepare` gives it if it is 3x3 and of stride 1: 'winograd',
         'taps', or '' to leave it as it is. The padding must keep the size then.
         'winograd' is also a form for training (`training.convolution`).
@@ -162,6 +163,7 @@ class ConvNorm(nnx.Module):
         padding: Padding,
         dilation: int = 1,
         depthwise: bool = False,
+        groups: int = 1,
         fast: str = "",
         epsilon: float = 1e-5,
         folded: bool = False,
@@ -169,7 +171,7 @@ class ConvNorm(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {}
-        self.fast = fast if (kernel_size, stride) == (3, 1) else ""
+        self.fast = fast if (kernel_size, stride, groups) == (3, 1, 1) else ""
         if depthwise:
             options["conv_general_dilated"] = depthwise_conv
         elif kernel_size == 1:
@@ -183,7 +185,7 @@ class ConvNorm(nnx.Module):
             strides=stride,
             padding=padding,
             kernel_dilation=dilation,
-            feature_group_count=in_features if depthwise else 1,
+            feature_group_count=in_features if depthwise else groups,
             use_bias=folded,
             dtype=jnp.dtype(dtype),
             param_dtype=jnp.float32,

@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from jdissect.errors import UserError
+from jdissect.text import listed
 
 
 def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
@@ -30,36 +31,30 @@ def with_parameters(params: nnx.State, values: Mapping[str, np.ndarray]) -> nnx.
     return nnx.from_flat_state(flat)
 
 
-def check_parameters(
-    parameters: Mapping[str, np.ndarray],
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]],
     shapes: Mapping[str, tuple[int, ...]],
     where: str,
 ) -> None:
     """Raises UserError, naming them, if parameters are missing, unknown or misshapen.
 
     Args:
-      parameters: what was found.
+      found: parameters and their shapes.
       shapes: what a network has.
       where: begins the message.
     """
     problems = {
-        "lacks parameters": [k for k in shapes if k not in parameters],
-        "has unknown parameters": [k for k in parameters if k not in shapes],
+        "lacks parameters": [k for k in shapes if k not in found],
+        "has unknown parameters": [k for k in found if k not in shapes],
         "has misshapen parameters": [
-            f"{k} {list(parameters[k].shape)}, needed {list(shapes[k])}"
+            f"{k} {list(found[k])}, needed {list(shapes[k])}"
             for k in shapes
-            if k in parameters and parameters[k].shape != shapes[k]
+            if k in found and found[k] != shapes[k]
         ],
     }
-    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
-    if found:
-        raise UserError(f"{where} {'; '.join(found)}")
-
-
-def listed(names: list[str], limit: int = 5) -> str:
-    """The first names and how many more there are, for a message."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    lines = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+    if lines:
+        raise UserError(f"{where} {'; '.join(lines)}")
 
 
 def _flat(state: nnx.State) -> dict[str, nnx.Variable]:

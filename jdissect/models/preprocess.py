@@ -1,6 +1,7 @@
 """From 8-bit pixels to a network's input; every network brings its own numbers."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,11 +14,12 @@ from jdissect.errors import UserError
 class Preprocessing:
     """The normalization (pixel * scale - mean) / std of RGB pixels in 0..255.
 
-    `scale` is one factor; `mean` and `std` have a number a channel, red first.
+    `scale` is one factor; `mean` and `std` have a number a channel, red first, or one
+    number for a network of grey images.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     scale: float
 
     def to_json(self) -> dict[str, Any]:
@@ -35,20 +37,23 @@ class Preprocessing:
             mean = tuple(float(value) for value in description["mean"])
             std = tuple(float(value) for value in description["std"])
             scale = float(description["scale"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"preprocessing {description!r} lacks numbers for scale, mean and std"
             ) from error
-        if len(mean) != 3 or len(std) != 3 or 0 in std:
+        finite = all(map(math.isfinite, (*mean, *std, scale)))
+        if len(mean) not in (1, 3) or len(std) != len(mean) or 0 in std or not finite:
             raise UserError(
-                f"preprocessing {description!r} needs mean and std of three channels, "
-                "std not 0"
+                f"preprocessing {description!r} needs mean and std of three channels "
+                "(or of one, for grey images), std not 0"
             )
         return cls(mean, std, scale)
 
 
 # torchvision, timm, CutMix-PyTorch and SaliencyMix
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
+# What one channel sees, grey: the mean of the three.
+GREY = Preprocessing((0.449,), (0.226,), 1 / 255)
 # EfficientNet-Lite: (pixel - 127) / 128
 LITE = Preprocessing((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), 1.0)
 
@@ -57,9 +62,26 @@ def normalize(
     images: UInt8[Array, "*batch height width 3"],
     preprocessing: Preprocessing,
     dtype: str = "float32",
-) -> Float[Array, "*batch height width 3"]:
-    """Normalizes RGB pixels, in float32, and rounds once to `dtype`. Jittable."""
-    images = images.astype(jnp.float32) * preprocessing.scale
+) -> Float[Array, "*batch height width channel"]:
+    """Normalizes RGB pixels, in float32, and rounds once to `dtype`. Jittable.
+
+    One channel is left, grey, where `preprocessing` is of one.
+    """
+    images = images.astype(jnp.float32)
+    if len(preprocessing.mean) == 1:
+        images = grey(images)
+    images = images * preprocessing.scale
     mean = jnp.asarray(preprocessing.mean, jnp.float32)
     std = jnp.asarray(preprocessing.std, jnp.float32)
     return ((images - mean) / std).astype(jnp.dtype(dtype))
+
+
+def grey(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
+    """The grey levels 0..255 that Pillow's mode 'L' has of RGB pixels 0..255.
+
+    Whole numbers: red, green and blue by 0.299, 0.587 and 0.114 in units of 1 / 65536.
+    All sums are below 2**24, exact in float32.
+    """
+    red, green, blue = (images[..., channel : channel + 1] for channel in range(3))
+    total = red * 19595 + green * 38470 + blue * 7471 + 32768
+    return jnp.floor(total / 65536)

@@ -1,7 +1,9 @@
 """ResNet-18/34/50/101/152, "v1.5": the stride sits on the 3x3 convolution.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the change
-of torchvision that CutMix-PyTorch and SaliencyMix train (ORIGINALS 1.1).
+of torchvision that CutMix-PyTorch and SaliencyMix train (ORIGINALS 1.1). ResNeXt (Xie
+et al., CVPR 2017) and wide ResNets (Zagoruyko & Komodakis, BMVC 2016) in torchvision's
+form: bottlenecks with other 3x3 convolutions.
 """
 
 import functools
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jdissect.errors import UserError
 from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import (
     ConvNorm,
@@ -69,7 +72,10 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 (with the stride) and 1x1 to four times `planes`, and a shortcut."""
+    """1x1, 3x3 (with the stride) and 1x1 to four times `planes`, and a shortcut.
+
+    The 3x3 convolution has `inner` units (0: `planes`) in `groups`.
+    """
 
     expansion = 4
 
@@ -79,20 +85,24 @@ class Bottleneck(nnx.Module):
         planes: int,
         stride: int,
         dilations: tuple[int, int] = (1, 1),
+        inner: int = 0,
+        groups: int = 1,
         **options,
     ):
         out, dilation = planes * self.expansion, dilations[0]
-        self.conv1 = ConvNorm(in_features, planes, 1, padding=pad(1), **options)
+        inner = inner or planes
+        self.conv1 = ConvNorm(in_features, inner, 1, padding=pad(1), **options)
         self.conv2 = ConvNorm(
-            planes,
-            planes,
+            inner,
+            inner,
             3,
             stride=stride,
             padding=pad(3, dilation),
             dilation=dilation,
+            groups=groups,
             **options,
         )
-        self.conv3 = ConvNorm(planes, out, 1, padding=pad(1), **options)
+        self.conv3 = ConvNorm(inner, out, 1, padding=pad(1), **options)
         self.shortcut = _shortcut(in_features, out, stride, options)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 u"]:
@@ -118,6 +128,8 @@ def stages(
     *,
     dilated: bool = False,
     last_stride: int = 2,
+    groups: int = 1,
+    width_per_group: int = 0,
     **options,
 ) -> tuple[list[nnx.List], int]:
     """The four stages of a ResNet.
@@ -129,11 +141,19 @@ def stages(
       dilated: by 8 (ORIGINALS 1.2): the last two stages keep the size; their 3x3
         convolutions have dilation 2 and 4, half of that where the stride was.
       last_stride: of the fourth stage.
+      groups, width_per_group: of the bottlenecks' 3x3 convolutions; see `ResNet`.
 
     Returns:
       the blocks of each stage, for `chain`, and the last one's number of channels.
+
+    Raises:
+      UserError: groups where there are no bottlenecks.
     """
     bottleneck, counts = DEPTHS[depth]
+    if not bottleneck and (groups > 1 or width_per_group):
+        raise UserError(
+            f"a ResNet-{depth} has no bottlenecks, and so no groups or width_per_group"
+        )
     block = Bottleneck if bottleneck else BasicBlock
     strides = (1, 2, 2, last_stride)
     made = []
@@ -145,6 +165,9 @@ def stages(
             strided = index > 0 and number == 0
             stride = strides[index] if strided and dilation == 1 else 1
             dilations = (max(1, dilation // 2) if strided else dilation, dilation)
+            if bottleneck:
+                options["groups"] = groups
+                options["inner"] = groups * width_per_group * 2**index
             stage.append(block(in_features, planes, stride, dilations, **options))
             in_features = planes * block.expansion
         made.append(nnx.List(stage))
@@ -163,17 +186,27 @@ class ResNet(nnx.Module):
 
     `stem` is read after the stem's max pool (stride 4, `width` units); `layer1` to
     `layer4` after the last ReLU of each stage (strides 4, 8, 16, 32; with bottlenecks
-    4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times).
+    4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times). A stem of stride 1, or
+    without the max pool, halves all strides.
 
     Args:
       depth: a key of DEPTHS.
-      classes: number of logits.
+      classes: number of logits; 0: no classifier, and logits are None.
       width: units of the stem; 64 in the published networks.
+      in_channels: of the images, 3 or 1.
+      stem_kernel, stem_stride, stem_pool: side and stride of the stem's convolution,
+        and whether a max pool follows; 3, 1 and False in networks for CIFAR.
+      groups, width_per_group: of the bottlenecks' 3x3 convolutions: their groups, and
+        the units of a group in `layer1`, which double from stage to stage; 32 and 4 in
+        resnext50_32x4d, 1 and 128 in wide_resnet50_2. 0 units: `width` in all.
       last_stride: of `layer4`; 2 in the published networks. With 1, pictures of 112
         pixels end in maps of 7x7.
       folded: whether batch normalization is folded into the convolutions.
       dtype: of the computation, 'float32' or 'bfloat16'.
       rngs: draws the parameters.
+
+    Raises:
+      UserError: a size or stride is below 1, or the stem's kernel has no centre.
     """
 
     epsilon = 1e-5
@@ -185,11 +218,20 @@ class ResNet(nnx.Module):
         *,
         classes: int = 1000,
         width: int = 64,
+        in_channels: int = 3,
+        stem_kernel: int = 7,
+        stem_stride: int = 2,
+        stem_pool: bool = True,
+        groups: int = 1,
+        width_per_group: int = 0,
         last_stride: int = 2,
         folded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        sizes = (width, in_channels, stem_kernel, stem_stride, groups, last_stride)
+        if min(sizes) < 1 or stem_kernel % 2 == 0:
+            raise UserError(f"sizes and strides of a ResNet cannot be {sizes}")
         options = {
             "epsilon": self.epsilon,
             "folded": folded,
@@ -197,16 +239,25 @@ class ResNet(nnx.Module):
             "rngs": rngs,
         }
         self.dtype = dtype
-        self.stem = ConvNorm(3, width, 7, stride=2, padding=pad(7), **options)
+        self.stem = ConvNorm(
+            in_channels,
+            width,
+            stem_kernel,
+            stride=stem_stride,
+            padding=pad(stem_kernel),
+            **options,
+        )
+        self.stem_pool = stem_pool
         options |= {"last_stride": last_stride, "fast": "winograd"}
+        options |= {"groups": groups, "width_per_group": width_per_group}
         made, features = stages(depth, width, width, **options)
         for index, stage in enumerate(made, 1):
             setattr(self, f"layer{index}", stage)
-        self.fc = classifier_head(features, classes, rngs=rngs)
+        self.fc = classifier_head(features, classes, rngs=rngs) if classes else None
 
     def __call__(
         self,
-        images: Float[Array, "batch height width 3"],
+        images: Float[Array, "batch height width channel"],
         endpoints: str | Sequence[str] | None = None,
         masks: Mapping[str, Float[Array, "unit"]] | None = None,
     ) -> tuple[
@@ -240,7 +291,9 @@ class ResNet(nnx.Module):
 
     def _stem(self, images):
         maps = nnx.relu(self.stem(images))
+        if not self.stem_pool:
+            return maps
         return nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=pad(3))
 
     def _head(self, maps):
-        return self.fc(spatial_mean(maps))
+        return None if self.fc is None else self.fc(spatial_mean(maps))

@@ -44,7 +44,7 @@ def sparse(
             some = jax.lax.dynamic_slice(places, (first,), (_WORDS,))
             for number in range(_WORDS):
                 word = jnp.where(first + number < end, words[some[number]], 0)
-                row = jax.lax.dynamic_slice(masks, (some[number] % blocks, 0), row_size)
+                row = jax.lax.dynamic_slice_in_dim(masks, some[number] % blocks, 1)
                 both = jax.lax.population_count(row[0] & word)
                 total = total + both.astype(jnp.int32)
             return first + _WORDS, total
@@ -52,7 +52,6 @@ def sparse(
         state = (start, jnp.zeros((units,), jnp.int32))
         return jax.lax.while_loop(lambda state: state[0] < end, on_words, state)[1]
 
-    row_size = (1, units)
     return jax.lax.map(on_concept, (end - number, end))
 
 

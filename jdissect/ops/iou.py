@@ -102,7 +102,7 @@ def update(
             here = jnp.where(order_ < total, here, concepts)
             there = labels == (here + 1).astype(number)[:, None, None, None]
             planes = blocks.pack_bits(there.any(axis=1))
-            area = jax.lax.population_count(planes).astype(jnp.int32).sum(axis=1)
+            area = jax.lax.population_count(planes).sum(axis=1, dtype=jnp.int32)
             common = common_bits.product(planes, masks)
             intersection = intersection.at[group, here].add(
                 common, mode="drop", indices_are_sorted=True
@@ -113,7 +113,7 @@ def update(
         _, intersection, areas = jax.lax.while_loop(
             lambda state: state[0] < total, body, start
         )
-        fired = jax.lax.population_count(masks).astype(jnp.int32).sum(axis=0)
+        fired = jax.lax.population_count(masks).sum(axis=0, dtype=jnp.int32)
         everywhere = jnp.append(annotated, True).astype(jnp.int32)
         unit = counts.unit.at[group].add(everywhere[:, None] * fired)
         return Counts(intersection, areas, unit), None

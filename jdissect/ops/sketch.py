@@ -130,7 +130,7 @@ def update(
                 return jax.lax.map(lambda edges: one_round(edges, pixels), edges)
 
             found = jax.lax.map(one_part, pixels).astype(jnp.int32)
-            return total + found.sum(axis=0), None
+            return total + found.sum(axis=0, dtype=jnp.int32), None
 
         start = jnp.zeros(edges.shape, jnp.int32)
         return jax.lax.scan(on_tile, start, tiles)[0].reshape(codes.edges.shape)

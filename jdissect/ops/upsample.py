@@ -4,6 +4,10 @@ Source: netdissect 2020, `upsample.py`: half-pixel centres, zeros
 outside the grid. Target y samples the feature coordinate (y + 0.5) * h / H - 0.5; a
 map of size 1 along an axis is constant along it.
 
+The zeros are pixels' neighbours like others, so a unit whose activations are all
+negative is greatest at the border, and fires there: as in the original, which pads a
+map with zeros too. (A map on the mask's own grid is not upsampled and has no border.)
+
 Thresholds and masks must see the *same* pixels, to the last bit, or an exact threshold
 is not exact. So there is one definition of a pixel, written once in `interpolate`:
 along x first, then along y, each as a + (b - a) * w in float32 with every operation

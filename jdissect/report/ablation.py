@@ -3,24 +3,24 @@
 Accuracies are percent of the images, changes percentage points, in all of these.
 """
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from jdissect import paths
+from jdissect import paths, replacing
 from jdissect.ablation import Ablation
+from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.interpretable import Interpretable, Zeroed
 from jdissect.interventions import by_class
 from jdissect.paired import Change, change_of_few
 from jdissect.report.table import aligned
-from jdissect.tables import safe_cell
+from jdissect.results import exact
+from jdissect.tables import csv_text
 
 _SHOWN = 10  # lines of a table on a terminal
 _STRONGEST = 10  # units of each class in units_by_class.csv
@@ -49,16 +49,17 @@ def write(found: Ablation, folder: paths.Path) -> None:
     Raises:
       OSError, UserError: as `files.write_whole`.
     """
-    paths.make_folder(folder)
     tables = {
         "by_class": classes_changed(found),
         "units_by_class": list(_strongest(found, _STRONGEST)),
         "single_units": _singles(found),
     }
-    for name, rows in tables.items():
-        write_whole(folder / f"{name}.csv", _csv(rows))
     content = json.dumps(to_json(found), indent=2, ensure_ascii=False)
-    write_whole(folder / "ablation.json", (content + "\n").encode())
+    own = [f"{name}.csv" for name in tables]
+    with replacing.making(folder, "ablation.json", own) as place:
+        for name, rows in tables.items():
+            write_whole(place / f"{name}.csv", _csv(rows))
+        write_whole(place / "ablation.json", utf8(content + "\n"))
 
 
 def to_json(found: Ablation) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _unit(found: Ablation, unit: int) -> dict[str, Any]:
             found.result.concepts[column],
             found.result.categories[column],
         )
-        iou = f"{found.result.best_iou[unit]:.6f}"
+        iou = exact(found.result.best_iou[unit])
     return {"unit": unit, "concept": concept, "category": category, "iou": iou}
 
 
@@ -202,11 +203,7 @@ def text(found: Ablation) -> str:
     else:
         sections.append(f"No comparison of interpretable units: {found.note}")
     if found.skipped:
-        name, reason = found.skipped[0]
-        sections.append(
-            f"skipped {len(found.skipped)} images that could not be read, such as "
-            f"{name}: {reason}"
-        )
+        sections.append(skipped_line(found.skipped))
     return "\n\n".join(sections)
 
 
@@ -285,9 +282,4 @@ def _percent(share) -> float:
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: safe_cell(value) for key, value in row.items()})
-    return file.getvalue().encode()
+    return utf8(csv_text([rows[0], *(row.values() for row in rows)]))

@@ -1,7 +1,5 @@
 """A comparison for eyes and for machines: figures, CSV and JSON."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,12 +9,19 @@ import numpy as np
 
 from jdissect import paths, uncertainty
 from jdissect.comparison import Change, Comparison, Model, changes, levels
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.report import charts, drawing
-from jdissect.tables import safe_cell
+from jdissect.tables import csv_text
 from jdissect.uncertainty import Estimate
 
+MARK = "comparison.json"
+OWN = (
+    *("counts.csv", "differences.csv", "changes.csv", "curve.csv", "report.html"),
+    *("unique_concepts.svg", "curve.svg", "differences.svg"),
+    *("unique_concepts.png", "curve.png", "differences.png"),
+)
 CURVE = tuple(round(0.01 + 0.005 * step, 3) for step in range(59))  # 0.01 to 0.3
+_OPTIONAL = ("comparison.json", "report.html", "differences.svg", "differences.png")
 _INTERVALS = ("expected", "interval", "population")
 _COLUMNS = {"interval": "cross_fitted"}  # its interval's name in a table
 
@@ -60,20 +65,24 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
         "coverage": uncertainty.COVERAGE,
         **{name.removesuffix(".csv"): rows for name, rows in tables.items()},
     }
+    # Of another comparison that was here nothing stays that this one may not replace.
+    with paths.reaching(folder):
+        for name in _OPTIONAL:
+            (folder / name).unlink(missing_ok=True)
     figures = _figures(comparison, curve)
     for name, (_, figure) in figures.items():
         drawing.write(figure, folder, name)
     for name, rows in tables.items():
-        write_whole(folder / name, _csv(rows).encode())
+        write_whole(folder / name, utf8(_csv(rows)))
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    write_whole(folder / "comparison.json", (text + "\n").encode())
+    write_whole(folder / MARK, utf8(text + "\n"))
     return {title: drawing.svg(figure).decode() for title, figure in figures.values()}
 
 
 def _described(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
-        "run": str(model.run.path),
+        "run": paths.as_text(model.run.name),
         "network": model.result.model,
         "layer": model.layer,
         "units": len(model.result.thresholds),
@@ -143,8 +152,8 @@ def _changes(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "not_by": without.name,
             "concept": change.concept,
             "category": change.category,
-            "iou": round(iou[0], 6),
-            "iou_there": round(iou[1], 6),
+            "iou": iou[0],
+            "iou_there": iou[1],
             "share_of_resamples": change.share and round(change.share, 3),
         }
 
@@ -247,9 +256,4 @@ def _difference(comparison, first: Model, model: Model, threshold: float):
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(rows[0] if rows else [])
-    for row in rows:
-        writer.writerow(["" if v is None else safe_cell(v) for v in row.values()])
-    return file.getvalue()
+    return csv_text([rows[0] if rows else [], *(row.values() for row in rows)])

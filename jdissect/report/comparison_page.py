@@ -19,7 +19,7 @@ from jdissect.data.source import Source
 from jdissect.files import write_whole
 from jdissect.report import embedding, layer_data, masks, palette, pictures
 from jdissect.report.page import CHUNK, MASK_BYTES, NAME, counts_table, image_name
-from jdissect.report.probe_images import open_images, read_pixels
+from jdissect.report.probe_images import ProbeImages, open_images, read_pixels
 from jdissect.results import Result
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def write_comparison(
     notes: Sequence[str] = (),
     thresholds: Sequence[float] = (),
     limit: int = embedding.LIMIT,
+    heading: str = "",
 ) -> paths.Path:
     """Writes FOLDER/report.html.
 
@@ -67,6 +68,7 @@ def write_comparison(
       notes: what a reader must know.
       thresholds: IoU of the tables; by default those of the first.
       limit: bytes of the page.
+      heading: of the page; by default the folder's name.
 
     Returns:
       where it was written.
@@ -76,14 +78,19 @@ def write_comparison(
       OSError, UserError: as `files.write_whole`.
     """
     folder = paths.from_user(folder)
-    page = render(models, figures, notes, thresholds, heading=folder.name, limit=limit)
+    heading = heading or folder.name
+    page = render(models, figures, notes, thresholds, heading=heading, limit=limit)
     paths.make_folder(folder)
     write_whole(folder / NAME, page)
     return folder / NAME
 
 
 def write_of(
-    comparison: "Comparison", folder: str | os.PathLike, figures: Mapping[str, str]
+    comparison: "Comparison",
+    folder: str | os.PathLike,
+    figures: Mapping[str, str],
+    data_path: str = "",
+    heading: str = "",
 ) -> paths.Path:
     """The same of a `comparison.Comparison`, its images opened as its runs say.
 
@@ -91,21 +98,32 @@ def write_of(
       comparison: of runs.
       folder: made if it is not there.
       figures: {title: SVG}.
+      data_path: where the images are, in place of what the runs' configs say.
+      heading: of the page; by default the folder's name.
     """
-    sources: dict[str, Source | None] = {}
+    sources: dict[Any, ProbeImages | None] = {}
     models = []
     for model in comparison.models:
         # Networks on the same images share them, and so their thumbnails.
-        key = f"{model.run.config.get('data')} {hash(model.run.names)}"
+        run = model.run
+        key = (str(run.config.get("data")), run.names, run.hashes)
         if key not in sources:
-            sources[key] = open_images(model.run)
+            sources[key] = open_images(run, data_path=data_path)
         known = comparison.estimates(model)
         models.append(
             ComparedModel(model.name, model.result, known, sources[key], model.error)
         )
-    return write_comparison(
-        folder, models, tuple(figures.items()), comparison.notes, comparison.thresholds
+    path = write_comparison(
+        folder,
+        models,
+        tuple(figures.items()),
+        comparison.notes,
+        comparison.thresholds,
+        heading=heading,
     )
+    for images in filter(None, sources.values()):
+        images.tell()
+    return path
 
 
 def render(
@@ -136,6 +154,7 @@ def render(
         "tables": _tables(models, tuple(thresholds) or first.iou_thresholds),
         "with_intervals": any(model.estimates is not None for model in models),
         "with_masks": all(one.runs is not None for one in shown),
+        "lost": 0,
     }
     ranks = max(one.model.result.top_image.shape[1] for one in shown)
     page = _finished(content, shown, ranks, None)
@@ -146,6 +165,7 @@ def render(
             limit - len(page) - _MARGIN,
             _SMALLEST,
         )
+        content["lost"] = sum(len(getattr(source, "lost", ())) for source in sources)
         page = _finished(content, shown, made.ranks, made)
     return page
 
@@ -195,7 +215,7 @@ class _Shown:
             "iou": embedding.packed(result.best_iou, "f8"),
             "conceptUnit": embedding.packed_integers(self.unit),
             "conceptPlace": embedding.packed(concept_place, "i4"),
-            "conceptIou": embedding.packed(self.iou, "f4"),
+            "conceptIou": embedding.packed(self.iou, "f8"),
             "topImage": embedding.packed_integers(np.array(places, np.int64)),
         }
 

@@ -37,10 +37,13 @@ class Detector:
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """A detector's top images, and where it fires in them."""
+    """A detector's top images, and where it fires in them.
+
+    A picture that is None is not there any more, and its place says so.
+    """
 
     detector: Detector
-    pictures: Sequence[UInt8[np.ndarray, "height width 3"]]
+    pictures: Sequence[UInt8[np.ndarray, "height width 3"] | None]
     masks: Sequence[Bool[np.ndarray, "mask_height mask_width"]]
 
 
@@ -115,7 +118,8 @@ def draw(blocks: Mapping[str, Sequence[Strip]], title: str = "") -> Figure:
     across = 2 if len(blocks) > 1 else 1
     strips = [strip for block in blocks.values() for strip in block]
     most = max(len(strip.pictures) for strip in strips)
-    shape = strips[0].pictures[0].shape
+    there = (p.shape for strip in strips for p in strip.pictures if p is not None)
+    shape = next(there, (1, 1))
     height = _SIDE * shape[0] / shape[1]
     block_width = max(most * (_SIDE + _GAP) - _GAP, 2.6)
     rows = [list(blocks)[i : i + across] for i in range(0, len(blocks), across)]
@@ -150,6 +154,10 @@ def _draw_strip(figure, strip: Strip, left: float, top: float, height: float) ->
         axes = drawing.place(
             figure, left + place * (_SIDE + _GAP), top + _LINE, _SIDE, height
         )
+        if picture is None:
+            axes.set_facecolor(palette.FAINT)
+            axes.text(0.5, 0.5, "not there", ha="center", va="center")
+            continue
         rows, columns = mask.shape
         extent = (0, columns, rows, 0)
         axes.imshow(masked(picture, mask), extent=extent, aspect="auto")

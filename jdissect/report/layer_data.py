@@ -87,15 +87,16 @@ def unit_arrays(result: Result, shown: Int[np.ndarray, "place"]) -> dict[str, An
         "k": result.top_image.shape[1],
         "five": columns.shape[1],
         "best": embedding.packed(result.best_concept, "i4"),
+        "fires": embedding.packed(result.fires > 0, "u1"),
         # As counted: a slider's count is `Result.unique_concepts` of its value.
         "iou": embedding.packed(result.best_iou, "f8"),
         "fiveConcept": embedding.packed_integers(columns),
-        "fiveIou": embedding.packed(iou, "f4"),
+        "fiveIou": embedding.packed(iou, "f8"),
         "threshold": embedding.packed(result.thresholds, "f4"),
         "topImage": embedding.packed_integers(np.searchsorted(shown, result.top_image)),
         "topValue": embedding.packed(result.top_value, "f4"),
         "conceptUnit": embedding.packed_integers(concept_unit),
-        "conceptIou": embedding.packed(concept_iou, "f4"),
+        "conceptIou": embedding.packed(concept_iou, "f8"),
     }
 
 

@@ -7,6 +7,7 @@ byte follows. A blob of 20 rows takes some 40 bytes, and nothing is lost.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -15,6 +16,7 @@ from jdissect.report.top_masks import top_masks
 from jdissect.results import Result
 
 _UNITS = 64  # upsampled at a time: one compiled shape
+_PIXELS = 2**26  # of these, at most; a file may ask for masks of any size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,10 +55,12 @@ def encode(
     if result.top_map is None or result.mask_shape is None:
         return None
     ranks = min(ranks, result.top_map.shape[1])
+    pixels = result.top_map.shape[1] * math.prod(result.mask_shape)
+    at_once = min(_UNITS, max(1, _PIXELS // max(1, pixels)))
     parts, sizes = [], []
-    for start in range(0, len(units), _UNITS):
-        some = units[start : start + _UNITS]
-        filled = np.pad(some, (0, _UNITS - len(some)), mode="edge")
+    for start in range(0, len(units), at_once):
+        some = units[start : start + at_once]
+        filled = np.pad(some, (0, at_once - len(some)), mode="edge")
         masks = top_masks(result, filled)[: len(some), :ranks]
         data, size = run_lengths(masks.reshape(len(some) * ranks, -1))
         parts.append(data)

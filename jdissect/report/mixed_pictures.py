@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from jdissect import augment
 from jdissect.models import preprocess
 from jdissect.ops import saliency
+from jdissect.parallel import in_32_bits
 from jdissect.report import drawing
 from jdissect.report.palette import INK, OUTLINE
 
@@ -50,6 +51,7 @@ class Mixed:
     partner: Int[np.ndarray, "image"]
 
 
+@in_32_bits
 def mixed(
     recipe: str, pixels: UInt8[np.ndarray, "image height width 3"], seed: int
 ) -> Mixed:

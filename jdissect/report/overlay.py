@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from jdissect.concepts import Concepts, columns
+from jdissect.concepts import Concepts, columns, first_numbers
 
 WIDTH = 320  # of a panel, pixels
 MARGIN = 12
@@ -41,7 +41,7 @@ class Panel:
 
     Attributes:
       title: says what kind of concepts it shows.
-      labels: a concept's number by pixel; 0 is nothing.
+      labels: a concept's first number by pixel; 0 is nothing.
     """
 
     title: str
@@ -62,6 +62,7 @@ def panels(
       map_names: what each map shows; () if that is not known.
       hidden: names of maps to leave out.
     """
+    maps = first_numbers(concepts)[maps]
     if map_names:
         shown = [p for p in zip(map_names, maps, strict=True) if p[0] not in hidden]
         shown.sort(key=lambda pair: ORDER.index(pair[0]) if pair[0] in ORDER else 9)

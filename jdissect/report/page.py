@@ -4,6 +4,7 @@ The page is what a colleague is sent: it opens from disk, asks nothing of a netw
 stays within 15 MB for 2,048 units, so that thumbnails are made to fit.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ def write_report(
     run: StoredRun,
     estimates: Mapping[str, Any] | None = None,
     source: Source | None = None,
+    data_path: str = "",
 ) -> paths.Path:
     """Writes RUN/report.html, all layers of a run in one page.
 
@@ -43,7 +45,9 @@ def write_report(
       run: a finished one.
       estimates: `uncertainty.LayerEstimates` by layer, or None where there are none.
       source: of the run's images; by default it is opened as the run's config says.
-        Where that fails the page has no pictures, and a warning goes to stderr.
+        Where that fails the page has no pictures, and a warning goes to stderr; as it
+        does for images that are not those that were counted.
+      data_path: where the images are, in place of what the config says.
 
     Returns:
       where it was written.
@@ -52,18 +56,20 @@ def write_report(
       UserError: a layer's files are damaged.
       OSError: the page cannot be written.
     """
-    source = open_images(run, source)
+    images = open_images(run, source, data_path)
     results = {layer: run.result(layer) for layer in run.layers}
     page = render(
         results,
         estimates or {},
-        source,
+        images,
         heading=run.name or "run",
         facts=_facts(run),
         names=run.names,
     )
     path = run.path / NAME
     write_whole(path, page)
+    if images is not None:
+        images.tell()
     return path
 
 
@@ -97,6 +103,7 @@ def render(
         "chunk": CHUNK,
     }
     content |= {"heading": heading, "facts": facts}
+    content["lost"] = 0
     page = _finished(content, None, shown)
     if source is None or not len(shown):
         return page
@@ -105,6 +112,7 @@ def render(
         _by_rank(tops),
         limit - len(page) - _MARGIN,
     )
+    content["lost"] = len(getattr(source, "lost", ()))
     return _finished(content, made, shown)
 
 
@@ -220,16 +228,24 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
             value = value.get(key) if isinstance(value, Mapping) else None
         return "" if value in (None, "") else str(value)
 
+    # A page is mailed: of paths it tells the last name, not where somebody keeps files.
+    data = (get("data", "source"), get("data", "name"), _last_name(get("data", "path")))
+    first = run.result(run.layers[0])
     facts = [
-        ("network", get("model", "name")),
-        ("weights", get("model", "weights")),
+        ("network", get("model", "name") or first.model),
+        ("weights", _last_name(get("model", "weights"))),
         ("images", f"{run.images:,}"),
         ("skipped", f"{len(run.skipped)}" if run.skipped else ""),
-        ("data", " ".join(filter(None, (get("data", "source"), get("data", "path"))))),
+        ("data", " ".join(filter(None, data))),
         ("labels by", get("segmenter", "name")),
-        ("quantile", get("quantile")),
+        ("quantile", get("quantile") or f"{first.quantile:g}"),
     ]
     return [(what, layer_data.short(value)) for what, value in facts if value]
+
+
+def _last_name(path: str) -> str:
+    """Of a path of any system, or of a URL."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
 def image_name(names: Sequence[str], index: int) -> str:

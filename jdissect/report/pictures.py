@@ -8,12 +8,13 @@ encoded once, however many units show it.
 import concurrent.futures
 import dataclasses
 import io
-import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, features
+
+from jdissect import machine
 
 # (longer side in pixels, quality), the best first.
 _SETTINGS = (
@@ -72,7 +73,7 @@ def make(
     distinct = [image for images in by_rank for image in images]
     if not distinct or budget <= 0:
         return Pictures({}, _mime(), 0, len(by_rank))
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(min(8, machine.cores())) as pool:
         plan = _Plan(read, distinct, pool)
         counts = np.cumsum([len(images) for images in by_rank])
         ranks, setting = plan.choose(counts, budget, smallest)

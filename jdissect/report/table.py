@@ -2,9 +2,12 @@
 
 import numpy as np
 
+from jdissect.ops import sketch
 from jdissect.results import Result
+from jdissect.text import printable
 
 BEST_UNITS = 10
+FEW_IMAGES = 30  # below, counts mean little
 
 
 def counts_table(result: Result) -> str:
@@ -41,20 +44,47 @@ def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
     return aligned(rows)
 
 
+def remarks(result: Result) -> list[str]:
+    """What is to be known before the tables are believed, a paragraph each."""
+    found = []
+    pixels = int(result.histogram_counts.sum(axis=1).max(initial=0))
+    if pixels and not sketch.allowance(pixels, result.quantile):
+        found.append(
+            f"No unit can fire: quantile {result.quantile:g} of {pixels:,} pixels is "
+            "less than one pixel.\nTake more images, a larger config.mask_size or a "
+            "larger config.quantile."
+        )
+    elif not (result.fires > 0).any():
+        found.append(
+            "No unit fires: each is at its highest value on more pixels than quantile "
+            f"{result.quantile:g} allows,\nas where all its activations are equal."
+        )
+    if result.images < FEW_IMAGES:
+        found.append(
+            f"Only {result.images} image{'s' * (result.images != 1)}: counts of fewer "
+            f"than {FEW_IMAGES} tell little of a network,\nas one of random weights "
+            "has about as many."
+        )
+    return found
+
+
 def layer_report(result: Result) -> str:
-    """Both tables with a heading."""
+    """Both tables with a heading, and what is to be known of them."""
     heading = (
         f"{result.model or 'model'}, {result.layer}: {len(result.thresholds)} units, "
         f"{result.images} images, quantile {result.quantile:g}"
     )
-    return "\n".join(
-        [heading, "", counts_table(result), "", best_units_table(result), ""]
-    )
+    lines = [heading, "", counts_table(result), ""]
+    if (result.fires > 0).any():
+        lines += [best_units_table(result), ""]
+    for text in remarks(result):
+        lines += [text, ""]
+    return "\n".join(lines)
 
 
 def aligned(rows: list[list]) -> str:
     """Columns two spaces apart, numbers to the right."""
-    text = [[str(cell) for cell in row] for row in rows]
+    text = [[printable(str(cell), 80) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
     number = [all(_is_number(row[i]) for row in text[1:]) for i in range(len(text[0]))]
     lines = []

@@ -204,11 +204,13 @@ def _part_tables(labels: UPerNetLabels, part_numbers) -> tuple[np.ndarray, np.nd
     channels = np.full((len(labels.objects), most), -1, np.int32)
     numbers = np.zeros((len(labels.objects), most), np.int32)
     first = 0
+    names = np.array(labels.objects)
     for (owner, group), group_numbers in zip(
         labels.object_parts, part_numbers, strict=True
     ):
-        channels[owner, : len(group)] = first + np.arange(len(group))
-        numbers[owner, : len(group)] = group_numbers
+        owners = names == names[owner]  # a concept may have several numbers
+        channels[owners, : len(group)] = first + np.arange(len(group))
+        numbers[owners, : len(group)] = group_numbers
         first += len(group)
     return channels, numbers
 

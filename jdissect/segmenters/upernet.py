@@ -19,7 +19,7 @@ from jdissect.data.loader import Batch
 from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
 from jdissect.models.upernet import SIDE, STRIDE
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, in_32_bits
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import QUARTERS, Parser
 
@@ -144,6 +144,7 @@ class UPerNetSegmenter:
         content = self._hashes[batch.index[place]]
         return store.digest([self._recipe, content, pixels, shape])
 
+    @in_32_bits
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
         if self._params is None:
             self._params = self._devices.replicate(

@@ -18,7 +18,14 @@ from PIL import Image
 
 from jdissect.data import loader
 from jdissect.data.labelled import Labelled
-from jdissect.data.source import Annotations, Example, Names, Subset, share
+from jdissect.data.source import (
+    Annotations,
+    Example,
+    Names,
+    Subset,
+    UnreadableImage,
+    share,
+)
 from jdissect.errors import UserError
 from jdissect.processes import ALONE, Processes
 
@@ -110,10 +117,8 @@ def training_batches(
         numbers = batch.labels[:, 0, 0]
         replaced = tuple((view.names[i], reason) for i, reason in batch.skipped)
         if not batch.valid.any():
-            name, reason = replaced[0]
-            raise UserError(
-                f"no image of a batch can be read, such as {name}: {reason}"
-            )
+            first = UnreadableImage(*replaced[0])
+            raise UserError(f"no image of a batch can be read, such as {first}")
         first = int(batch.valid.argmax())
         batch.pixels[~batch.valid] = batch.pixels[first]
         numbers[~batch.valid] = numbers[first]

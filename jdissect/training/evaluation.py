@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from jaxtyping import Array, Bool, Float, Int
 
 from jdissect.data.labelled import Labelled
-from jdissect.errors import UserError
+from jdissect.data.source import none_read
 from jdissect.models.preprocess import Preprocessing, normalize
 from jdissect.parallel import Devices
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import counting
 from jdissect.training.batches import evaluation_batches
 
 Apply = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -140,7 +140,7 @@ class Evaluator:
         Args:
           params: of the network, on the host or one device.
           images: at least one of which can be read.
-          description: of the progress bar.
+          description: for whoever waits.
 
         Raises:
           UserError: none can be read; or as `batches.evaluation_batches`, on whichever
@@ -152,7 +152,7 @@ class Evaluator:
         count, first, fifth = map(int, processes.total(counts))
         skipped = [tuple(one) for part in processes.gather(skipped) for one in part]
         if not count:
-            raise UserError(f"none of the images can be read, such as {skipped[0][0]}")
+            raise none_read(skipped)
         return Counts(count, {1: first, 5: fifth}, tuple(skipped))
 
     def _count(self, params, images, description):
@@ -163,13 +163,13 @@ class Evaluator:
         batches = evaluation_batches(
             images, self._batch_size, self._image_size, **self._options
         )
-        with tqdm.tqdm(
-            total=-(-len(images.names) // self._processes.count),
-            desc=description,
-            unit="img",
-            disable=not self._processes.first or None,
-            leave=False,
-        ) as bar:
+        parts = self._processes.count
+        with counting(
+            description,
+            len(images.names),
+            before="compiling",
+            silent=not self._processes.first,
+        ) as task:
             for batch in batches:
                 share = {
                     "pixels": batch.pixels,
@@ -179,7 +179,8 @@ class Evaluator:
                 state = self._step(state, self._devices.scatter(share), params)
                 count += int(batch.valid.sum())
                 skipped += batch.skipped
-                bar.update(int(batch.valid.sum()) + len(batch.skipped))
+                read = int(batch.valid.sum()) + len(batch.skipped)
+                task.advance(read * parts)
         wrong = np.asarray(state).sum(axis=0)
         return np.array([count, *wrong], np.int64), skipped
 

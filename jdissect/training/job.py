@@ -1,11 +1,11 @@
 """What every training does, whatever network it trains."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ import ml_collections
 import optax
 
 from jdissect import checkpoints, environment, termination, together
-from jdissect.parallel import Devices
+from jdissect.parallel import Devices, in_32_bits
 from jdissect.processes import Processes
+from jdissect.progress import waiting
 from jdissect.store import digest, source_hash
 from jdissect.termination import Terminated
 from jdissect.training import recipe, step
@@ -53,6 +54,7 @@ class Job:
     report: Callable[[dict[str, Any]], str]
 
 
+@in_32_bits
 def train(
     config: ml_collections.ConfigDict,
     workdir: str | os.PathLike,
@@ -60,25 +62,26 @@ def train(
     processes: Processes,
     prepare: Callable[[ml_collections.ConfigDict, Processes], Job],
 ) -> int:
-    """Does the config's job in `workdir`; returns the exit code.
+    """Does the config's job in `workdir`.
 
     A training that was interrupted goes on; a finished one is reported again.
 
     Args:
       config: the whole of it.
       workdir: of the run, the same for all processes.
-      overwrite: begin anew, whatever is there.
+      overwrite: replace what is there: a finished training once this one is.
       processes: that share the work; all of them call this.
       prepare: opens the job; raises UserError where something given is wrong.
 
     Returns:
-      0; 128 + SIGTERM where that signal ended it, with the state saved.
+      0.
 
     Raises:
+      Terminated: SIGTERM has come, and the state is saved.
       UserError: that of `prepare`; the loss or a weight is not finite; or what reading
         images raises. On all processes, whichever has it.
     """
-    with processes.agreeing():
+    with processes.agreeing(), waiting("opening images", not processes.first):
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
         job = prepare(config, processes)
         directory = RunDirectory(workdir, job.identity)
@@ -86,15 +89,14 @@ def train(
     _check_alike(processes, config, directory, overwrite, result)
     if result is not None:
         if processes.first:
+            with contextlib.suppress(OSError):  # read-only, for one: it can be read
+                directory.settle()
             print(f"{workdir} is finished (--overwrite trains anew)")
     else:
-        try:
-            result = _train(config, job, directory, overwrite, processes)
-        except Terminated:
-            return termination.EXIT_CODE
+        result = _train(config, job, directory, overwrite, processes)
     if processes.first:
         print(job.report(result))
-        print(f"network in {Path(directory.model)}")
+        print(f"network in {directory.folder / 'model'}")
     return 0
 
 
@@ -107,7 +109,7 @@ def _check_alike(processes, config, directory, overwrite, result):
         "train.checkpoint_every": config.train.checkpoint_every,
         "data.batch_size": config.data.batch_size,
         "workdir": os.fspath(directory.folder),
-        "what the workdir holds": digest(result),
+        "what the workdir holds": digest([result, directory.place.name]),
         "--overwrite": overwrite,
     }
     together.check_alike(processes, directory.identity, layout)
@@ -133,27 +135,35 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
         evaluate=job.evaluate,
         rate=job.rate,
     )
-    with processes.agreeing():
-        if processes.first:
-            directory.begin(config.to_dict(), overwrite)
-    together.check_shared(processes, directory.folder)
-    state = step.initial_state(job.architecture, optimizer, start)
-    loop = Loop(plan, state, job.devices.states, directory, processes)
+    loop = None
     try:
+        with processes.agreeing():
+            if processes.first:
+                directory.begin(config.to_dict(), overwrite)
+        together.check_shared(processes, directory.folder)
+        state = step.initial_state(job.architecture, optimizer, start)
+        loop = Loop(plan, state, job.devices.states, directory, processes)
         found = loop.run()
-    except Terminated:
-        if processes.first:
+        result = job.result(loop.done, found)
+        with processes.agreeing():
+            if processes.first:
+                parameters = step.parameters(step.first_copy(loop.state))
+                description = job.describe(result)
+                checkpoints.save(
+                    directory.model, parameters, description, overwrite=True
+                )
+                directory.finish(result)
+    except BaseException as error:
+        stopped = isinstance(error, Terminated) and loop and loop.done
+        if stopped and processes.first and not error.args:
             print(
                 f"stopped after step {loop.done}; the same command goes on from there"
             )
-        raise
-    result = job.result(loop.done, found)
-    with processes.agreeing():
         if processes.first:
-            parameters = step.parameters(step.first_copy(loop.state))
-            description = job.describe(result)
-            checkpoints.save(directory.model, parameters, description, overwrite=True)
-            directory.finish(result)
+            directory.abandon()
+        if directory.checkpoints.steps():
+            termination.note(error)
+        raise
     return result
 
 

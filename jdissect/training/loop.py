@@ -21,13 +21,13 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-import tqdm
 from jax.experimental import multihost_utils
 
 from jdissect import together
 from jdissect.errors import UserError
 from jdissect.minute import Minute
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import counting
 from jdissect.states import Checkpoints
 from jdissect.termination import Terminated, on_sigterm
 from jdissect.training.alarm import Alarm
@@ -155,6 +155,8 @@ class Loop:
                         self._save()
                     found = self._evaluate(epoch)
                 if self.done == self._total:
+                    if self._stop:
+                        raise Terminated
                     return found
                 self._train(epoch, start)
                 resumed = False
@@ -167,14 +169,13 @@ class Loop:
         batches = self._alarm.batches(plan.batches(epoch, start), count - start)
         with (
             contextlib.closing(batches),
-            tqdm.tqdm(
-                desc=f"epoch {epoch + 1}/{plan.epochs}",
-                total=count * plan.batch_size,
-                initial=start * plan.batch_size,
-                unit="img",
-                disable=not self._processes.first or None,
-                leave=False,
-            ) as bar,
+            counting(
+                f"epoch {epoch + 1}/{plan.epochs}",
+                count * plan.batch_size,
+                start=start * plan.batch_size,
+                before="" if np.isfinite(self._loss) else "compiling",
+                silent=not self._processes.first,
+            ) as task,
         ):
             for batch in batches:
                 self._tell_replaced(batch)
@@ -182,13 +183,15 @@ class Loop:
                 self.done += 1
                 self._pending.append((self.done, loss, self._alarm.ring()))
                 self._settle(_IN_FLIGHT)
-                bar.update(plan.batch_size)
-                bar.set_postfix(loss=f"{self._loss:.3f}", refresh=False)
+                task.remark(f"loss={self._loss:.3f}")
+                task.advance(plan.batch_size)
                 if self._is_to_stop():
-                    self._save()
+                    with task.stage("saving"):
+                        self._save()
                     raise Terminated
                 if self.done % count and self._is_due():
-                    self._save()
+                    with task.stage("saving"):
+                        self._save()
         self._settle(0)
 
     def _settle(self, allowed: int) -> None:

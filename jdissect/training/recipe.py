@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from jdissect.errors import UserError
 
 DECAY = 0.1  # of the learning rate at each milestone
+MOST_STEPS = 2**31 - 1  # they are counted in 32 bits
 
 
 def mixed_cross_entropy(
@@ -50,7 +51,8 @@ def boundaries(
             "epochs such as 75,150,225, or shares of them such as 0.25,0.5,0.75"
         )
     epoch = [number * epochs if number < 1 else number for number in numbers]
-    return tuple(round(number * steps_per_epoch) for number in epoch)
+    # What lies beyond any training is never reached.
+    return tuple(round(min(n * steps_per_epoch, MOST_STEPS)) for n in epoch)
 
 
 def learning_rate(initial: float, steps: Sequence[int]) -> optax.Schedule:

@@ -5,6 +5,9 @@ training.json    format_version, status ('running', 'finished'), identity, resul
 metrics.jsonl    an object a line: of a step, or of an evaluation
 checkpoints/     see `checkpoints`
 model/           the trained network, a checkpoint folder of `jdissect.checkpoints`
+
+What replaces a finished training is made beside it, in such a directory of its own
+inside (see `replacing`): the old network stays until the new one is whole.
 """
 
 import io
@@ -13,12 +16,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from jdissect import paths
+from jdissect import paths, replacing
 from jdissect.errors import UserError
-from jdissect.files import write_whole
+from jdissect.files import utf8, write_whole
 from jdissect.states import Checkpoints
+from jdissect.store import digest
 
 FORMAT_VERSION = 1
+MARK = "training.json"
+_OWN = (MARK, "config.json", "metrics.jsonl", "checkpoints", "model")
 
 
 class RunDirectory:
@@ -27,23 +33,40 @@ class RunDirectory:
     Args:
       folder: its path.
       identity: JSON, everything that decides what is trained, by name.
+
+    Attributes:
+      place: where the training is made: in `folder`, or beside a finished one there.
+      checkpoints, metrics, model: of the training that is made.
     """
 
     def __init__(self, folder: str | os.PathLike, identity: Mapping[str, Any]):
         self.folder = paths.from_user(folder)
         self.identity = json.loads(json.dumps(dict(identity)))
-        self.checkpoints = Checkpoints(self.folder / "checkpoints")
-        self.metrics = self.folder / "metrics.jsonl"
-        self.model = self.folder / "model"
+        self._new: list[paths.Path] = []
+        self._make_at(self.folder)
+
+    def _make_at(self, place: paths.Path) -> None:
+        self.place = place
+        self.checkpoints = Checkpoints(place / "checkpoints")
+        self.metrics = place / "metrics.jsonl"
+        self.model = place / "model"
 
     def result(self, overwrite: bool) -> dict[str, Any] | None:
         """What the finished training of this identity found; None: it is to be run.
+
+        Decides where, too.
+
+        Args:
+          overwrite: replace what is there: a finished training, once this one is
+            finished too, or an unfinished one of something else. This very training,
+            unfinished, is resumed.
 
         Raises:
           UserError: something else is there.
         """
         stored = self._stored()
-        if stored is None or overwrite:
+        self._make_at(self.folder)
+        if stored is None:
             return None
         there = stored["identity"]
         changed = [
@@ -51,22 +74,43 @@ class RunDirectory:
             for key in dict.fromkeys([*self.identity, *there])
             if self.identity.get(key) != there.get(key)
         ]
-        if changed:
+        if changed and not overwrite:
             raise UserError(
                 f"{self.folder} holds a training of another configuration (different: "
                 f"{', '.join(changed)}); give another --workdir, or --overwrite to "
                 "replace it"
             )
-        return stored["result"] if stored["status"] == "finished" else None
+        if stored["status"] != "finished":
+            return None
+        if not overwrite:
+            return stored["result"]
+        place = replacing.beside(self.folder, digest(self.identity))
+        made = _read(place / MARK) or {}
+        if made.get("status") == "finished" and made["identity"] == self.identity:
+            return made["result"]  # whole, but for the switch
+        self._make_at(place)
+        return None
+
+    def settle(self) -> None:
+        """Ends a switch to a newer training that was cut off."""
+        replacing.settle(self.folder, MARK, lambda _: _OWN)
 
     def begin(self, config: Mapping[str, Any], overwrite: bool) -> None:
-        """Makes the directory ready; an unfinished training stays, or is replaced.
+        """Makes `place` ready; an unfinished training of this identity stays.
+
+        Args:
+          config: the whole of it.
+          overwrite: begin anew where what is saved cannot be read.
 
         Raises:
           UserError: it cannot be made or written.
         """
+        if not paths.is_remote(self.place):
+            above = [self.place, *self.place.parents]
+            self._new = [path for path in above if not path.exists()]
         try:
-            paths.make_folder(self.folder)
+            replacing.settle(self.folder, MARK, lambda _: _OWN, keep=self.place)
+            paths.make_folder(self.place)
             self._begin(config, overwrite)
         except OSError as error:
             raise UserError(
@@ -75,7 +119,9 @@ class RunDirectory:
             ) from error
 
     def _begin(self, config, overwrite):
-        if overwrite:
+        previous = _read(self.place / MARK) or {}
+        going_on = previous.get("identity") == self.identity
+        if not going_on or (overwrite and not self._can_go_on()):
             # The state first: whenever this is cut off, no other run's is taken up.
             paths.remove_folder(self.checkpoints.folder)
             paths.remove_folder(self.model)
@@ -83,31 +129,44 @@ class RunDirectory:
         self._write_status("running", None)
         self._write("config.json", config)
 
+    def _can_go_on(self) -> bool:
+        try:
+            self.checkpoints.restore()
+        except UserError:
+            return False
+        return True
+
+    def abandon(self) -> None:
+        """Takes back what `begin` wrote, unless something was logged or saved since."""
+        logged = self.metrics.is_file() and paths.read_bytes(self.metrics)
+        if logged or self.checkpoints.steps():
+            return
+        for name in ("checkpoints", "model"):
+            paths.remove_folder(self.place / name)
+        for name in (MARK, "config.json", "metrics.jsonl"):
+            (self.place / name).unlink(missing_ok=True)
+        for folder in self._new:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Says that the training is over and what it found."""
         self._write_status("finished", dict(result))
+        if self.place != self.folder:
+            replacing.switch(self.folder, self.place, MARK, lambda _: _OWN)
+            self._make_at(self.folder)
 
     def _stored(self) -> dict[str, Any] | None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is a file; give another --workdir")
-        path = self.folder / "training.json"
-        if not path.is_file():
-            if self.folder.is_dir() and not paths.is_empty(self.folder):
-                raise UserError(
-                    f"{self.folder} is not empty and holds no training; give another "
-                    "--workdir"
-                )
-            return None
-        try:
-            stored = json.loads(path.read_text())
-            version = stored["format_version"]
-            stored["status"], stored["result"], stored["identity"].items()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path} is damaged; give another --workdir") from None
-        if version != FORMAT_VERSION:
+        stored = _read(replacing.current(self.folder, MARK) / MARK)
+        there = self.folder.is_dir() and not paths.is_empty(self.folder)
+        if stored is None and there:
             raise UserError(
-                f"{path} has format version {version}, this program's is "
-                f"{FORMAT_VERSION}; give another --workdir"
+                f"{self.folder} is not empty and holds no training; give another "
+                "--workdir"
             )
         return stored
 
@@ -118,11 +177,29 @@ class RunDirectory:
             "identity": self.identity,
             "result": result,
         }
-        self._write("training.json", content)
+        self._write(MARK, content)
 
     def _write(self, name, content):
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        write_whole(self.folder / name, (text + "\n").encode())
+        write_whole(self.place / name, utf8(text + "\n"))
+
+
+def _read(path: paths.Path) -> dict[str, Any] | None:
+    """The content of a `training.json`, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        stored = json.loads(paths.read_bytes(path))
+        version = stored["format_version"]
+        stored["status"], stored["result"], stored["identity"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; give another --workdir") from None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}, this program's is "
+            f"{FORMAT_VERSION}; give another --workdir"
+        )
+    return stored
 
 
 class Metrics:

@@ -3,19 +3,26 @@
 import functools
 import json
 import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
 
 from jdissect import checkpoints, environment, models, together
+from jdissect.data import exif_rotation
+from jdissect.data.class_order import doubt
 from jdissect.data.labelled import Labelled, imagenet_wnids, open_labelled
+from jdissect.data.source import skipped_line
 from jdissect.errors import UserError
 from jdissect.files import write_whole
-from jdissect.parallel import Devices, all_devices
+from jdissect.parallel import Devices, all_devices, in_32_bits
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import waiting
 from jdissect.store import digest
-from jdissect.training import job, recipe, settings, step
+from jdissect.text import printable
+from jdissect.training import folder_split, job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
 from jdissect.training.evaluation import Counts, Evaluator
 
@@ -59,17 +66,20 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
     )
 
 
+@in_32_bits
 def evaluate(
     config: ml_collections.ConfigDict,
     output: str = "",
     processes: Processes = ALONE,
+    tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Prints the errors of the config's network on its data.
+    """Tells the errors of the config's network on its data.
 
     Args:
       config: `model.weights` and `data` say what.
       output: JSON file to write them to, too; '' for none.
       processes: that share the images; all of them call this.
+      tell: takes lines for a person.
 
     Returns:
       what that file holds.
@@ -77,8 +87,9 @@ def evaluate(
     Raises:
       UserError: something given is wrong, on whichever process.
     """
-    with processes.agreeing():
+    with processes.agreeing(), waiting("opening images", not processes.first):
         environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+        config, note = folder_split.chosen(config)
         model, images = open_network(config)
     parts = {
         "weights": model.weights_sha256,
@@ -86,9 +97,12 @@ def evaluate(
         "image_size": config.train.image_size,
         "dtype": config.dtype,
         "data.batch_size": config.data.batch_size,
+        "data.exif_rotation": exif_rotation(config.data),
         "number of devices": jax.local_device_count(),
     }
     together.check_alike(processes, parts, {})
+    if note and processes.first:
+        print(note, file=sys.stderr)
     evaluator = _evaluator(config, model.apply, model.preprocessing, processes)
     counts = evaluator.run(model.params, images, "evaluation")
     found = {
@@ -100,7 +114,7 @@ def evaluate(
     }
     with processes.agreeing():
         if processes.first:
-            _tell(config, model, counts)
+            _tell(tell, config, model, counts)
             if output:
                 content = json.dumps(found, indent=2) + "\n"
                 write_whole(output, content.encode())
@@ -113,30 +127,24 @@ def open_network(config) -> tuple[checkpoints.Classifier, Labelled]:
     Raises:
       UserError: no weights or classes, or the two do not fit.
     """
-    if not config.model.weights:
-        raise UserError(
-            "config.model.weights is not set; give the folder of a converted or a "
-            "trained network"
-        )
     settings.check_evaluation(config)
-    model = checkpoints.load_classifier(
-        config.model.weights, config.model.name, dtype=config.dtype
-    )
+    model = checkpoints.load_configured(config)
+    if not model.classes:
+        raise UserError(
+            f"checkpoint {config.model.weights} has no classifier: it can be "
+            "dissected, but not evaluated or ablated"
+        )
     description = checkpoints.read_description(config.model.weights)
     return model, _for_network(
         config, model.classes, description.get("source", {}).get("classes")
     )
 
 
-def _tell(config, model, counts) -> None:
-    print(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
-    print(counts.table())
+def _tell(tell, config, model, counts) -> None:
+    tell(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
+    tell(counts.table())
     if counts.skipped:
-        name, reason = counts.skipped[0]
-        print(
-            f"skipped {len(counts.skipped)} images that could not be read, such as "
-            f"{name}: {reason}"
-        )
+        tell(skipped_line(counts.skipped))
 
 
 def _open(config) -> tuple[Labelled, Labelled | None]:
@@ -145,8 +153,8 @@ def _open(config) -> tuple[Labelled, Labelled | None]:
     images = _open_split(config, "split", train.num_images)
     if len(images.classes) < 2:
         raise UserError(
-            f"there is only one class to train on, {images.classes[0]}; a classifier "
-            "needs two"
+            f"there is only one class to train on, {printable(images.classes[0])}; a "
+            "classifier needs two"
         )
     if len(images.names) < train.batch_size:
         raise UserError(
@@ -188,6 +196,10 @@ def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
             f"the images are of {len(images.classes)} classes, their labels 0 .. "
             f"{len(images.classes) - 1}; the network knows {classes}"
         )
+    if known is None and data.source == "folder" and not data.get("class_order"):
+        warning = doubt(images.classes)
+        if warning and jax.process_index() == 0:
+            print(f"warning: {warning}", file=sys.stderr)
     return images
 
 

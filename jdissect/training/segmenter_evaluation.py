@@ -8,7 +8,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tqdm
 from jaxtyping import Int, Int32, Int64
 
 from jdissect.data import loader
@@ -18,6 +17,7 @@ from jdissect.data.source import Subset, share
 from jdissect.models.upernet import SIDE
 from jdissect.parallel import Devices
 from jdissect.processes import ALONE, Processes
+from jdissect.progress import counting
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import Apply, Parser
 
@@ -133,7 +133,7 @@ class MaskEvaluator:
         Args:
           params: of the network.
           source: at least one picture.
-          description: of the progress bar.
+          description: for whoever waits.
 
         Raises:
           UserError: a picture cannot be read, on whichever process.
@@ -149,13 +149,12 @@ class MaskEvaluator:
         """Pixels drawn, found and both of this process's pictures, added up."""
         params = self._devices.replicate((params, None))
         total = np.zeros((3, len(CATEGORIES), self._numbers), np.int64)
-        with tqdm.tqdm(
-            total=len(source.names),
-            desc=description,
-            unit="img",
-            disable=not self._processes.first or None,
-            leave=False,
-        ) as bar:
+        with counting(
+            description,
+            len(source.names),
+            before="compiling",
+            silent=not self._processes.first,
+        ) as task:
             for batch in loader.batches(
                 source, self._batch_size, workers=self._workers
             ):
@@ -167,7 +166,7 @@ class MaskEvaluator:
                 maps = np.asarray(maps).reshape(len(batch.pixels), *maps.shape[2:])
                 drawn = resample_nearest(batch.labels, (GRID, GRID))[batch.valid]
                 total += self.count(drawn, maps[batch.valid][:, self._order])
-                bar.update(len(drawn))
+                task.advance(len(drawn))
         return total
 
     def count(

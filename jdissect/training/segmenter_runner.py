@@ -9,7 +9,7 @@ from jdissect import checkpoints, models
 from jdissect.data.scenes import ScenesSource, open_scenes
 from jdissect.data.scenes.channels import upernet_labels
 from jdissect.errors import UserError
-from jdissect.parallel import Devices, all_devices
+from jdissect.parallel import Devices, all_devices, in_32_bits
 from jdissect.processes import ALONE, Processes
 from jdissect.store import digest
 from jdissect.training import job, recipe, segmentation, settings, step
@@ -56,6 +56,7 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
     )
 
 
+@in_32_bits
 def measure(weights: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Scores of a checkpoint on the validation split of its training.
 

@@ -7,6 +7,7 @@ import ml_collections
 
 from jdissect import augment, models, shipped
 from jdissect.checkpoints import SEGMENTERS
+from jdissect.data import exif_rotation
 from jdissect.data.scenes import SIDE
 from jdissect.errors import UserError
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
@@ -176,6 +177,8 @@ def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Every key that decides what is trained."""
     found = {"model.name": config.model.name, "dtype": config.dtype}
     found |= {f"data.{key}": config.data[key] for key in ("source", "name")}
+    if exif_rotation(config.data):  # trainings of before there was the key go on
+        found["data.exif_rotation"] = True
     for part in ("train", "augment"):
         found |= {f"{part}.{key}": value for key, value in config[part].items()}
     return {key: value for key, value in found.items() if key not in _OF_THE_RUN}

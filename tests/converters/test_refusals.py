@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -161,11 +162,24 @@ def test_code_in_a_file_is_refused_and_does_not_run(
     assert touched.exists()
 
 
-def test_training_arguments_are_refused_by_name(small_resnet, tmp_path, convert):
-    content = {"state_dict": small_resnet, "args": argparse.Namespace(lr=0.1)}
-    done = convert(resnet, save(tmp_path, content))
+@pytest.mark.parametrize("legacy", [False, True])
+def test_training_arguments_do_no_harm(legacy, small_resnet, convert):
+    """torchvision's and timm's reference training keeps them beside the weights."""
+    arguments = argparse.Namespace(lr=0.1, model="resnet18", milestones=[30, 60])
+    content = {"model": small_resnet, "args": arguments, "epoch": 3}
+    done = convert(resnet, content, legacy=legacy)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(pathlib.PurePosixPath("data"), "pathlib"), (types.SimpleNamespace(), "types")],
+)
+def test_no_other_class_is_let_in_with_them(value, name, small_resnet, convert):
+    arguments = argparse.Namespace(data=value)
+    done = convert(resnet, {"state_dict": small_resnet, "args": arguments})
     assert done.code == 2
-    assert "argparse.Namespace" in done.err
+    assert f"would run code ({name}." in done.err
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jdissect.concepts import columns, first_numbers
 from jdissect.data import UnreadableImage, open_source
 from jdissect.errors import UserError
 
@@ -31,6 +32,18 @@ def test_counts_decide_without_coverage_files(broden, config):
     concepts = open_source(config("broden", broden)).annotations.concepts
     assert concepts[2] == ("door, wooden", "object")  # object(8);part(3)
     assert concepts[3] == ("lamp", "part")  # object(2);part(2)
+
+
+def test_two_numbers_of_one_name_are_one_concept(broden, config):
+    """As in ADE20K's lists; an image counts for the category with either number."""
+    label = broden / "label.csv"
+    with label.open("a") as file:
+        file.write("8,lamp,part(1),1,0.1,\n9,lamp,object(1),1,0.1,\n")
+    concepts = open_source(config("broden", broden)).annotations.concepts
+    assert concepts[3] == concepts[8] == ("lamp", "part") != concepts[9]
+    pairs = [concepts[number] for number in columns(concepts)]
+    assert pairs.count(("lamp", "part")) == pairs.count(("lamp", "object")) == 1
+    assert first_numbers(concepts)[[3, 8, 9]].tolist() == [3, 3, 9]
 
 
 def test_labels_and_annotated(broden, config):
@@ -77,8 +90,9 @@ def test_split_and_number(broden, config):
     assert names(split="val") == ("a/empty.jpg", "b/cross.jpg")
     assert names(split="train", num_images=2) == ("a/mixed.jpg", "a/zero.jpg")
     assert names(num_images=100) == names()
-    with pytest.raises(UserError, match="no split 'test'; it has 'train', 'val'"):
+    with pytest.raises(UserError, match="no split 'test'; it has 'train', 'val'") as no:
         names(split="test")
+    assert "--config.data.split= takes all rows" in str(no.value)
     # Only rows in use count for the number of maps.
     source = open_source(config("broden", broden, split="val"))
     assert source.annotations.maps == 1
@@ -168,6 +182,14 @@ def test_what_is_found_on_reading(broden, config, save_image, save_mask):
         ("label.csv", "number,", "code,", "has no column 'number'"),
         ("c_part.csv", "2.5", "much", "line 2: coverage 'much' is not a number"),
         ("category.csv", "name,", "nom,", "has no column 'name'"),
+        ("c_part.csv", "2.5", "nan", "line 2: coverage 'nan' is not a number"),
+        ("index.csv", "1;7", "9" * 5000, "line 5: object: '9+\\.\\.\\.9+' is neither"),
+        ("index.csv", "1;7", "1;" * 70_000, "not a CSV file: field larger than"),
+        ("index.csv", "1;7", "\x1b[2J", r"line 5: object: '\\x1b\[2J' is neither"),
+        ("index.csv", "a/zero.jpg", "a/zero.jpg\0", "line 4: a cell holds a NUL"),
+        ("label.csv", "1,sky", "1,sk\0y", "line 2: a cell holds a NUL"),
+        ("label.csv", "scene(4)", '"s\nc(4)"', r"line 6: category 's\\nc' is not in"),
+        ("label.csv", "scene(4)", f"scene({'4' * 400})", "line 5: category 'scene"),
     ],
 )
 def test_malformed_tables(broden, config, file, old, new, message):
@@ -179,13 +201,51 @@ def test_malformed_tables(broden, config, file, old, new, message):
     assert file in str(caught.value)
 
 
+def test_photographs_stay_as_their_masks_are(broden, config):
+    with pytest.raises(UserError, match="exif_rotation is set; images of broden are"):
+        open_source(config("broden", broden, exif_rotation=True))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("8,12,2,3", "99999,99999,2,3", "line 2: an image of 99999x99999 pixels; at"),
+        (
+            "8,12,2,3",
+            "8,12,999999999,999999999",
+            "line 2: 5 label maps of 999999999x999999999 pixels; at most 67,108,864",
+        ),
+        ("1;7", "1;" * 60_000, r"line 5: 60000 label maps of 20x112 pixels; at most"),
+    ],
+)
+def test_sizes_that_no_memory_holds(broden, config, old, new, message):
+    """Refused before anything of that size is allocated."""
+    index = broden / "index.csv"
+    text = index.read_text().replace("2,3,", "20,112,") if old == "1;7" else None
+    index.write_text((text or index.read_text()).replace(old, new))
+    with pytest.raises(UserError, match=message) as caught:
+        open_source(config("broden", broden))
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_as_a_spreadsheet_saves_them(broden, config):
+    """A byte order mark, and line ends of Windows."""
+    before = open_source(config("broden", broden))
+    for path in broden.glob("*.csv"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    after = open_source(config("broden", broden))
+    assert after.names == before.names and after.known == before.known
+    assert after.annotations == before.annotations
+    np.testing.assert_array_equal(after.read(0).labels, before.read(0).labels)
+
+
 def test_missing_and_unreadable_tables(broden, config):
     with pytest.raises(UserError, match="needs config.data.path"):
         open_source(config("broden"))
     with pytest.raises(UserError, match="has no index.csv"):
         open_source(config("broden", broden / "images"))
     (broden / "label.csv").write_bytes(b"number,name,category\n1,\xff,object(1)\n")
-    with pytest.raises(UserError, match="label.csv is not UTF-8"):
+    with pytest.raises(UserError, match="label.csv is not UTF-8 text: line 2"):
         open_source(config("broden", broden))
     (broden / "label.csv").unlink()
     with pytest.raises(UserError, match="label.csv does not exist"):

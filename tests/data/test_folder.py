@@ -1,11 +1,14 @@
 """The source 'folder': which files it takes, in which order, under which names."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jdissect.data import open_source
+from jdissect.data.loader import batches
 from jdissect.errors import UserError
 
 
@@ -26,6 +29,61 @@ def test_takes_images_only_in_byte_order(tmp_path, config, save_image):
     first = open_source(config("folder", tmp_path, num_images=2))
     assert first.names == source.names[:2]
     assert len(open_source(config("folder", tmp_path, num_images=9)).names) == 4
+
+
+READABLE = ("a.JPG", "b.jfif", "c.JPE", "d.jpg?w=300&x", "e.png_large", "f.psd.png")
+NAMES = {
+    "g.HEIC": "HEIC is not read by Pillow; convert it to JPEG or PNG, for example with",
+    "h.heif": "HEIF is not read by Pillow; convert",
+    "i.Cr2": "CR2 is a camera's raw file; develop it into JPEG, PNG or TIFF",
+    "j.dng": "DNG is a camera's raw file",
+    "k.jxl": "JXL is not read by Pillow; convert it to JPEG, PNG or TIFF",
+    "l.svg": "SVG is a drawing without pixels; render it into PNG",
+    "m.exr": "EXR is not read by Pillow",
+    "n.psd": "not an image that PIL can identify",
+}
+
+
+def test_every_image_file_is_listed(tmp_path, config, save_image):
+    """Also those that cannot be read: they are skipped with a reason that helps."""
+    for name in READABLE:
+        save_image(tmp_path / name, format="PNG")
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    for name in ("x.jpg.json", "x.mp4", "jpg", "x.jpgs", ".heic", "Thumbs.db", "x."):
+        (tmp_path / name).write_bytes(b"")
+    source = open_source(config("folder", tmp_path))
+    assert source.names == (*READABLE, *NAMES)
+    (batch,) = batches(source, len(source.names))
+    skipped = {source.names[index]: reason for index, reason in batch.skipped}
+    assert skipped.keys() == NAMES.keys()
+    for name, reason in NAMES.items():
+        assert skipped[name].startswith(reason)
+
+
+def test_photographs_are_turned_where_it_is_asked_for(tmp_path, config):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image = Image.linear_gradient("L").convert("RGB")
+    image.save(tmp_path / "a.png", exif=exif)
+    stored = open_source(config("folder", tmp_path)).read(0).pixels
+    upright = open_source(config("folder", tmp_path, exif_rotation=True)).read(0).pixels
+    np.testing.assert_array_equal(upright, stored[::-1, ::-1])
+    assert (upright != stored).any()
+
+
+def test_folders_deeper_than_the_stack(tmp_path, config, save_image):
+    save_image(tmp_path / "/".join("d" * 100) / "x.png")
+    frames, frame = 0, sys._getframe()
+    while frame := frame.f_back:
+        frames += 1
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(frames + 60)
+    try:
+        (name,) = open_source(config("folder", tmp_path)).names
+    finally:
+        sys.setrecursionlimit(limit)
+    assert name == "d/" * 100 + "x.png"
 
 
 def test_links(tmp_path, config, save_image):

@@ -23,8 +23,8 @@ from jdissect.training.batches import (
 def settings():
     """Makes what `open_labelled` needs of config.data."""
 
-    def make(source, path="", name=""):
-        return types.SimpleNamespace(source=source, path=str(path), name=name)
+    def make(source, path="", name="", **more):
+        return types.SimpleNamespace(source=source, path=str(path), name=name, **more)
 
     return make
 
@@ -110,6 +110,141 @@ def test_other_refusals(folder, settings):
         open_labelled(settings("folder"), "train")
 
 
+@pytest.fixture
+def numbered(tmp_path, save_image):
+    """Makes class folders of these names, each with an image."""
+
+    def make(*names):
+        root = tmp_path / "numbered"
+        for seed, name in enumerate(names):
+            save_image(root / name / "x.png", 8, 8, seed)
+        return root
+
+    return make
+
+
+def labels_by_class(images):
+    """{class folder: number}, of the images themselves."""
+    return {
+        name.split("/")[0]: images.read(index)[1]
+        for index, name in enumerate(images.names)
+    }
+
+
+def test_numbered_class_folders(numbered, settings):
+    """As text 14 of 16 classes would get another number than they are named by."""
+    root = numbered(*map(str, range(16)))
+    with pytest.raises(UserError) as caught:
+        open_labelled(settings("folder", root), "")
+    message = str(caught.value)
+    assert "as text 15 comes before 2, as a number after it" in message
+    assert "config.data.class_order=text (PyTorch's ImageFolder), number," in message
+    assert "\n" not in message
+
+    def labels(**more):
+        return labels_by_class(open_labelled(settings("folder", root, **more), ""))
+
+    assert labels(class_order="number") == {str(n): n for n in range(16)}
+    as_text = sorted(map(str, range(16)))
+    assert labels(class_order="text") == {n: i for i, n in enumerate(as_text)}
+    # A network's own list decides by name.
+    own = tuple(as_text[::-1])
+    for order in ("", "number"):
+        chosen = settings("folder", root, class_order=order)
+        images = open_labelled(chosen, "", classes=own)
+        assert images.classes == own
+        assert labels_by_class(images) == {n: i for i, n in enumerate(own)}
+
+
+@pytest.mark.parametrize(
+    ("names", "as_text"),
+    [
+        ("2 10", None),
+        ("007 2 10", None),
+        ("-1 -2 0", None),
+        ("0.5 2.5 10.5", None),
+        ("0 1 2 9", "0 1 2 9"),
+        ("000 002 010", "000 002 010"),
+        ("7", "7"),
+        ("10 2 cat", "10 2 cat"),
+        ("class_2 class_10", "class_10 class_2"),
+        ("n01440764 n02123045", "n01440764 n02123045"),
+        ("\u0662 \u0661\u0660", "\u0661\u0660 \u0662"),  # digits of another script
+    ],
+)
+def test_which_names_are_ambiguous(numbered, settings, names, as_text):
+    chosen = settings("folder", numbered(*names.split()))
+    if as_text is None:
+        with pytest.raises(UserError, match="class folders named by numbers"):
+            open_labelled(chosen, "")
+    else:
+        assert open_labelled(chosen, "").classes == tuple(as_text.split())
+
+
+@pytest.mark.parametrize(
+    ("names", "as_numbers"),
+    [
+        ("10 007 2 -3", "-3 2 007 10"),
+        ("10.5 2.25", "2.25 10.5"),
+        ("class_10 class_2", "class_2 class_10"),
+        ("10 cat 2 b3", "2 10 b3 cat"),
+        ("v2_10 v2_9 v10_1", "v2_9 v2_10 v10_1"),
+    ],
+)
+def test_number_order(numbered, settings, names, as_numbers):
+    chosen = settings("folder", numbered(*names.split()), class_order="number")
+    assert open_labelled(chosen, "").classes == tuple(as_numbers.split())
+
+
+def test_classes_from_a_file(numbered, settings, tmp_path):
+    root, file = numbered("2", "10", "ärmel"), tmp_path / "classes.txt"
+
+    def opened():
+        return open_labelled(settings("folder", root, class_order=str(file)), "")
+
+    with pytest.raises(UserError, match="classes.txt does not exist; it can be 'text'"):
+        opened()
+    # As a spreadsheet saves it: a byte order mark, line ends of Windows.
+    file.write_bytes("\ufeffärmel\r\n10\r\nunseen\r\n2\r\n\r\n".encode())
+    assert opened().classes == ("ärmel", "10", "unseen", "2")
+    assert labels_by_class(opened()) == {"ärmel": 0, "10": 1, "2": 3}
+    for content, message in [
+        ("ärmel\n10\n", "does not list all classes of .*numbered: 2"),
+        ("ärmel\n10\n2\n10\n", "lists class 10 twice"),
+    ]:
+        file.write_text(content, "utf-8")
+        with pytest.raises(UserError, match=message):
+            opened()
+    file.write_bytes(b"\xff\xfe1\0")
+    with pytest.raises(UserError, match="classes.txt is not UTF-8 text"):
+        opened()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        opened()
+
+
+def test_order_of_a_network_that_names_no_classes(numbered, capsys):
+    """'class_10' before 'class_2' is said, once the classes are numbered so."""
+    from configs.common import get_common
+    from jdissect.training.runner import _for_network
+
+    config = get_common()
+    config.data.path = str(numbered("class_2", "class_10"))
+    assert _for_network(config, 2, None).classes == ("class_10", "class_2")
+    error = capsys.readouterr().err
+    assert "text order, class_10 before class_2; give config.data.class_order" in error
+    assert error.count("\n") == 1
+    assert _for_network(config, 2, ["class_2", "class_10"]).label(0) == 1
+    for order, classes in (
+        ("text", "class_10 class_2"),
+        ("number", "class_2 class_10"),
+    ):
+        config.data.class_order = order
+        assert _for_network(config, 2, None).classes == tuple(classes.split())
+    assert capsys.readouterr().err == ""
+
+
 def photograph(index):
     file = io.BytesIO()
     pixels = np.full((30, 40 + index, 3), 40 * index, np.uint8)
@@ -175,6 +310,12 @@ def test_tfds(prepared, settings):
         settings("tfds", prepared, "colors"), "train", 2, ("lit", "mid", "dim")
     )
     assert len(other.names) == 2
+    by_name = settings("tfds", prepared, "colors", class_order="text")
+    again = open_labelled(by_name, "train")
+    assert again.classes == ("dim", "lit", "mid")
+    assert [again.classes[again.label(n)] for n in range(5)] == [
+        images.classes[images.label(n)] for n in range(5)
+    ]
     assert [2 - other.label(n) for n in range(2)] == [images.label(n) for n in range(2)]
     (batch,) = training_batches(images, 5, (50, 50), seed=0, epoch=0, workers=1)
     assert sorted(batch.labels) == [0, 0, 1, 1, 2]
@@ -208,6 +349,20 @@ def test_scenes(settings):
         assert label == images.label(row)
     with pytest.raises(UserError, match="no split 'nosuch'"):
         open_labelled(settings("scenes"), "nosuch")
+    with pytest.raises(UserError, match="scenes have an order of their own"):
+        open_labelled(settings("scenes", class_order="text"), "train")
+
+
+def test_photographs_with_classes_are_turned_too(tmp_path, prepared, settings):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "cat" / "a.jpg", exif=exif)
+    for turned, size in ((False, (20, 10)), (True, (10, 20))):
+        chosen = settings("folder", tmp_path, exif_rotation=turned)
+        assert open_labelled(chosen, "").read(0)[0].size == size
+        chosen = settings("tfds", prepared, "colors", exif_rotation=turned)
+        assert open_labelled(chosen, "train").source.exif_rotation == turned
 
 
 def as_key(batch):

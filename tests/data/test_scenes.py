@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from jdissect import cli
 from jdissect.concepts import categories
 from jdissect.data import open_source
 from jdissect.data.broden import open_broden
@@ -24,7 +25,7 @@ from jdissect.data.scenes import (
     prepared,
     world,
 )
-from jdissect.data.scenes.__main__ import main
+from jdissect.data.scenes import __main__ as scenes_command
 from jdissect.data.scenes.draws import Draws, direction
 from jdissect.data.scenes.raster import Ellipse, Polygon, paint
 from jdissect.data.scenes.textures import tiles
@@ -341,11 +342,15 @@ def test_damaged_arrays(tmp_path):
         open_scenes("probe", prepared=tmp_path)
 
 
+def scenes(arguments):
+    return cli.entry(scenes_command.main, ["scenes", *arguments])
+
+
 def test_export_is_a_broden_folder(tmp_path, capsys):
     count = 20
     folder = tmp_path / "out"
     arguments = [f"--export={folder}", f"--count={count}", "--seed=1"]
-    assert main(arguments) == 0
+    assert scenes(arguments) == 0
     source, broden = open_scenes("probe", count, seed=1), open_broden(str(folder))
     assert len(broden.names) == count
     assert broden.rows[0].split == "probe"
@@ -356,17 +361,17 @@ def test_export_is_a_broden_folder(tmp_path, capsys):
         np.testing.assert_array_equal(ours.labels, theirs.labels)
         np.testing.assert_array_equal(ours.annotated, theirs.annotated)
     capsys.readouterr()
-    assert main(arguments) == 2
+    assert scenes(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "is not empty" in error
     assert error.count("\n") == 1
-    assert main([*arguments, "--count=2", "--overwrite"]) == 0
+    assert scenes([*arguments, "--count=2", "--overwrite"]) == 0
     assert len(open_broden(str(folder)).names) == 2
     capsys.readouterr()
-    assert main([f"--export={folder / 'index.csv'}"]) == 2
+    assert scenes([f"--export={folder / 'index.csv'}"]) == 2
     assert "is a file" in capsys.readouterr().err
-    assert main([f"--export={tmp_path / 'x'}", "--split=test"]) == 2
+    assert scenes([f"--export={tmp_path / 'x'}", "--split=test"]) == 2
     assert "no split 'test'" in capsys.readouterr().err
 
 

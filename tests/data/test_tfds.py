@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 
@@ -70,6 +71,53 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [(np.uint8, 1), (np.uint8, 4), (np.uint16, 1)]
+)
+def test_images_of_other_kinds(tmp_path, config, dtype, channels):
+    """One channel is grey, a fourth is left out, of 16 bits the high ones count."""
+    shape = (256, 256, channels) if channels > 1 else (256, 256)
+    largest = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, largest, shape).astype(dtype)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    image = tfds.features.Image(shape=(None, None, channels), dtype=dtype)
+    prepare(
+        tmp_path,
+        "kinds",
+        {"picture": image, "fine": tfds.features.ClassLabel(num_classes=3)},
+        lambda index: {"picture": io.BytesIO(file.getvalue()), "fine": 2},
+    )
+    source = open_source(config("tfds", tmp_path, name="kinds"))
+    assert source.label == "fine" and source.classes == ("0", "1", "2")
+    expected = (pixels >> (8 * (pixels.itemsize - 1))).reshape(256, 256, channels)
+    expected = np.broadcast_to(expected[16:240, 16:240, :3], (224, 224, 3))
+    np.testing.assert_array_equal(source.read(0).pixels, expected)
+    turned = open_source(config("tfds", tmp_path, name="kinds", exif_rotation=True))
+    np.testing.assert_array_equal(turned.read(0).pixels, expected)
+
+
+def test_data_sets_without_photographs(tmp_path, prepared, config):
+    """Numbers under the name 'image'; metadata of a feature that needs TensorFlow."""
+    prepare(
+        tmp_path,
+        "tensors",
+        {"image": tfds.features.Tensor(shape=(4, 4, 3), dtype=np.uint8)},
+        lambda index: {"image": np.zeros((4, 4, 3), np.uint8)},
+    )
+    message = r"no image feature of 8 or 16 bits; it has image \(Tensor uint8\)"
+    with pytest.raises(UserError, match=message):
+        open_source(config("tfds", tmp_path, name="tensors"))
+    shutil.copytree(prepared / "tiny_photos", tmp_path / "tiny_photos")
+    features = tmp_path / "tiny_photos" / "1.2.0" / "features.json"
+    features.write_text(
+        features.read_text().replace("image_feature.Image", "video_feature.Video")
+    )
+    with pytest.raises(UserError, match="'tiny_photos' cannot be opened: ") as caught:
+        open_source(config("tfds", tmp_path, name="tiny_photos"))
+    assert "\n" not in str(caught.value)
+
+
 def test_reading(prepared, config):
     """TFDS shuffles on preparing, so photographs are recognised by their bytes."""
     source = open_source(config("tfds", prepared, name="tiny_photos"))
@@ -135,7 +183,7 @@ def test_hashes_are_kept(prepared, config, tmp_path, monkeypatch):
             "no split 'test'; it has validation",
         ),
         ({"name": "tiny_photos", "split": "validation[:x]"}, "config.data.split"),
-        ({"name": "tiny_numbers"}, "has no image feature; it has label"),
+        ({"name": "tiny_numbers"}, "no image feature of 8 or 16 bits; it has label"),
     ],
 )
 def test_errors(prepared, config, changes, message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from typing import Any
 
@@ -46,6 +47,10 @@ class NoiseSource:
     def image_shape(self) -> tuple[int, int]:
         return (self.side, self.side)
 
+    def content_hashes(self, cache_dir=None, only=slice(None)):
+        texts = [f"{self.side} {name}" for name in self.names[only]]
+        return tuple(hashlib.sha256(text.encode()).hexdigest() for text in texts)
+
     def read(self, index: int) -> Example:
         if index in self.unreadable:
             raise UnreadableImage(self.names[index], "truncated")
@@ -67,6 +72,7 @@ class SyntheticRun:
     names: tuple[str, ...]
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     skipped: frozenset[int] = frozenset()
+    hashes: tuple[str, ...] = ()
 
     @property
     def path(self) -> pathlib.Path:
@@ -190,4 +196,6 @@ def make_run(folder, result: Result | dict[str, Result], images: int = 50):
         "quantile": 0.01,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    return SyntheticRun(folder, results, source.names, config), source
+    hashes = source.content_hashes()
+    run = SyntheticRun(folder, results, source.names, config, hashes=hashes)
+    return run, source

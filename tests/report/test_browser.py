@@ -77,6 +77,26 @@ def test_search_by_typing(watched, path, result):
     assert page.input_value("#search") == "" and shown(page) == 119
 
 
+def test_units_without_a_concept(watched, result, tmp_path):
+    """One fires where no concept is, one never fires; a threshold has its digits."""
+    common = result.intersection.copy()
+    common[7] = 0
+    other = result.replace(intersection=common)
+    run, source = synthetic.make_run(tmp_path / "run", other)
+    page = watched.open(run_page.write_report(run, source=source))
+    page.check("#below")
+    for unit, title in ((7, "no concept"), (119, "never fires")):
+        page.fill("#search", f"#{unit}")
+        assert page.text_content("#cards .name") == title
+        page.click("#cards a")
+        page.wait_for_selector("#unit[open]")
+        assert page.text_content("#unit-title") == title
+        page.click("#unit-close")
+    for value, shown_as in ((0.04, "0.040"), (0.0405, "0.0405")):
+        slide(page, value)
+        assert page.inner_text("#at") == shown_as
+
+
 def test_category_filter(watched, path, result):
     page = watched.open(path)
     for name in ("object", "material", "color", "scene"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jdissect import comparison
-from jdissect.report import comparison_page
+from jdissect.report import comparison_page, probe_images
 from jdissect.report.comparison_page import ComparedModel
 from jdissect.runs import StoredRun
 from tests.report import synthetic
@@ -130,9 +130,9 @@ def test_of_a_comparison(models, tmp_path, monkeypatch):
     source = models[0].source
     opened = []
 
-    def open_images(run):
-        opened.append(run.folder)
-        return source
+    def open_images(run, data_path):
+        opened.append((run.folder, data_path))
+        return probe_images.ProbeImages(run, source)
 
     monkeypatch.setattr(comparison_page, "open_images", open_images)
     runs = [
@@ -146,6 +146,7 @@ def test_of_a_comparison(models, tmp_path, monkeypatch):
             blocks=np.zeros(50, np.int64),
             skipped=frozenset(),
             seconds={},
+            hashes=source.content_hashes(),
         )
         for n in range(3)
     ]
@@ -158,8 +159,9 @@ def test_of_a_comparison(models, tmp_path, monkeypatch):
         paired=True,
         notes=("A note.",),
     )
-    page = comparison_page.write_of(compared, tmp_path / "out", {"One": SVG})
-    assert opened == [tmp_path / "run0"]  # once, for all
+    figures = {"One": SVG}
+    page = comparison_page.write_of(compared, tmp_path / "out", figures, "there")
+    assert opened == [(tmp_path / "run0", "there")]  # once, for all
     text = "".join(read(page).text)
     assert "A note." in text and "IoU > 0.05" in text
 

@@ -39,6 +39,14 @@ def test_panels_by_map_or_by_category(maps):
     np.testing.assert_array_equal(categories[2].labels, np.where(maps[2] == 4, 4, 0))
 
 
+def test_numbers_of_one_name_are_one_entry():
+    concepts = (*CONCEPTS, ("car", "object"))
+    maps = np.array([[[2, 6], [1, 6]]])
+    for names in ((), ("objects",)):
+        panel = overlay.panels(maps, concepts, names)[0]
+        np.testing.assert_array_equal(panel.labels, [[2, 2], [1, 2]])
+
+
 def test_of_two_maps_of_a_category_the_first_is_shown():
     maps = np.array([[[0, 1]], [[2, 2]]])
     panel = overlay.panels(maps, CONCEPTS)[0]

@@ -201,11 +201,19 @@ def test_a_missing_source_is_said(result, tmp_path, capsys):
     assert not [id for id in written.blocks if id.startswith("pictures")]
     # Other images under the same names, and no feature maps.
     run, source = synthetic.make_run(tmp_path / "run", result.replace(top_map=None))
-    other = synthetic.NoiseSource(7)
+    other = synthetic.NoiseSource(50, side=64)
     written = read(page.write_report(run, source=other))
-    assert "others by now" in capsys.readouterr().err
-    assert "No masks" in "".join(written.text)
-    assert written.blocks["masks-0"] is None
+    error = capsys.readouterr().err
+    top = len(np.unique(result.top_image))
+    assert f"{top} images of" in error and "not what was counted" in error
+    text = "".join(written.text)
+    assert "No pictures" in text and f"{top} pictures missing" in text
+    assert "No masks" in text and written.blocks["masks-0"] is None
+    # Only the first seven images are still there.
+    written = read(page.write_report(run, source=synthetic.NoiseSource(7)))
+    first = (np.unique(result.top_image) < 7).tolist()
+    assert f"{first.count(False)} images of" in capsys.readouterr().err
+    assert [bool(text) for text in written.blocks["pictures-0"]] == first
 
 
 def test_unreadable_images_are_left_out(result, tmp_path):

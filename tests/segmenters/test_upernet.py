@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import checkpoints, store
+from jdissect import checkpoints, store, vocabulary
 from jdissect.data.loader import Batch
 from jdissect.errors import UserError
 from jdissect.label_cache import LabelCache
 from jdissect.ops.resample import pool
 from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
-from jdissect.segmenters.parsing import MEANS, Parser, gate_parts
+from jdissect.segmenters.parsing import MEANS, Parser, _part_tables, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
 from tests.devices import environment
 
@@ -58,13 +58,20 @@ def make(small, cache=None, **options):
     color = options.pop("color", small.color)
     options.setdefault("hashes", hashes())
     options.setdefault("batch_size", 2)
-    return UPerNetSegmenter(
+    made = UPerNetSegmenter(
         checkpoints.load_segmenter(upernet, "upernet", dtype=dtype),
         color and checkpoints.load_segmenter(color, "ppm", dtype=dtype),
         devices=options.pop("devices", Devices("shard_map", jax.devices()[:1])),
         cache=LabelCache(cache),
         **options,
     )
+    # The same networks are compiled once.
+    same = (upernet, color, dtype, options["batch_size"], options.get("quarters"))
+    made._step = _COMPILED.setdefault(same, made._step)
+    return made
+
+
+_COMPILED = {}
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +221,9 @@ def test_padding_is_not_computed(small, pixels):
 
     parser = Parser(counted, network.labels, quarters="none", side=network.side)
     wanted = np.array([True, False, True, False, False])
-    found = jax.jit(parser)((network.params, None), pixels, wanted)
-    every = jax.jit(parser)((network.params, None), pixels)
+    run = jax.jit(parser)
+    found = run((network.params, None), pixels, wanted)
+    every = run((network.params, None), pixels, np.ones(COUNT, bool))
     np.testing.assert_array_equal(found[wanted], every[wanted])
     jax.effects_barrier()
     assert len(calls) == 2 + COUNT and not found[~wanted].any()
@@ -235,6 +243,13 @@ def test_another_grid_is_by_nearest_neighbour(small, pixels, maps):
     np.testing.assert_array_equal(found, resample_nearest(maps, (20, 20)))
 
 
+def test_64_bit_mode_changes_nothing(small, pixels, maps):
+    with jax.enable_x64(True):
+        found = make(small).label_maps(batch_of(pixels))
+    assert found.dtype == maps.dtype
+    np.testing.assert_array_equal(found, maps)
+
+
 def test_gate_parts_by_loops():
     rng = np.random.default_rng(0)
     objects = rng.integers(0, 4, (1, 6, 7))
@@ -246,6 +261,20 @@ def test_gate_parts_by_loops():
         own = [c for c in channels[objects[place]] if c >= 0]
         best = np.argmax(scores[place][own]) if own else 0
         assert found[place] == table[objects[place]][best]
+
+
+def test_parts_belong_to_all_numbers_of_their_owner():
+    """Two channels of one name are one object: its parts are found on either."""
+    names = {"object": ["-", "cat", "wall", "cat"], "part": ["-", "tail", "paw"]}
+    content = {**names, "material": ["-"], "scene": ["bar"]}
+    content["object_part"] = {"cat": ["-", "tail", "paw"], "wall": ["-", "paw"]}
+    labels = vocabulary.read_upernet(content)
+    numbers = vocabulary.upernet_concepts(labels, quarters=False)
+    tables = _part_tables(labels, numbers.part_numbers)
+    scores = np.array([[[[0, 1, 2, 0, 1]] * 4]], np.float32).reshape(1, 2, 2, 5)
+    found = gate_parts(np.array([[[0, 1], [2, 3]]]), scores, *tables)
+    paw = numbers.concepts.index(("paw", "part"))
+    assert np.asarray(found).tolist() == [[[0, paw], [paw, paw]]]
 
 
 @pytest.fixture
@@ -303,6 +332,8 @@ def test_a_changed_pixel_or_source_file_is_a_miss(small, pixels, tmp_path, monke
     other = pixels.copy()
     other[0, 5, 5, 2] ^= 1
     assert base._key(batch_of(other), 0) != key
+    # A photograph that is turned by its EXIF has the same content.
+    assert base._key(batch_of(pixels[:, ::-1, ::-1]), 0) != key
     monkeypatch.setattr("jdissect.store.source_hash", lambda names=(): "edited")
     assert make(small, tmp_path)._key(batch_of(pixels), 0) != key
 

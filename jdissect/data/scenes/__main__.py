@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Parses the command line and exports; returns the exit code."""
+    from jdissect import termination
     from jdissect.data.scenes.export import export
     from jdissect.data.scenes.prepared import prepare
     from jdissect.data.scenes.source import open_scenes
     from jdissect.data.scenes.splits import SPLITS
-    from jdissect.errors import UserError
     from jdissect.paths import local
 
     parser = argparse.ArgumentParser(
@@ -35,27 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an export that is there"
     )
-    options = parser.parse_args(argv)
-    try:
-        if options.prepare:
-            folder = local(options.prepare, "--prepare")
+    options = parser.parse_args(argv[1:])
+    if options.prepare:
+        folder = local(options.prepare, "--prepare")
+        try:
             prepare(folder, options.split, options.count, seed=options.seed)
-            print(f"split {options.split} is in {options.prepare}")
-            return 0
-        source = open_scenes(options.split, options.count, options.seed)
-        export(source, local(options.export, "--export"), options.overwrite)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.strerror}: {error.filename}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        except BaseException as error:
+            termination.note(error)
+            raise
+        print(f"split {options.split} is in {options.prepare}")
+        return 0
+    source = open_scenes(options.split, options.count, options.seed)
+    export(source, local(options.export, "--export"), options.overwrite)
     print(f"{source.num_images} images written to {options.export}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from jdissect.cli import entry
+
+    sys.exit(entry(main))

@@ -6,19 +6,19 @@ and so does other software that knows the layout.
 
 import csv
 import io
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tqdm
 from jaxtyping import Int32
 from PIL import Image
 
+from jdissect import replacing
 from jdissect.data.scenes.source import ScenesSource
 from jdissect.data.scenes.world import CONCEPTS, MAPS, SIDE
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.progress import counting
 
 
 def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
@@ -32,31 +32,39 @@ def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
     Raises:
         UserError: the folder is a file, or not empty.
     """
-    _clear(folder, overwrite)
+    _check(folder, overwrite)
+    own = {"label.csv", "category.csv", "images"}
+    own |= {path.name for path in folder.glob("c_*.csv")}
+    with replacing.making(folder, "index.csv", own) as place:
+        _export(source, place)
+
+
+def _export(source: ScenesSource, folder: Path) -> None:
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((len(MAPS), len(CONCEPTS)), np.int64)
     seen = np.zeros_like(pixels)
     rows = []
-    numbers = tqdm.trange(source.num_images, desc="export", unit="img", disable=None)
-    for index in numbers:
-        example = source.read(index)
-        stem = f"{index // 1000:03d}/{index:06d}"
-        (images / stem).parent.mkdir(exist_ok=True)
-        _save(images / f"{stem}.png", example.pixels)
-        cells = []
-        for place, category in enumerate(MAPS):
-            mask = example.labels[place]
-            count = np.bincount(mask.ravel(), minlength=len(CONCEPTS))
-            count[0] = 0
-            pixels[place] += count
-            seen[place] += count > 0
-            cell = ""
-            if count.any():
-                cell = f"{stem}_{category}.png"
-                _save(images / cell, _coded(mask))
-            cells.append(cell)
-        rows.append([f"{stem}.png", source.split, *[SIDE] * 4, *cells])
+    with counting("export", source.num_images) as task:
+        for index in range(source.num_images):
+            example = source.read(index)
+            stem = f"{index // 1000:03d}/{index:06d}"
+            (images / stem).parent.mkdir(exist_ok=True)
+            _save(images / f"{stem}.png", example.pixels)
+            cells = []
+            for place, category in enumerate(MAPS):
+                mask = example.labels[place]
+                count = np.bincount(mask.ravel(), minlength=len(CONCEPTS))
+                count[0] = 0
+                pixels[place] += count
+                seen[place] += count > 0
+                cell = ""
+                if count.any():
+                    cell = f"{stem}_{category}.png"
+                    _save(images / cell, _coded(mask))
+                cells.append(cell)
+            rows.append([f"{stem}.png", source.split, *[SIDE] * 4, *cells])
+            task.advance(1)
     coverage = pixels / (SIDE * SIDE)
     write_tables(folder, seen, coverage)
     # Last, so that a folder with an index is whole.
@@ -114,22 +122,13 @@ def write_tables(
     _write(folder / "category.csv", header, summary)
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
+def _check(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give another --export.")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
         raise UserError(f"{folder} is not empty; give another --export or --overwrite.")
-    (folder / "index.csv").unlink(missing_ok=True)
-    for path in (
-        *folder.glob("c_*.csv"),
-        folder / "label.csv",
-        folder / "category.csv",
-    ):
-        path.unlink(missing_ok=True)
-    if (folder / "images").is_dir():
-        shutil.rmtree(folder / "images")
 
 
 def _coded(mask: Int32[np.ndarray, "height width"]) -> np.ndarray:

@@ -25,14 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from jaxtyping import Int16, UInt8
 
+from jdissect import machine
 from jdissect.data.scenes.render import render
 from jdissect.data.scenes.splits import resolve, split_number
 from jdissect.data.scenes.world import GENERATOR_VERSION, MAPS, SIDE
 from jdissect.errors import UserError
 from jdissect.files import write_whole
+from jdissect.progress import counting
 
 try:
     import fcntl
@@ -146,11 +147,9 @@ def _extend(
         (chunks, seed, split_number(split), start, min(start + _CHUNK, count))
         for start in range(done, count, _CHUNK)
     ]
-    with tqdm.tqdm(
-        total=count - done, desc=f"scenes {split}", unit="img", disable=None
-    ) as bar:
+    with counting(f"scenes {split}", count, start=done) as task:
         for drawn in _run(tasks, processes):
-            bar.update(drawn)
+            task.advance(drawn)
     asides = {name: _join(place, name, tasks, done, count) for name in _ARRAYS}
     manifest = {
         "generator_version": GENERATOR_VERSION,
@@ -170,7 +169,7 @@ def _extend(
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Waits until no other process prepares the same folder (where files lock)."""
-    with (place / ".lock").open("w") as file:
+    with (place / ".lock").open("wb") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -208,9 +207,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _run(tasks: list[tuple], processes: int) -> Iterator[int]:
     """Draws the chunks; yields how many pictures each has."""
-    if not processes and hasattr(os, "sched_getaffinity"):
-        processes = len(os.sched_getaffinity(0))
-    processes = min(processes or os.cpu_count() or 1, len(tasks))
+    processes = min(processes or machine.cores(), len(tasks))
     if processes <= 1:
         yield from map(_draw, tasks)
         return

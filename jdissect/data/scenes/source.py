@@ -94,7 +94,7 @@ class ScenesSource:
     ) -> tuple[str, ...]:
         """For each picture the sha256 of what it is drawn from; nothing is drawn."""
         del cache_dir
-        return self._hashes("pixels")[only]
+        return self._hashes("pixels", only)
 
     def annotation_hashes(self, cache_dir: Path | None = None) -> tuple[str, ...]:
         """The same for its label maps."""
@@ -106,9 +106,9 @@ class ScenesSource:
         """sha256 over what the numbers mean."""
         return hash_texts([text for concept in CONCEPTS for text in concept])
 
-    def _hashes(self, what: str) -> tuple[str, ...]:
+    def _hashes(self, what: str, only: slice = slice(None)) -> tuple[str, ...]:
         key = ["scenes", str(GENERATOR_VERSION), str(self.seed), self.split, what]
-        return tuple(hash_texts([*key, str(n)]) for n in range(self.num_images))
+        return tuple(hash_texts([*key, str(n)]) for n in range(self.num_images)[only])
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.num_images:

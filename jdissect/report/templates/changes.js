@@ -40,7 +40,7 @@ function showTable(models, threshold) {
     );
   });
   byId("live").replaceChildren(...rows);
-  byId("at").textContent = threshold.toFixed(3);
+  byId("at").textContent = decimals(threshold);
 }
 
 function nameList(title, columns, about) {
@@ -76,7 +76,7 @@ function showChanges(models, threshold) {
   const gained = only(second, first);
   const lost = only(first, second);
   byId("pair-at").textContent =
-    `+${gained.length} −${lost.length} at IoU > ${threshold.toFixed(3)}`;
+    `+${gained.length} −${lost.length} at IoU > ${decimals(threshold)}`;
   byId("sides").replaceChildren(
     nameList(`Gained: only ${second.name}`, gained, "none"),
     nameList(`Lost: only ${first.name}`, lost, "none"),

@@ -26,7 +26,7 @@ function showCounts(layer, threshold, pick) {
   const { concepts, detectors } = detected(layer, threshold);
   const counts = byCategory(layer, concepts.keys());
   byId("unique").textContent = String(concepts.size);
-  byId("at").textContent = threshold.toFixed(3);
+  byId("at").textContent = decimals(threshold);
   byId("layer-name").textContent = layer.name;
   byId("detectors").textContent =
     `${detectors.toLocaleString("en")} of ${many(layer.units, "unit")} ` +

@@ -67,7 +67,7 @@ function card(unit) {
     strip.append(unitPicture(layer, unit, rank));
   }
   const spoken = [
-    column >= 0 ? layer.concepts[column] : "never fires",
+    titleOf(layer, unit),
     category ? category.name : "",
     `IoU ${layer.iou[unit].toFixed(3)}`,
     `unit ${unit}`,
@@ -78,7 +78,7 @@ function card(unit) {
     element(
       "span",
       { class: "card-head" },
-      element("span", { class: "name" }, column >= 0 ? layer.concepts[column] : "never fires"),
+      element("span", { class: "name" }, titleOf(layer, unit)),
       element("span", { class: "iou" }, hidden("IoU "), layer.iou[unit].toFixed(3)),
     ),
     element(

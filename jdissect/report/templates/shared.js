@@ -20,6 +20,11 @@ const swatch = (category) =>
 // "1 unit", "2 units"
 const many = (count, word) =>
   `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+// A threshold in three decimals, or in all that it has.
+const decimals = (value) => {
+  const text = value.toFixed(3);
+  return Number(text) === value ? text : String(value);
+};
 const digits = (value) => Number(value.toPrecision(4)).toString();
 
 // All of the document is there; what stands behind the script may be used.

@@ -8,6 +8,13 @@ function drawn(tag, attributes, ...children) {
   return made;
 }
 
+// A unit's concept, or why it has none.
+function titleOf(layer, unit) {
+  const column = layer.best[unit];
+  if (column >= 0) return layer.concepts[column];
+  return layer.fires[unit] ? "no concept" : "never fires";
+}
+
 function unitAlt(layer, unit, rank) {
   const at = unit * layer.k + rank;
   return (
@@ -198,7 +205,7 @@ function unitView(layer, unit, pick) {
       "header",
       { class: "unit-head" },
       element("p", { class: "kind" }, `${layer.name}, unit ${unit}`),
-      element("h2", { id: "unit-title" }, column >= 0 ? layer.concepts[column] : "never fires"),
+      element("h2", { id: "unit-title" }, titleOf(layer, unit)),
       element(
         "ul",
         { class: "unit-facts" },
