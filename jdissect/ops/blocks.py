@@ -136,9 +136,8 @@ def pack(
             low, high, weight = group
 
             def at(row, column):
-                there = jax.lax.dynamic_slice(
-                    grid, (row, 0, column, 0), (1, across, 1, units)
-                )
+                start = (row, np.int32(0), np.int32(column), np.int32(0))
+                there = jax.lax.dynamic_slice(grid, start, (1, across, 1, units))
                 return there[0, :, 0]
 
             # Bit by bit: one loop, which stores nothing but the words.
