@@ -352,23 +352,26 @@ from tests import test_dissection as t
 t.Devices = lambda: t_devices(sys.argv[2])
 from jdissect.parallel import Devices as t_devices
 assert len(jax.devices()) == int(sys.argv[1])
-found = t.run(t.make(), batch=8 * len(jax.devices()))
+found = t.run(t.make(), batch=8 * len(jax.devices()), unit_parts=int(sys.argv[4]))
 found = {f"{l}/{n}": a for l in found for n, a in t.arrays(found[l]).items()}
 np.savez(sys.argv[3], **found)
 """
 
 
 @pytest.mark.parametrize(
-    "devices, mode",
+    "devices, mode, unit_parts",
     [
-        pytest.param(2, "shard_map", marks=pytest.mark.slow),
-        (4, "shard_map"),
-        (4, "pmap"),
+        pytest.param(2, "shard_map", 1, marks=pytest.mark.slow),
+        pytest.param(4, "shard_map", 1, marks=pytest.mark.slow),
+        (4, "pmap", 1),
+        (4, "shard_map", 2),  # of seven units
+        pytest.param(4, "pmap", 4, marks=pytest.mark.slow),
     ],
 )
-def test_same_bits_on_any_devices(devices, mode, tmp_path):
+def test_same_bits_on_any_devices(devices, mode, unit_parts, tmp_path):
     out = tmp_path / "found.npz"
-    command = [sys.executable, "-c", PROGRAM, str(devices), mode, str(out)]
+    arguments = [str(devices), mode, str(out), str(unit_parts)]
+    command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected = run(make())

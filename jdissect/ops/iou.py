@@ -125,7 +125,7 @@ def update(
 def join(parts: list[Counts], units: int) -> Counts:
     """The counts of all units from those of some each, on the same images."""
     intersection, unit = (
-        np.concatenate([getattr(part, name) for part in parts], axis=-1)[:, :units]
+        np.concatenate([getattr(part, name) for part in parts], axis=-1)[..., :units]
         for name in ("intersection", "unit")
     )
     return Counts(intersection, parts[0].concept, unit)

@@ -86,3 +86,26 @@ def test_common_bits_in_several_groups(form, share):
     found = np.asarray(jax.jit(form)(planes, masks))
     both = planes[:, :, None] & masks
     np.testing.assert_array_equal(found, np.bitwise_count(both).sum(axis=1))
+
+
+def test_units_of_several_devices_are_joined():
+    """Fewer units than concepts, and a share that is padded with one more."""
+    rng = np.random.default_rng(0)
+    groups, concepts, categories, units = 2, 9, 3, 5
+    whole = iou.Counts(
+        rng.integers(0, 99, (groups, concepts + 1, units)),
+        rng.integers(0, 99, (groups, concepts + 1)),
+        rng.integers(0, 99, (groups, categories + 1, units)),
+    )
+
+    def share(first, last):
+        def some(array):
+            missing = last - min(last, units)
+            rows = [(0, 0)] * (array.ndim - 1)
+            return np.pad(array[..., first:last], [*rows, (0, missing)])
+
+        return iou.Counts(some(whole.intersection), whole.concept, some(whole.unit))
+
+    joined = iou.join([share(0, 3), share(3, 6)], units)
+    for found, expected in zip(joined, whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
