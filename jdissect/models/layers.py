@@ -4,9 +4,10 @@ Images and feature maps are [batch, height, width, channels], kernels are
 [height, width, in, out] (NHWC, HWIO). Parameters are float32 whatever the
 computation's `dtype` is.
 
-Two habits here serve the bits of a run. Spatial means are matrix products, because
-XLA's CPU backend may split a float reduction by the number of devices. And float32
-means float32: matrix units of GPUs and TPUs would otherwise round the factors.
+Three habits here serve the bits of a run. Spatial means are matrix products, because
+XLA's CPU backend may split a float reduction by the number of devices. Convolutions of
+few channels are computed with more (see `narrow_conv`). And float32 means float32:
+matrix units of GPUs and TPUs would otherwise round the factors.
 """
 
 import functools
@@ -71,6 +72,21 @@ def pointwise_conv(images, kernel, strides, *_, precision=None, **__) -> Array:
     rows = images.reshape(-1, images.shape[-1])
     product = jnp.dot(rows, kernel[0, 0], precision=precision)
     return product.reshape(*images.shape[:3], -1)
+
+
+def narrow_conv(images, kernel, *options, **more) -> Array:
+    """A convolution to a few channels, computed as one to 24.
+
+    XLA's CPU backend (Eigen) computes 24 channels of a pixel at a time, three registers
+    of eight. Up to 16 it sums some pixels in another order than others. Which ones
+    depends on an image's place in the batch and on the number of threads. Arguments as
+    above.
+    """
+    channels = kernel.shape[-1]
+    if jax.default_backend() == "cpu":
+        kernel = jnp.pad(kernel, ((0, 0),) * 3 + ((0, max(0, 24 - channels)),))
+    found = lax.conv_general_dilated(images, kernel, *options, **more)
+    return found[..., :channels]
 
 
 def prepared_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
@@ -178,6 +194,8 @@ class ConvNorm(nnx.Module):
             options["conv_general_dilated"] = pointwise_conv
         elif self.fast:
             options["conv_general_dilated"] = prepared_conv
+        elif folded and out_features <= 16 and groups == 1:
+            options["conv_general_dilated"] = narrow_conv
         self.conv = nnx.Conv(
             in_features,
             out_features,

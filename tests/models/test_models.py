@@ -14,7 +14,7 @@ from flax import nnx
 from jdissect import models
 from jdissect.errors import UserError
 from jdissect.models.endpoints import check_endpoints
-from jdissect.models.layers import fold_batch_norm
+from jdissect.models.layers import ConvNorm, fold_batch_norm
 from tests.devices import environment
 
 SMALL = {
@@ -259,7 +259,7 @@ SAME_BITS = """
 """
 
 
-_WIDE = {"width": 32}
+_WIDE, _NARROW = {"width": 32}, {"width": 4}
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ _WIDE = {"width": 32}
     [
         (
             [
-                ("resnet18", _WIDE, ["layer2"]),
+                ("resnet18", _NARROW, ["layer2"]),
                 ("efficientnet_lite0", {}, ["stem", "block3"]),
             ],
             (1, 4),
@@ -297,6 +297,22 @@ def test_bits_do_not_depend_on_the_number_of_devices(
         assert np.isfinite(one[name]).all()
         for other in others:
             np.testing.assert_array_equal(other[name], one[name], err_msg=name)
+
+
+@pytest.mark.parametrize(("images", "height"), [(4, 28), (6, 14)])
+@pytest.mark.parametrize("channels", [4, 12, 16])
+def test_bits_do_not_depend_on_an_images_place(images, height, channels):
+    """Of few channels XLA's CPU backend would sum some pixels in another order."""
+    conv = ConvNorm(
+        12, channels, 3, stride=2, padding="SAME", folded=True, rngs=nnx.Rngs(0)
+    )
+    apply, params = models.as_function(conv)
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(images, height, height, 12)).astype(np.float32)
+    found = np.asarray(jax.jit(apply)(params, pixels))
+    order = rng.permutation(images)
+    moved = np.asarray(jax.jit(apply)(params, pixels[order]))
+    np.testing.assert_array_equal(moved, found[order])
 
 
 @pytest.mark.parametrize("count", [1, 4, 11, 14, 16, 32])
