@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENES := build/scenes
 TRAINED := build/trained
-# Groups of tests that run at a time, see tests/conftest.py: they share what they build.
-PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+# Two groups of tests at a time; tests/conftest.py says which share what they build.
+PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder
 # What compares floats of two programs, or with figures from another machine.
 FLOATS := tests/training/test_step.py tests/training/test_devices.py \
   tests/training/test_convolution.py tests/test_torch_training.py \

@@ -46,17 +46,41 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.slow)
 
 
-@pytest.hookimpl(tryfirst=True)
+def group_of(nodeid: str) -> str:
+    """Tests of the same group run on one worker."""
+    file = nodeid.partition("::")[0]
+    return TOGETHER.get(file, file)
+
+
 def pytest_collection_modifyitems(items):
-    """A group for each worker; the longest first, else the other waits at the end."""
+    """The longest groups first, else one worker waits for the other at the end."""
+    items.sort(key=lambda item: group_of(item.nodeid) not in TOGETHER.values())
 
-    def group(item):
-        file = item.nodeid.partition("::")[0]
-        return TOGETHER.get(file, file)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) not in TOGETHER.values())
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """What fixtures build is built by one worker only, and once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Grouped(config, log)
+
+
+_WORKERS: dict[str, set[str]] = {}
+
+
+def pytest_runtest_logreport(report):
+    if worker := getattr(report, "worker_id", None):
+        _WORKERS.setdefault(group_of(report.nodeid), set()).add(worker)
+
+
+def pytest_sessionfinish(session):
+    split = [group for group, workers in _WORKERS.items() if len(workers) > 1]
+    if split and session.config.pluginmanager.hasplugin("dsession"):
+        raise pytest.UsageError(f"on several workers: {', '.join(split)}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,12 +100,12 @@ def shared() -> pathlib.Path:
     return SHARED
 
 
-@pytest.fixture(scope="session", params=["public", "shared"])
+@pytest.fixture(scope="session", params=["public", "shared"][: 1 + SHARED.is_dir()])
 def golden(request) -> pathlib.Path:
     """Arrays that the original PyTorch implementations computed.
 
     'public' lies here, on drawn pictures. 'shared' is on photographs that are not ours
-    to publish; its tests skip where they are absent.
+    to publish; it has tests only where they lie beside the checkout.
     """
     if request.param == "public":
         return GOLDEN
@@ -182,6 +206,27 @@ def upernet_folder(published, make_once) -> pathlib.Path:
 def color_folder(published, make_once) -> pathlib.Path:
     """The colour segmenter as published, converted."""
     return make_once(_convert_segmenter, "color", published / rule_checkpoints.COLOR)
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory):
+    """Flags for a random ResNet-18 of 16 classes, the smallest that a command takes."""
+    from jdissect import checkpoints
+    from jdissect.models.preprocess import IMAGENET
+    from tests.small_segmenters import draw
+
+    folder = tmp_path_factory.mktemp("tiny") / "resnet18"
+    architecture = {"name": "resnet18", "width": 4, "classes": 16}
+    checkpoints.save(
+        folder,
+        draw(architecture, 0),
+        checkpoints.describe_classifier(architecture, IMAGENET),
+    )
+    return [
+        f"--config.model.weights={folder}",
+        "--config.model.name=resnet18",
+        "--config.model.layers=layer4",
+    ]
 
 
 @pytest.fixture(scope="session")

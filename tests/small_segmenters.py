@@ -67,10 +67,18 @@ def _save(folder, architecture, labels, seed):
 
 
 def save_all(root):
-    """Writes the folders upernet, color and `other`, a UPerNet of other weights."""
+    """Writes the folders of four segmenters.
+
+    upernet; `other`, with other weights; color, which sees an image at two sizes;
+    color_once, at one.
+    """
     _save(root / "upernet", UPERNET, LABELS, 2)
     _save(root / "other", UPERNET, LABELS, 1)
     _save(root / "color", PPM, COLORS, 3)
+    _save(root / "color_once", PPM, {**COLORS, "segsizes": [64]}, 3)
     return types.SimpleNamespace(
-        upernet=root / "upernet", other=root / "other", color=root / "color"
+        upernet=root / "upernet",
+        other=root / "other",
+        color=root / "color",
+        color_once=root / "color_once",
     )

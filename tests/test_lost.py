@@ -24,11 +24,17 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def work(tiny_classifier):
+    """A command without its workdir."""
+    return [*WORK, *tiny_classifier]
+
+
+@pytest.fixture(scope="module")
+def whole(work, tmp_path_factory):
     """An uninterrupted run of one process."""
     folder = tmp_path_factory.mktemp("launch") / "whole"
     subprocess.run(
-        [sys.executable, "-m", *WORK, f"--workdir={folder}"],
+        [sys.executable, "-m", *work, f"--workdir={folder}"],
         check=True,
         capture_output=True,
     )
@@ -45,9 +51,9 @@ def same_arrays(whole, folder):
     return True
 
 
-def finish(folder, whole):
+def finish(work, folder, whole):
     """The same command again, on all hosts."""
-    with hosts([*WORK, f"--workdir={folder}"]) as again:
+    with hosts([*work, f"--workdir={folder}"]) as again:
         ends = [host.end() for host in again]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert "going on where this run was last saved" in ends[0][1]
@@ -56,14 +62,15 @@ def finish(folder, whole):
     assert same_arrays(whole, folder)
 
 
-def lose(folder, number, *, stopped=False, saved=1):
+def lose(work, folder, number, *, stopped=False, saved=1):
     """A run of two whose worker `number` is killed; what both launchers returned.
 
     Args:
+      work: the command.
       stopped: it stops first, so that the other one waits in an exchange.
       saved: checkpoints by then.
     """
-    with hosts([*WORK, f"--workdir={folder}"], "--heartbeat_timeout=60") as both:
+    with hosts([*work, f"--workdir={folder}"], "--heartbeat_timeout=60") as both:
         wait_for(folder / "checkpoints" / f"{saved:08d}", both)
         if stopped:
             both[number].signal(signal.SIGSTOP)
@@ -83,28 +90,28 @@ def check_lost(ends, number):
     assert "Gloo" in log.read_text()
 
 
-def test_killed_while_the_other_waits(tmp_path, whole):
+def test_killed_while_the_other_waits(work, tmp_path, whole):
     folder = tmp_path / "run"
-    check_lost(lose(folder, 1, stopped=True), 1)
-    finish(folder, whole)
+    check_lost(lose(work, folder, 1, stopped=True), 1)
+    finish(work, folder, whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "saved"), [(0, 1), (0, 3), (1, 2)])
-def test_killed(tmp_path, whole, number, saved):
+def test_killed(work, tmp_path, whole, number, saved):
     """The coordinator, too."""
     folder = tmp_path / "run"
-    check_lost(lose(folder, number, saved=saved), number)
-    finish(folder, whole)
+    check_lost(lose(work, folder, number, saved=saved), number)
+    finish(work, folder, whole)
 
 
 @pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.parametrize("number", [0, 1])
-def test_silent(tmp_path, number):
+def test_silent(work, tmp_path, number):
     """A machine that stops without a farewell."""
     folder = tmp_path / "run"
-    with hosts([*WORK, f"--workdir={folder}"], "--heartbeat_timeout=10") as both:
+    with hosts([*work, f"--workdir={folder}"], "--heartbeat_timeout=10") as both:
         wait_for(folder / "checkpoints" / "00000001", both)
         start = time.monotonic()
         both[number].signal(signal.SIGSTOP)
@@ -115,10 +122,10 @@ def test_silent(tmp_path, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [[0, 1], [1]])
-def test_sigterm(tmp_path, whole, own_temporary_files, told):
+def test_sigterm(work, tmp_path, whole, own_temporary_files, told):
     """Saved on all hosts, whichever is told; the same command goes on."""
     folder = tmp_path / "run"
-    with hosts([*WORK, f"--workdir={folder}"]) as both:
+    with hosts([*work, f"--workdir={folder}"]) as both:
         wait_for(folder / "checkpoints" / "00000001", both)
         for number in told:
             both[number].process.terminate()
@@ -126,13 +133,13 @@ def test_sigterm(tmp_path, whole, own_temporary_files, told):
     assert [code for code, _, _ in ends] == [143, 143], ends
     assert one_line(ends[0][2], "stopped in the pass") and ends[1][2] == ""
     assert not list(own_temporary_files.iterdir())
-    finish(folder, whole)
+    finish(work, folder, whole)
 
 
 @pytest.mark.slow
-def test_a_run_heals_itself(tmp_path, whole):
+def test_a_run_heals_itself(work, tmp_path, whole):
     folder = tmp_path / "run"
-    with hosts([*WORK, f"--workdir={folder}"], "--restarts=1") as both:
+    with hosts([*work, f"--workdir={folder}"], "--restarts=1") as both:
         wait_for(folder / "checkpoints" / "00000001", both)
         both[0].signal(signal.SIGKILL)
         ends = [host.end() for host in both]

@@ -46,6 +46,18 @@ def command(lite0, drawn):
     ]
 
 
+@pytest.fixture
+def quick(tiny_classifier, drawn):
+    """The same with a network that is compiled quickly."""
+    return [
+        CONFIG,
+        *tiny_classifier,
+        f"--config.data.path={drawn}",
+        "--config.data.num_images=8",
+        "--config.data.batch_size=4",
+    ]
+
+
 @pytest.fixture(scope="session")
 def whole_run(lite0, annotated_images, tmp_path_factory):
     """The whole job as a user starts it: (folder, standard output)."""
@@ -158,24 +170,24 @@ def test_run_directory(whole_run, annotated_images):
     assert units[5]["concept"] == found["concepts"][best]
 
 
-def test_finished_run_is_printed_again(capsys, command, tmp_path):
+def test_finished_run_is_printed_again(capsys, quick, tmp_path):
     workdir = tmp_path / "run"
-    code, first, _ = run(capsys, *command, f"--workdir={workdir}")
+    code, first, _ = run(capsys, *quick, f"--workdir={workdir}")
     assert code == 0
-    stamp = (workdir / "head" / "dissection.npz").stat().st_mtime_ns
+    stamp = (workdir / "layer4" / "dissection.npz").stat().st_mtime_ns
     code, again, _ = run(
-        capsys, *command, f"--workdir={workdir}", "--config.parallel=pmap"
+        capsys, *quick, f"--workdir={workdir}", "--config.parallel=pmap"
     )
     assert code == 0 and "is finished" in again
     assert first.split("written to")[0].strip() in again
-    assert (workdir / "head" / "dissection.npz").stat().st_mtime_ns == stamp
+    assert (workdir / "layer4" / "dissection.npz").stat().st_mtime_ns == stamp
     # Another run in the same place is refused by name of what differs.
-    other = [*command, f"--workdir={workdir}", "--config.quantile=0.02"]
+    other = [*quick, f"--workdir={workdir}", "--config.quantile=0.02"]
     code, _, error = run(capsys, *other)
     assert code == 2 and "different: quantile" in error and error.count("\n") == 1
     code, _, _ = run(capsys, *other, "--overwrite")
     assert code == 0
-    assert json.loads((workdir / "head/summary.json").read_text())["quantile"] == 0.02
+    assert json.loads((workdir / "layer4/summary.json").read_text())["quantile"] == 0.02
     # An unfinished run starts over.
     path = workdir / "summary.json"
     summary = json.loads(path.read_text())
@@ -186,23 +198,23 @@ def test_finished_run_is_printed_again(capsys, command, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     code, _, error = run(
-        capsys, *command, f"--workdir={tmp_path / 'mine'}", "--overwrite"
+        capsys, *quick, f"--workdir={tmp_path / 'mine'}", "--overwrite"
     )
     assert code == 2 and "holds no run" in error
     path.write_text(json.dumps(summary | {"format_version": 99}))
-    code, _, error = run(capsys, *command, f"--workdir={workdir}")
+    code, _, error = run(capsys, *quick, f"--workdir={workdir}")
     assert code == 2 and "newer" in error
 
 
-def test_64_bit_mode_changes_nothing(capsys, command, tmp_path):
+def test_64_bit_mode_changes_nothing(capsys, quick, tmp_path):
     few = "--config.data.num_images=4"
     folders = tmp_path / "narrow", tmp_path / "wide"
     for folder, wide in zip(folders, (False, True), strict=True):
         with jax.enable_x64(wide):
-            code, _, error = run(capsys, *command, few, f"--workdir={folder}")
+            code, _, error = run(capsys, *quick, few, f"--workdir={folder}")
         assert code == 0, error
     for name in ("dissection", "topk", "histogram", "blocks"):
-        narrow, wide = (np.load(each / "head" / f"{name}.npz") for each in folders)
+        narrow, wide = (np.load(each / "layer4" / f"{name}.npz") for each in folders)
         assert narrow.files == wide.files
         for key in narrow.files:
             assert narrow[key].dtype == wide[key].dtype, key
@@ -228,10 +240,10 @@ def test_layers_at_once_equal_runs_alone(capsys, command, tmp_path):
 
 
 @pytest.mark.parametrize("mask_size", [pytest.param(0, marks=pytest.mark.slow), 40])
-def test_bfloat16_and_mask_size(capsys, command, tmp_path, mask_size):
+def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
     options = ["--config.dtype=bfloat16", f"--config.mask_size={mask_size}"]
-    assert run(capsys, *command, *options, f"--workdir={tmp_path}/run")[0] == 0
-    found = np.load(tmp_path / "run" / "head" / "histogram.npz")
+    assert run(capsys, *quick, *options, f"--workdir={tmp_path}/run")[0] == 0
+    found = np.load(tmp_path / "run" / "layer4" / "histogram.npz")
     assert (found["counts"].sum(axis=1) == 8 * (mask_size or 112) ** 2).all()
 
 
@@ -317,17 +329,19 @@ def photos(tmp_path):
         pytest.param("colornames", "none", marks=pytest.mark.slow),
     ],
 )
-def test_any_photographs(name, features, lite0, small, photos, tmp_path, capsys):
+def test_any_photographs(
+    name, features, tiny_classifier, small, photos, tmp_path, capsys
+):
     """Other segmenters than people. UPerNet skips what is too small for it."""
     workdir = tmp_path / "run"
     arguments = [
         CONFIG,
-        f"--config.model.weights={lite0}",
+        *tiny_classifier,
         "--config.data.source=folder",
         f"--config.data.path={photos}",
         f"--config.segmenter.name={name}",
         f"--config.segmenter.upernet={small.upernet}",
-        f"--config.segmenter.color={small.color}",
+        f"--config.segmenter.color={small.color_once}",
         f"--config.cache.features={features}",
         f"--config.cache.dir={tmp_path / 'cache'}",
         "--config.data.batch_size=2",
@@ -341,7 +355,7 @@ def test_any_photographs(name, features, lite0, small, photos, tmp_path, capsys)
         assert summary["images"] == 3 and summary["skipped"] == ["tiny.png"]
     else:
         assert summary["images"] == 4 and not summary["skipped"]
-    found = np.load(workdir / "head" / "dissection.npz")
+    found = np.load(workdir / "layer4" / "dissection.npz")
     pairs = list(zip(found["concepts"], found["categories"], strict=True))
     assert ("red", "color") in pairs
     assert (("car", "object") in pairs) == (name == "upernet")
@@ -358,7 +372,7 @@ def test_any_photographs(name, features, lite0, small, photos, tmp_path, capsys)
     "broken", [pytest.param("file", marks=pytest.mark.slow), "unwritable"]
 )
 def test_a_run_goes_on_without_a_cache(
-    broken, lite0, small, photos, tmp_path, capsys, monkeypatch
+    broken, tiny_classifier, small, photos, tmp_path, capsys, monkeypatch
 ):
     cache = tmp_path / "cache"
     if broken == "file":
@@ -373,11 +387,13 @@ def test_a_run_goes_on_without_a_cache(
     code, out, error = run(
         capsys,
         CONFIG,
-        f"--config.model.weights={lite0}",
+        *tiny_classifier,
         "--config.data.source=folder",
         f"--config.data.path={photos}",
         "--config.segmenter.name=upernet",
         f"--config.segmenter.upernet={small.upernet}",
+        f"--config.segmenter.color={small.color_once}",
+        "--config.data.batch_size=2",
         f"--config.cache.dir={cache}",
         f"--workdir={tmp_path / 'run'}",
     )
@@ -412,11 +428,11 @@ def copy_of(drawn, folder, rows=6):
     return folder
 
 
-def test_corrupt_image_is_skipped_or_stops(capsys, command, drawn, tmp_path):
+def test_corrupt_image_is_skipped_or_stops(capsys, quick, drawn, tmp_path):
     folder = copy_of(drawn, tmp_path / "broden")
     broken = "000/000001.png"
     (folder / "images" / broken).write_bytes(b"\xff\xd8\xff not much")
-    options = [*command, f"--config.data.path={folder}"]
+    options = [*quick, f"--config.data.path={folder}"]
     code, output, _ = run(capsys, *options, f"--workdir={tmp_path}/run")
     assert code == 0 and "skipped 1 of 6 images" in output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -429,8 +445,8 @@ def test_corrupt_image_is_skipped_or_stops(capsys, command, drawn, tmp_path):
     for row in rows:  # of the corrupt one, too
         content = (folder / "images" / row["name"]).read_bytes()
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
-    top = np.load(tmp_path / "run" / "head" / "topk.npz")["image"]
-    assert 1 not in top and top.max() == 5 and top.shape == (1280, 5)
+    top = np.load(tmp_path / "run" / "layer4" / "topk.npz")["image"]
+    assert 1 not in top and top.max() == 5 and top.shape == (32, 5)
     strict = ["--config.data.strict=true", f"--workdir={tmp_path}/strict"]
     code, _, error = run(capsys, *options, *strict)
     assert code == 2 and broken in error and not (tmp_path / "strict").exists()
@@ -462,7 +478,7 @@ def test_broken_broden(capsys, command, drawn, tmp_path):
     assert code == 2 and "index.csv" in error
 
 
-def test_full_disk(capsys, command, tmp_path, monkeypatch):
+def test_full_disk(capsys, quick, tmp_path, monkeypatch):
     def full(path, content):
         if path.name == "topk.npz":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -470,24 +486,24 @@ def test_full_disk(capsys, command, tmp_path, monkeypatch):
 
     monkeypatch.setattr("jdissect.results.write_whole", full)
     # However slow the machine is, no save comes in between.
-    command = [*command, "--config.checkpoint_every=1000"]
-    code, _, error = run(capsys, *command, f"--workdir={tmp_path}/run")
+    quick = [*quick, "--config.checkpoint_every=1000"]
+    code, _, error = run(capsys, *quick, f"--workdir={tmp_path}/run")
     assert code == 2 and "No space left on device" in error and "topk.npz" in error
     assert not (tmp_path / "run").exists()  # nothing was saved to go on with
     monkeypatch.undo()
-    code, _, _ = run(capsys, *command, f"--workdir={tmp_path}/run")
+    code, _, _ = run(capsys, *quick, f"--workdir={tmp_path}/run")
     assert code == 0
 
 
 @pytest.mark.parametrize("name", ["summary.json", "config.json"])
-def test_full_disk_at_the_start(capsys, command, tmp_path, monkeypatch, name):
+def test_full_disk_at_the_start(capsys, quick, tmp_path, monkeypatch, name):
     def full(path, content):
         if path.name == name:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         files.write_whole(path, content)
 
     monkeypatch.setattr("jdissect.store.write_whole", full)
-    code, _, error = run(capsys, *command, f"--workdir={tmp_path}/run")
+    code, _, error = run(capsys, *quick, f"--workdir={tmp_path}/run")
     assert code == 2 and name in error
     assert not (tmp_path / "run").exists()
 

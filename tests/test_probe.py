@@ -24,14 +24,13 @@ def test_the_smallest_that_is_nearly_as_fast(times, expected):
     assert probe.choose(times) == expected
 
 
-def test_both_networks_of_a_config(small, tmp_path, capsys):
-    """The shipped classifier beside a small segmenter; the config stays as it is."""
+def test_both_networks_of_a_config(small, tiny_classifier, tmp_path, capsys):
+    """A small classifier beside a small segmenter; the config stays as it is."""
     config = mixup.get_config()
+    weights, name, _ = (flag.partition("=")[2] for flag in tiny_classifier)
+    config.model.weights, config.model.name = weights, name
     config.segmenter.name = "upernet"
-    config.segmenter.upernet, config.segmenter.color = (
-        str(small.upernet),
-        str(small.color),
-    )
+    config.segmenter.upernet = str(small.upernet)
     config.cache.dir = str(tmp_path)
     before = config.to_json()
     found = probe.probe(config, sizes=(1, 2))

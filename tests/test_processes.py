@@ -20,8 +20,11 @@ ARGUMENTS = (
 )
 
 
-def command(workdir, *more):
-    return ["-m", "jdissect.main", f"--workdir={workdir}", *ARGUMENTS, *more]
+@pytest.fixture(scope="module")
+def command(tiny_classifier):
+    """Arguments of Python for a run in a folder."""
+    program = ["-m", "jdissect.main", *ARGUMENTS, *tiny_classifier]
+    return lambda workdir, *more: [*program, f"--workdir={workdir}", *more]
 
 
 def done(results):
@@ -31,7 +34,7 @@ def done(results):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(command, tmp_path_factory):
     """The arrays of a run of one process with one device."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     done(run([command(folder)]))
@@ -61,7 +64,7 @@ SLOW = pytest.mark.slow
         ),
     ],
 )
-def test_same_bits(alone, tmp_path, processes, devices, more):
+def test_same_bits(command, alone, tmp_path, processes, devices, more):
     folder = tmp_path / "run"
     out = done(run([command(folder, *more)] * processes, devices))
     assert f"written to {folder}" in out
@@ -73,7 +76,7 @@ def test_same_bits(alone, tmp_path, processes, devices, more):
 
 
 @pytest.mark.slow
-def test_same_bits_with_the_shipped_upernet(tmp_path):
+def test_same_bits_with_the_shipped_upernet(command, tmp_path):
     """Label maps by a network too, and caches that the processes share."""
     more = ["--config.segmenter.name=upernet", f"--config.cache.dir={tmp_path}/cache"]
     expected = None
@@ -114,7 +117,7 @@ def refused(results, text):
         assert code == 2 and len(lines) == 1 and text in lines[0], (code, err)
 
 
-def test_processes_that_differ_are_refused(tmp_path):
+def test_processes_that_differ_are_refused(command, tmp_path):
     folder = tmp_path / "run"
     results = run([command(folder), command(folder, "--config.quantile=0.02")])
     refused(results, "differ in: quantile")
@@ -122,7 +125,7 @@ def test_processes_that_differ_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_other_refusals(tmp_path):
+def test_other_refusals(command, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     few = ["--config.data.num_images=1"]
     refused(run([command(one, *few)] * 2), "2 processes are more than the 1 images")
@@ -164,7 +167,7 @@ def test_a_work_directory_that_is_not_shared(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, 22])
-def test_killed_again_and_again(alone, tmp_path, kills):
+def test_killed_again_and_again(command, alone, tmp_path, kills):
     """kill -9 and SIGTERM at random moments, on layouts that change."""
     seed = kills if kills == 2 else random.randrange(10**6)
     print(f"seed {seed}")

@@ -41,7 +41,7 @@ def run(capsys, *arguments):
 def networks(small):
     return [
         f"--config.segmenter.upernet={small.upernet}",
-        f"--config.segmenter.color={small.color}",
+        f"--config.segmenter.color={small.color_once}",
     ]
 
 
