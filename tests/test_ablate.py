@@ -29,6 +29,7 @@ from jdissect.job import model_identity
 from jdissect.models.preprocess import IMAGENET, normalize
 from jdissect.store import digest
 from tests import small_runs
+from tests.compiling import QUICKLY
 from tests.small_segmenters import draw
 
 IMAGES = 64
@@ -193,6 +194,7 @@ def test_interpretable_against_others(written, folder):
     assert "Interpretable (IoU > 0.04)" in written[1]
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_result(folder, tmp_path, capsys):
     found = []
     for number, seed in enumerate((1, 1, 2)):
@@ -237,6 +239,7 @@ def test_a_layer_that_others_follow(tmp_path, capsys, logits_of):
         assert float(row["change"]) == pytest.approx(change, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_interpretable_units_of_a_layer_that_others_follow(model, tmp_path, capsys):
     result = small_runs.result(5, units=192, layer="layer3")
     identity = {"model": digest(model_identity(model))}
@@ -271,12 +274,12 @@ def test_one_pass_says_what_masked_passes_say(architecture, side):
     last = models.build_abstract(**architecture).endpoint_names[-1]
     pixels = jnp.asarray(np.random.default_rng(0).normal(size=(4, side, side, 3)), "f4")
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
     def plain(params):
         logits, maps = apply(params, pixels)
         return logits, maps[last].mean(axis=(1, 2))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
     def masked(params, mask):
         return apply(params, pixels, (), {last: mask})[0]
 
@@ -295,6 +298,7 @@ def test_one_pass_says_what_masked_passes_say(architecture, side):
         assert np.abs(honest - logits).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_both_ways_of_the_same_ablation(model):
     """`ForwardPasses.masked` of the last layer against `interventions.outcomes`."""
     config = cli.parse(cli.define(["x", *COMMAND], {}, {}), ["x", *COMMAND])

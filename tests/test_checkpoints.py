@@ -14,6 +14,7 @@ import pytest
 from jdissect import checkpoints, models, orbax_trees
 from jdissect.errors import UserError
 from jdissect.models.preprocess import IMAGENET
+from tests.compiling import QUICKLY
 
 ARCHITECTURE = {"name": "resnet18", "width": 4, "classes": 3}
 DESCRIPTION = checkpoints.describe_classifier(
@@ -86,10 +87,11 @@ def test_load_classifier(folder):
     model = models.build_abstract(**ARCHITECTURE)
     apply, params = models.as_function(model)
     params = models.with_parameters(params, draw_parameters())
-    expected = jax.jit(apply)(params, images)[0]
+    expected = jax.jit(apply, compiler_options=QUICKLY)(params, images)[0]
     for fold in (True, False):
         classifier = checkpoints.load_classifier(folder, fold=fold)
-        actual = jax.jit(classifier.apply)(classifier.params, images)[0]
+        run = jax.jit(classifier.apply, compiler_options=QUICKLY)
+        actual = run(classifier.params, images)[0]
         np.testing.assert_allclose(actual, expected, rtol=1e-4)
     assert len(jax.tree.leaves(classifier.params)) == len(draw_parameters())
 

@@ -69,9 +69,9 @@ def found_grown(step, record):
 
 
 def test_an_additional_convolution_is_found():
-    small = {"name": "resnet18", "width": 8, "classes": 10}
+    small = {"name": "resnet18", "width": 24, "classes": 10}
     step = steps.network(small, 2, 64, ("layer1",))
-    kernel = np.zeros((3, 3, 8, 8), np.float32)
+    kernel = np.zeros((3, 3, 24, 24), np.float32)
 
     def with_another(params, images):
         logits, found = step.function(params, images)

@@ -236,7 +236,7 @@ def test_many_images_are_counted_by_block_only(monkeypatch):
             np.testing.assert_array_equal(array, expected[name], name)
 
 
-def test_features_kept_or_not_and_batch_size_do_not_matter(tmp_path):
+def test_features_kept_or_not_do_not_matter(tmp_path):
     data = make()
     kept = run(data)
     calls = []
@@ -244,21 +244,28 @@ def test_features_kept_or_not_and_batch_size_do_not_matter(tmp_path):
     assert len([c for c in calls if c is None]) >= 3  # the network ran again
     assert_same(kept, run(data, keep="disk", folder=tmp_path / "new"))
     assert not list((tmp_path / "new").iterdir())  # the file has no name
-    assert_same(kept, run(data, batch=45))
-    assert_same(kept, run(data, batch=3))
 
 
-def test_sweeps_for_a_few_units_of_many():
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [3, 45])
+def test_batch_size_does_not_matter(batch):
+    data = make()
+    assert_same(run(data), run(data, batch=batch))
+
+
+@pytest.mark.parametrize(
+    "keep", ["memory", pytest.param("none", marks=pytest.mark.slow)]
+)
+def test_sweeps_for_a_few_units_of_many(keep):
     """Where most thresholds are known from the sketch, the others are picked out."""
     data = make(count=24, units=300)
     data[0][..., 10:] = 1.5
-    kept = run(data)
-    assert_same(kept, run(data, keep="none"))
+    found = run(data, keep=keep)
     maps = 2 * data[0][data[3]]
     expected = reference.thresholds(
         reference.upsample(maps, SHAPE).reshape(-1, 300), 0.05
     )
-    np.testing.assert_array_equal(kept["fine"].thresholds, expected)
+    np.testing.assert_array_equal(found["fine"].thresholds, expected)
 
 
 def test_layers_at_once_or_one_by_one():
@@ -363,7 +370,7 @@ np.savez(sys.argv[3], **found)
     [
         pytest.param(2, "shard_map", 1, marks=pytest.mark.slow),
         pytest.param(4, "shard_map", 1, marks=pytest.mark.slow),
-        (4, "pmap", 1),
+        pytest.param(4, "pmap", 1, marks=pytest.mark.slow),
         (4, "shard_map", 2),  # of seven units
         pytest.param(4, "pmap", 4, marks=pytest.mark.slow),
     ],

@@ -52,7 +52,10 @@ def expected(data):
     return run(data)
 
 
-@pytest.mark.parametrize("keep", ["none", "memory", pytest.param("disk", marks=SLOW)])
+@pytest.mark.parametrize(
+    "keep",
+    [pytest.param("none", marks=SLOW), "memory", pytest.param("disk", marks=SLOW)],
+)
 def test_cut_off_again_and_again(data, expected, tmp_path, keep):
     """With batches of another size each time, as on other devices."""
     # Features that are kept are read once: 4 batches, then 2 and the pilots, then all.
@@ -99,7 +102,7 @@ def test_save_of_other_shapes_is_refused(data, tmp_path):
         go_on(make(units=9), tmp_path)
 
 
-@pytest.mark.parametrize("keep", ["none", "memory"])
+@pytest.mark.parametrize("keep", [pytest.param("none", marks=SLOW), "memory"])
 def test_cut_off_after_the_last_step_of_a_pass(
     data, expected, tmp_path, keep, monkeypatch
 ):

@@ -90,6 +90,7 @@ def check_lost(ends, number):
     assert "Gloo" in log.read_text()
 
 
+@pytest.mark.slow
 def test_killed_while_the_other_waits(work, tmp_path, whole):
     folder = tmp_path / "run"
     check_lost(lose(work, folder, 1, stopped=True), 1)

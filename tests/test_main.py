@@ -323,10 +323,10 @@ def photos(tmp_path):
 @pytest.mark.parametrize(
     ("name", "features"),
     [
-        ("upernet", "none"),
-        ("colornames", "memory"),
-        pytest.param("upernet", "memory", marks=pytest.mark.slow),
-        pytest.param("colornames", "none", marks=pytest.mark.slow),
+        ("upernet", "memory"),
+        ("colornames", "none"),
+        pytest.param("upernet", "none", marks=pytest.mark.slow),
+        pytest.param("colornames", "memory", marks=pytest.mark.slow),
     ],
 )
 def test_any_photographs(

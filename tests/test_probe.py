@@ -24,19 +24,24 @@ def test_the_smallest_that_is_nearly_as_fast(times, expected):
     assert probe.choose(times) == expected
 
 
-def test_both_networks_of_a_config(small, tiny_classifier, tmp_path, capsys):
-    """A small classifier beside a small segmenter; the config stays as it is."""
+@pytest.mark.parametrize(
+    "segmented", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_the_networks_of_a_config(segmented, small, tiny_classifier, tmp_path, capsys):
+    """A small classifier, perhaps beside a segmenter; the config stays as it is."""
     config = mixup.get_config()
     weights, name, _ = (flag.partition("=")[2] for flag in tiny_classifier)
     config.model.weights, config.model.name = weights, name
-    config.segmenter.name = "upernet"
+    config.segmenter.name = "upernet" if segmented else "annotations"
     config.segmenter.upernet = str(small.upernet)
     config.cache.dir = str(tmp_path)
     before = config.to_json()
     found = probe.probe(config, sizes=(1, 2))
-    assert set(found) == {"data.batch_size", "segmenter.batch_size"}
+    keys = ["data.batch_size", "segmenter.batch_size"][: 1 + segmented]
+    assert set(found) == set(keys)
     assert set(found.values()) <= {1, 2} and config.to_json() == before
-    assert len(re.findall(r"[0-9.]+ ms an image", capsys.readouterr().out)) == 4
+    lines = re.findall(r"[0-9.]+ ms an image", capsys.readouterr().out)
+    assert len(lines) == 2 * len(keys)
 
 
 def test_memory_ends_the_probe(monkeypatch, capsys):

@@ -47,11 +47,11 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "devices", "more"),
     [
-        (2, 2, ("--config.mesh.unit=2",)),
+        (2, 1, ()),
+        pytest.param(2, 2, ("--config.mesh.unit=2",), marks=SLOW),
         pytest.param(2, 2, (), marks=SLOW),
         pytest.param(1, 2, (), marks=SLOW),
         pytest.param(1, 4, (), marks=SLOW),
-        pytest.param(2, 1, (), marks=SLOW),
         pytest.param(3, 1, (), marks=SLOW),
         pytest.param(1, 2, ("--config.parallel=pmap",), marks=SLOW),
         pytest.param(2, 2, ("--config.parallel=pmap",), marks=SLOW),
@@ -70,7 +70,7 @@ def test_same_bits(command, alone, tmp_path, processes, devices, more):
     assert f"written to {folder}" in out
     assert arrays(folder) == alone
     # A finished run is printed again, by the first process.
-    if processes == devices == 2 and len(more) == 1:
+    if (processes, devices) == (2, 1):
         out = done(run([command(folder)] * 2))
         assert "is finished" in out
 

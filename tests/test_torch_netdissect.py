@@ -212,7 +212,9 @@ def images(golden):
     return np.load(golden / "resnet50.npz")["images"]
 
 
-@pytest.mark.parametrize("form", ["faithful", "best"])
+@pytest.mark.parametrize(
+    "form", ["faithful", pytest.param("best", marks=pytest.mark.slow)]
+)
 def test_label_maps_are_the_originals(pipeline, expected, images, form):
     found = pipeline[form][1](images[:2])
     agreement = (found == expected["segmentation"][:2]).mean(axis=(0, 2, 3))

@@ -119,7 +119,9 @@ def test_cutout_is_ours():
 
 
 @pytest.mark.parametrize("recipe", ["mixup", "cutmix", "saliencymix"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))]
+)
 def test_mixing_is_ours(recipe, seed):
     images = draw_images(seed)
     key, labels = jax.random.key(seed), np.arange(BATCH)
@@ -199,6 +201,7 @@ def test_crops_are_ours(crop, error):
     np.testing.assert_allclose(channels_last(found), expected, atol=error)
 
 
+@pytest.mark.slow
 def test_crops_are_drawn_as_ours():
     sizes = np.int32([[375, 500]] * 2000 + [[20, 500]] * 500 + [[500, 20]] * 500)
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from converters.twins.efficientnet_lite import EfficientNetLite0, TimmEfficientN
 from converters.twins.resnet import ResNet
 from jdissect import checkpoints, models
 from jdissect.models.preprocess import GREY, IMAGENET, Preprocessing, normalize
+from tests.compiling import QUICKLY
 
 CIFAR = {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False}
 
@@ -20,7 +21,10 @@ def assert_is_twin(folder, twin, endpoints, channels=3, size=32):
     images = np.random.default_rng(0).normal(size=(2, size, size, channels))
     images = images.astype(np.float32)
     model = checkpoints.load_classifier(folder)
-    run = jax.jit(lambda params, images: model.apply(params, images, endpoints))
+    run = jax.jit(
+        lambda params, images: model.apply(params, images, endpoints),
+        compiler_options=QUICKLY,
+    )
     logits, maps = jax.device_get(run(model.params, images))
     with torch.inference_mode():
         theirs = twin.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)))

@@ -17,6 +17,7 @@ from converters.twins.efficientnet_lite import EfficientNetLite0
 from converters.twins.resnet import ResNet
 from jdissect import checkpoints
 from jdissect.models.preprocess import normalize
+from tests.compiling import QUICKLY
 
 
 def relative(actual, expected):
@@ -28,7 +29,7 @@ def relative(actual, expected):
 
 def run_ours(classifier, images, optimized=True):
     """Small networks take longer to optimize than to run."""
-    flags = {} if optimized else {"xla_backend_optimization_level": 0}
+    flags = {} if optimized else QUICKLY
     apply = jax.jit(classifier.apply, compiler_options=flags)
     return jax.device_get(apply(classifier.params, images))
 
@@ -111,7 +112,7 @@ def test_every_file_format_gives_the_same_weights(
 @pytest.mark.parametrize(
     ("depth", "width", "classes", "size", "fold"),
     [
-        (18, 64, 10, (64, 64), True),
+        pytest.param(18, 64, 10, (64, 64), True, marks=pytest.mark.slow),
         (18, 16, 10, (65, 98), False),
         (50, 16, 5, (63, 64), True),
         pytest.param(18, 64, 10, (64, 64), False, marks=pytest.mark.slow),
@@ -201,6 +202,7 @@ def test_verify_fails_where_the_networks_differ(small_resnet, convert, monkeypat
     assert "layer4" in done.err
 
 
+@pytest.mark.slow
 def test_verify_lite0(draw_state, convert, monkeypatch):
     monkeypatch.setattr(verify, "SIDE", 64)
     state = draw_state(EfficientNetLite0(classes=4))

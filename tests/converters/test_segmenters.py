@@ -20,6 +20,7 @@ from converters.twins.upernet import UPerNet, roi_pool
 from jdissect import checkpoints
 from jdissect.errors import UserError
 from jdissect.ops.resample import adaptive_average, resample
+from tests.compiling import QUICKLY
 
 UPERNET = {"fpn_dim": 8, "objects": 3, "parts": 7, "materials": 2, "scenes": 4}
 UPERNET_LABELS = {
@@ -45,7 +46,7 @@ def relative(actual, expected):
 
 def run_ours(segmenter, images, optimized=True, **options):
     """Small networks take longer to optimize than to run."""
-    flags = {} if optimized else {"xla_backend_optimization_level": 0}
+    flags = {} if optimized else QUICKLY
     apply = functools.partial(segmenter.apply, **options)
     apply = jax.jit(apply, compiler_options=flags)
     return jax.device_get(apply(segmenter.params, images))

@@ -10,6 +10,7 @@ import pytest
 from jdissect import models
 from jdissect.errors import UserError
 from jdissect.models.endpoints import run_stages
+from tests.compiling import QUICKLY
 from tests.small_segmenters import draw
 
 STAGES = [("double", lambda x: 2 * x), ("square", lambda x: x * x)]
@@ -64,7 +65,9 @@ def test_a_masked_unit_is_as_if_its_readers_were_zero(layer):
 
     def logits(parameters, masks=None):
         apply, params = models.for_inference(architecture, parameters, fold=False)
-        return jax.jit(lambda p: apply(p, images, (), masks)[0])(params)
+        return jax.jit(
+            lambda p: apply(p, images, (), masks)[0], compiler_options=QUICKLY
+        )(params)
 
     mask = np.ones(32 if layer == "layer4" else 8, np.float32)
     mask[unit] = 0

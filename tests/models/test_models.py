@@ -15,6 +15,7 @@ from jdissect import models
 from jdissect.errors import UserError
 from jdissect.models.endpoints import check_endpoints
 from jdissect.models.layers import ConvNorm, fold_batch_norm
+from tests.compiling import QUICKLY
 from tests.devices import environment
 
 SMALL = {
@@ -58,7 +59,8 @@ def make(name, **options):
 def run(function, images, endpoints=None):
     """Jitted: op by op, these networks take a minute to compile."""
     apply, params = function
-    return jax.device_get(jax.jit(lambda p, x: apply(p, x, endpoints))(params, images))
+    compiled = jax.jit(lambda p, x: apply(p, x, endpoints), compiler_options=QUICKLY)
+    return jax.device_get(compiled(params, images))
 
 
 def products(function, *arguments):

@@ -9,6 +9,7 @@ from jdissect import models
 from jdissect.models.layers import ConvNorm, fold_batch_norm
 from jdissect.models.pyramid import prepare, pyramid_conv
 from jdissect.models.resnet import pad
+from tests.compiling import QUICKLY
 from tests.small_segmenters import PPM, UPERNET, draw
 
 
@@ -40,10 +41,17 @@ def test_it_is_the_plain_form(sizes, folded):
         rng.normal(size=(2, *size, count)).astype(np.float32)
         for size, count in zip(sizes, channels, strict=True)
     ]
-    plain = pyramid_conv(layer, maps, plain=True)
-    assert relative(pyramid_conv(layer, maps), plain) < 1e-5
+    plain = convolve(layer, maps, plain=True)
+    assert relative(convolve(layer, maps), plain) < 1e-5
     prepare(layer, channels)
-    assert relative(pyramid_conv(layer, maps), plain) < 1e-5
+    assert relative(convolve(layer, maps), plain) < 1e-5
+
+
+def convolve(layer, maps, **options):
+    compiled = jax.jit(
+        lambda maps: pyramid_conv(layer, maps, **options), compiler_options=QUICKLY
+    )
+    return compiled(maps)
 
 
 @pytest.mark.parametrize("architecture", [UPERNET, PPM], ids=lambda a: a["name"])
@@ -66,7 +74,7 @@ def test_networks_compute_the_same_in_all_forms(architecture):
 def run(apply, params, images, **options):
     compiled = jax.jit(
         lambda params, images: apply(params, images, **options),
-        compiler_options={"xla_backend_optimization_level": 0},  # compiles sooner
+        compiler_options=QUICKLY,
     )
     return compiled(params, images)
 

@@ -19,6 +19,7 @@ from jdissect.parallel import Devices
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import MEANS, Parser, _part_tables, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
+from tests.compiling import QUICKLY
 from tests.devices import environment
 
 COUNT = 5
@@ -124,11 +125,10 @@ def scores(small, pixels):
     color = checkpoints.load_segmenter(small.color, "ppm", fold=False)
     images = pixels.astype(np.float32)
     prepared = pool(images, 256)[..., ::-1] - np.array(MEANS, np.float32)
-    quick = {"xla_backend_optimization_level": 0}  # to compile
-    run = jax.jit(upernet.apply, compiler_options=quick)
+    run = jax.jit(upernet.apply, compiler_options=QUICKLY)
     found = jax.device_get(run(upernet.params, prepared))
     colors = []
-    run = jax.jit(color.apply, compiler_options=quick)
+    run = jax.jit(color.apply, compiler_options=QUICKLY)
     for side in (64, 96):
         seen = pool(images, side)[..., ::-1] / 255
         seen = (seen - np.float32([0.4, 0.45, 0.5])) / np.float32([0.2, 0.25, 0.3])
@@ -181,7 +181,12 @@ def test_quarters_are_of_the_objects_that_are_there(segmenter, maps, small, pixe
         assert np.isin((quarter - objects)[there], [4 * side for side in sides]).all()
         assert (objects[there] > 0).all()
         assert ((objects > 0) & ~there).any(), "the last component has none"
-    every = make(small, quarters="all", color=None).label_maps(batch_of(pixels))
+    all_quarters = make(small, quarters="all", color=None)
+    every = all_quarters.label_maps(batch_of(pixels))
+    # Without colours: the same numbers, and no maps of them.
+    assert all_quarters.map_names == segmenter.map_names[:5]
+    assert ("black", "color") not in all_quarters.concepts
+    np.testing.assert_array_equal(every[:, :3], maps[:, :3])
     assert ((every[:, 3] > 0) == (objects > 0)).all()
     assert (every[:, 3] == vertical)[vertical > 0].all()
     none = make(small, quarters="none", color=None)
@@ -194,14 +199,6 @@ def test_quarters_are_of_the_objects_that_are_there(segmenter, maps, small, pixe
         np.testing.assert_array_equal(*both)
 
 
-def test_no_colours(small, pixels, maps):
-    plain = make(small, color=None)
-    assert plain.map_names[-1] == "left and right"
-    assert ("black", "color") not in plain.concepts
-    found = plain.label_maps(batch_of(pixels))
-    np.testing.assert_array_equal(found, maps[:, :5])
-
-
 def test_maps_do_not_depend_on_place_or_companions(segmenter, pixels, maps):
     order = [3, 0, 4, 1, 2]
     found = segmenter.label_maps(batch_of(pixels[order], order))
@@ -211,6 +208,7 @@ def test_maps_do_not_depend_on_place_or_companions(segmenter, pixels, maps):
         np.testing.assert_array_equal(alone[0], maps[index])
 
 
+@pytest.mark.slow
 def test_padding_is_not_computed(small, pixels):
     network = checkpoints.load_segmenter(small.upernet, "upernet")
     calls = []
