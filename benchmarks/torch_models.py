@@ -50,7 +50,7 @@ def _fold(module: nn.Module) -> None:
 
 
 def bilinear(size: int, target: int) -> torch.Tensor:
-    """[target, size]: half-pixel centres, zeros outside the grid (ORIGINALS 3)."""
+    """[target, size]: half-pixel centres, zeros outside (netdissect/upsample.py)."""
     if size == 1:
         return torch.ones(target, 1)
     centre = (torch.arange(target, dtype=torch.float64) + 0.5) * size / target - 0.5

@@ -102,7 +102,7 @@ def upsampled(
     images, units, height, width = maps.shape
     centre = (2 * torch.arange(grid, device=maps.device) + 1) / grid - 1
     y, x = torch.meshgrid(centre, centre, indexing="ij")
-    # A map is constant along an axis where it has one pixel (ORIGINALS 3).
+    # A map is constant along an axis where it has one pixel.
     x, y = x * (width > 1), y * (height > 1)
     maps = functional.grid_sample(
         maps,

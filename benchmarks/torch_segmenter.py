@@ -161,7 +161,7 @@ def quarters(
 ) -> Int[np.ndarray, "2 height width"]:
     """Tops and bottoms, lefts and rights of all components but the last.
 
-    A component's bounding box is split at its middle (ORIGINALS 2, item 4).
+    A component's bounding box is split at its middle.
     """
     found = np.zeros((2, *objects.shape), objects.dtype)
     components = []

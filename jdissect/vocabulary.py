@@ -1,10 +1,10 @@
 """The vocabularies of the published segmenters, and the numbers of their concepts.
 
-A segmenter's folder holds a `labels.json` (ORIGINALS 1.5). It comes from the internet
+A segmenter's folder holds a `labels.json`. It comes from the internet
 and decides what every channel means, so it is read strictly: types and references are
 checked; keys that are not known are left out. Names may repeat, as in ADE20K's lists:
 each channel has its number, and a concept is the union of its numbers. Numbers are
-those of netdissect (ORIGINALS 2, item 5).
+those of netdissect (davidbau/dissect, netdissect/segmenter.py).
 """
 
 from collections.abc import Iterable, Mapping

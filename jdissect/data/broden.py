@@ -1,9 +1,9 @@
 """The source 'broden': photographs with masks that people drew.
 
-A folder in the layout of the Network Dissection release of 2017 (ORIGINALS sections 3
-and 6). Images are used as stored, so that the masks stay aligned. A corrupt photograph
-is skipped like any other; a corrupt mask is an error, as a data set whose ground truth
-is broken would give wrong counts without a word.
+A folder in the layout of the Network Dissection release of 2017
+(CSAILVision/NetDissect). Images are used as stored, so that the masks stay aligned. A
+corrupt photograph is skipped like any other; a corrupt mask is an error, as a data set
+whose ground truth is broken would give wrong counts without a word.
 """
 
 import collections

@@ -1,6 +1,6 @@
 """Broden's tables: which numbers mean what, and which masks an image has.
 
-The layout is that of the Network Dissection release of 2017 (ORIGINALS section 6):
+The layout is that of the Network Dissection release of 2017 (CSAILVision/NetDissect):
 `label.csv`, `category.csv`, `c_CATEGORY.csv` and `index.csv`.
 """
 

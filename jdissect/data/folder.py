@@ -1,6 +1,6 @@
 """The source 'folder': any tree of image files, without annotations.
 
-Geometry is netdissect's: resize to 256x256, centre crop 224 (ORIGINALS section 2).
+Geometry is netdissect's: resize to 256x256, centre crop 224.
 """
 
 import dataclasses

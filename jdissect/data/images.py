@@ -90,7 +90,7 @@ def decode_cropped(
     """Pixels of netdissect's geometry: resize to 256x256, centre crop 224.
 
     The resize ignores the aspect ratio and is PIL's bilinear one, which antialiases
-    (ORIGINALS section 2, item 1; netdissect's `Resize((256, 256))`).
+    (netdissect's `Resize((256, 256))`).
 
     Returns:
         RGB, 0 .. 255.

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: EfficientNet-B0 with ReLU6 and without squeeze-excite.
 
 Tan & Le, "EfficientNet", ICML 2019; the Lite variants are Google's, for integer
-hardware (ORIGINALS 7). TensorFlow's "SAME" padding throughout; in the network that timm
+hardware. TensorFlow's "SAME" padding throughout; in the network that timm
 trained itself, PyTorch's symmetric one.
 """
 

@@ -1,7 +1,7 @@
 """The segmenters' encoder: a ResNet with a deep stem, which returns all four stages.
 
-Of "semantic-segmentation-pytorch", which UPerNet and the colour network build on
-(ORIGINALS 1.2): three 3x3 convolutions in place of the 7x7.
+Of "semantic-segmentation-pytorch", which UPerNet and the colour network build on:
+three 3x3 convolutions in place of the 7x7.
 """
 
 import jax.numpy as jnp

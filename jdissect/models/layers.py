@@ -84,7 +84,7 @@ def narrow_conv(images, kernel, *options, **more) -> Array:
     """
     channels = kernel.shape[-1]
     if jax.default_backend() == "cpu":
-        kernel = jnp.pad(kernel, ((0, 0),) * 3 + ((0, max(0, 24 - channels)),))
+        kernel = jnp.pad(kernel, ((0, 0),) * 3 + ((0, 24 - channels),))
     found = lax.conv_general_dilated(images, kernel, *options, **more)
     return found[..., :channels]
 

@@ -1,7 +1,7 @@
 """Pyramid pooling on a dilated ResNet: the network of the colour segmenter.
 
 Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, in the form of netdissect's
-colour model (ORIGINALS 1.4). Its auxiliary head serves training only and is left out.
+colour model. Its auxiliary head serves training only and is left out.
 """
 
 from flax import nnx

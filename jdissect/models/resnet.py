@@ -1,7 +1,7 @@
 """ResNet-18/34/50/101/152, "v1.5": the stride sits on the 3x3 convolution.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the change
-of torchvision that CutMix-PyTorch and SaliencyMix train (ORIGINALS 1.1). ResNeXt (Xie
+of torchvision that CutMix-PyTorch and SaliencyMix train. ResNeXt (Xie
 et al., CVPR 2017) and wide ResNets (Zagoruyko & Komodakis, BMVC 2016) in torchvision's
 form: bottlenecks with other 3x3 convolutions.
 """
@@ -138,7 +138,7 @@ def stages(
       depth: a key of DEPTHS.
       in_features: channels of the first stage's input.
       width: planes of the first stage.
-      dilated: by 8 (ORIGINALS 1.2): the last two stages keep the size; their 3x3
+      dilated: by 8, for the colours: the last two stages keep the size; their 3x3
         convolutions have dilation 2 and 4, half of that where the stride was.
       last_stride: of the fourth stage.
       groups, width_per_group: of the bottlenecks' 3x3 convolutions; see `ResNet`.

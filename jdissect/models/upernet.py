@@ -1,7 +1,7 @@
 """UPerNet: objects, parts, materials and the scene of an image from one network.
 
-Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018 (ORIGINALS
-1.3): a ResNet, pyramid pooling of its last map, a top-down feature pyramid, and a head
+Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018:
+a ResNet, pyramid pooling of its last map, a top-down feature pyramid, and a head
 for each kind of label.
 """
 

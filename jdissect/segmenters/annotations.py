@@ -1,7 +1,7 @@
 """The segmenter 'annotations': label maps that people drew, as the source has them.
 
 Resampling to another grid is by nearest neighbour: target row y of S takes source row
-floor((y + 0.5) * H / S) of H, in integer arithmetic (DESIGN, config.mask_size).
+floor((y + 0.5) * H / S) of H, in integer arithmetic.
 """
 
 import dataclasses

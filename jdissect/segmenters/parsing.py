@@ -1,8 +1,9 @@
 """From pixels to label maps by networks: the pure function that a device runs.
 
-The maps of an image are, in this order (netdissect's, ORIGINALS 2): objects, materials,
-parts, and if wanted top and bottom quarters, left and right quarters; then a map for
-each category of the colour segmenter. Numbers are those of `vocabulary`.
+The maps of an image are, in this order (davidbau/dissect, netdissect/segmenter.py):
+objects, materials, parts, and if wanted top and bottom quarters, left and right
+quarters; then a map for each category of the colour segmenter. Numbers are those of
+`vocabulary`.
 """
 
 from collections.abc import Callable

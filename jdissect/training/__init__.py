@@ -1,4 +1,4 @@
-"""Training classifiers by the recipes of the study (ORIGINALS section 4).
+"""Training classifiers by the recipes of the study.
 
     images -> canvas -> [crop, flip, jitter, lighting, mixing] -> step -> checkpoints
      host                whole batch, on the devices              every device its share

@@ -1,7 +1,7 @@
 """The random start of a training, drawn on the host.
 
 Convolutions from N(0, 2 / (k * k * out)), batch normalization at 1 and 0, the last
-layers uniform in +-1 / sqrt(in), weight and bias (ORIGINALS section 4). That is
+layers uniform in +-1 / sqrt(in), weight and bias (CutMix-PyTorch, resnet.py). That is
 what the models' own initializers draw; NumPy's draws take no compilation and are the
 same on every backend.
 """

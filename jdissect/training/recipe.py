@@ -1,4 +1,4 @@
-"""The published recipe: loss, optimizer and learning rate (ORIGINALS section 4)."""
+"""The published recipe: loss, optimizer, learning rate (CutMix-PyTorch, train.py)."""
 
 from collections.abc import Sequence
 

@@ -188,7 +188,7 @@ def test_half_of_the_images_are_mirrored():
 
 
 def jitter_by_loops(image, order, amounts):
-    """The three operations, one after the other, as ORIGINALS states them."""
+    """The three operations, one after the other, as CutMix-PyTorch has them."""
     x = image.astype(np.float64)
     for kind, amount in zip(order, amounts, strict=True):
         grey = x @ np.array([0.299, 0.587, 0.114])

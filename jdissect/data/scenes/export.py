@@ -1,4 +1,4 @@
-"""Writes scenes as a folder in Broden's layout (ORIGINALS section 6).
+"""Writes scenes as a folder in Broden's layout (see `data.broden_tables`).
 
 `jdissect.data.broden.open_broden` reads it back, pixel for pixel and label for label,
 and so does other software that knows the layout.

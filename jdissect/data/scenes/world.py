@@ -2,7 +2,7 @@
 
 Numbers run through objects, parts, materials and colours, from 1; 0 is nothing. A part
 with an object's name (door, wall, window) has the object's number, as in UPerNet's
-vocabulary (ORIGINALS section 2, item 5).
+vocabulary.
 """
 
 # Any change that changes a pixel or a label of any picture takes a new version.
