@@ -37,6 +37,33 @@ TOGETHER = {
     "tests/ops/test_thresholds.py": "lite0",
 }
 
+# Without slow tests XLA compiles with few optimizations for these: what they look at
+# is around the computation, or the same for any compilation. With slow tests it
+# compiles as for users.
+LITTLE_OPTIMIZED = {
+    "tests/report/test_mixed_pictures.py",
+    "tests/segmenters/test_upernet.py",
+    "tests/test_docs.py",
+    "tests/test_environment.py",
+    "tests/test_figures.py",
+    "tests/test_interrupted.py",
+    "tests/test_journal.py",
+    "tests/test_kept.py",
+    "tests/test_label_cache.py",
+    "tests/test_library.py",
+    "tests/test_probe.py",
+    "tests/test_processes.py",
+    "tests/test_progress.py",
+    "tests/test_remote.py",
+    "tests/test_replacing.py",
+    "tests/test_segment.py",
+    "tests/test_study_command.py",
+    "tests/test_train.py",
+    "tests/training/test_processes.py",
+    "tests/training/test_resume.py",
+    "tests/training/test_segmenter.py",
+}
+
 
 def pytest_itemcollected(item):
     """Dear tests on the photographs beside the checkout are for `make test-all`."""
@@ -89,6 +116,24 @@ def no_lines_of_progress():
     patch = pytest.MonkeyPatch()
     patch.setattr("jdissect.progress.FIRST", 1e9)
     yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_optimized(request):
+    """Compiles with few optimizations, here and in processes that tests start."""
+    file = str(request.path.relative_to(request.config.rootpath))
+    without_slow = "not slow" in request.config.getoption("markexpr")
+    if not (without_slow and file in LITTLE_OPTIMIZED):
+        yield
+        return
+    import jax
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
     patch.undo()
 
 

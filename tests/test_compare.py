@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jdissect import cli, compare, comparison, runs
+from jdissect.report import drawing
 from tests import small_runs
 
 HOSTILE = (("=HYPERLINK(1)", "object"), ('<img src="x">', "object"))
@@ -24,8 +25,12 @@ def folders(tmp_path_factory):
     ]
 
 
-def run(capsys, *arguments):
-    code = cli.entry(compare.main, ["compare", *map(str, arguments), "--noreport"])
+def run(capsys, *arguments, figures=False):
+    arguments = ["compare", *map(str, arguments), "--noreport"]
+    with pytest.MonkeyPatch.context() as patch:
+        if not figures:
+            patch.setattr(drawing, "write", lambda *_: [])
+        code = cli.entry(compare.main, arguments)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -37,7 +42,7 @@ def rows(path):
 
 def test_all_that_is_written(folders, tmp_path, capsys):
     output = tmp_path / "deep" / "output"
-    code, text, error = run(capsys, *folders, f"--output={output}")
+    code, text, error = run(capsys, *folders, f"--output={output}", figures=True)
     assert code == 0, error
     found = json.loads((output / "comparison.json").read_text())
     assert [model["name"] for model in found["models"]] == ["plain", "mix", "cut"]

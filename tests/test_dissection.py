@@ -268,14 +268,16 @@ def test_sweeps_for_a_few_units_of_many(keep):
     np.testing.assert_array_equal(found["fine"].thresholds, expected)
 
 
-def test_layers_at_once_or_one_by_one():
+@pytest.mark.parametrize(
+    "layer", ["fine", pytest.param("coarse", marks=pytest.mark.slow)]
+)
+def test_layers_at_once_or_one_by_one(layer):
     data = make()
     both = run(data)
-    for layer in ("fine", "coarse"):
-        settings = Settings(layers=(layer,), quantile=0.05)
-        engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
-        alone = engine.run(reader(data, 8), len(data[0]))
-        assert_same(alone, {layer: both[layer]})
+    settings = Settings(layers=(layer,), quantile=0.05)
+    engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
+    alone = engine.run(reader(data, 8), len(data[0]))
+    assert_same(alone, {layer: both[layer]})
 
 
 def test_counters_are_emptied_in_time(monkeypatch):

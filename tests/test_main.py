@@ -239,7 +239,8 @@ def test_layers_at_once_equal_runs_alone(capsys, command, tmp_path):
                 np.testing.assert_array_equal(one[key], two[key])
 
 
-@pytest.mark.parametrize("mask_size", [pytest.param(0, marks=pytest.mark.slow), 40])
+@pytest.mark.slow
+@pytest.mark.parametrize("mask_size", [0, 40])
 def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
     options = ["--config.dtype=bfloat16", f"--config.mask_size={mask_size}"]
     assert run(capsys, *quick, *options, f"--workdir={tmp_path}/run")[0] == 0
@@ -323,7 +324,7 @@ def photos(tmp_path):
 @pytest.mark.parametrize(
     ("name", "features"),
     [
-        ("upernet", "memory"),
+        pytest.param("upernet", "memory", marks=pytest.mark.slow),
         ("colornames", "none"),
         pytest.param("upernet", "none", marks=pytest.mark.slow),
         pytest.param("colornames", "memory", marks=pytest.mark.slow),

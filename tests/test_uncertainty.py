@@ -168,7 +168,9 @@ def test_coverage_is_recorded_for_all():
         assert min(uncertainty.COVERAGE[kind].values()) >= uncertainty.REACHED
 
 
-@pytest.mark.parametrize("kind", coverage.KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param("easy", marks=pytest.mark.slow), "near the threshold"]
+)
 def test_coverage_of_a_few_populations(kind):
     found = coverage.measure(kind, populations=12, draws=20)
     for name, (share, width) in found.items():

@@ -225,7 +225,7 @@ def test_boxes_stay_inside_and_lose_odd_pixels():
     assert np.asarray(_cut(share, SHAPE)).tolist() == expected
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.3])
+@pytest.mark.parametrize("alpha", [1.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_draws_are_distributed_as_said(alpha):
     def drawing(key):
         options = {"alpha": alpha, "group": 4, "once": False}

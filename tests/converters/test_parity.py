@@ -114,7 +114,7 @@ def test_every_file_format_gives_the_same_weights(
     [
         pytest.param(18, 64, 10, (64, 64), True, marks=pytest.mark.slow),
         (18, 16, 10, (65, 98), False),
-        (50, 16, 5, (63, 64), True),
+        pytest.param(50, 16, 5, (63, 64), True, marks=pytest.mark.slow),
         pytest.param(18, 64, 10, (64, 64), False, marks=pytest.mark.slow),
         pytest.param(34, 16, 3, (65, 98), True, marks=pytest.mark.slow),
         pytest.param(50, 24, 5, (63, 64), True, marks=pytest.mark.slow),

@@ -136,7 +136,9 @@ def test_the_twins_precise_roi_pooling(bins, golden):
     ("depth", "width", "fpn_dim", "size", "out", "fold", "legacy"),
     [
         (18, 6, 8, (33, 98), (9, 20), True, True),
-        (34, 4, 12, (64, 70), (56, 56), False, False),
+        pytest.param(
+            *(34, 4, 12, (64, 70), (56, 56), False, False), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_upernets_are_their_twins(
@@ -161,7 +163,7 @@ def test_upernets_are_their_twins(
     ("depth", "width", "ppm_dim", "size", "out", "fold"),
     [
         (18, 8, 6, (33, 98), (20, 9), False),
-        (50, 4, 4, (64, 70), (56, 56), True),
+        pytest.param(50, 4, 4, (64, 70), (56, 56), True, marks=pytest.mark.slow),
     ],
 )
 def test_colour_networks_are_their_twins(

@@ -23,6 +23,11 @@ SMALL = {
     "resnet50": {"width": 8, "classes": 7},
     "efficientnet_lite0": {"classes": 7},
 }
+ONE_OF_A_KIND = [
+    "resnet18",
+    pytest.param("resnet50", marks=pytest.mark.slow),
+    "efficientnet_lite0",
+]
 
 
 def abstract(name, **options):
@@ -149,7 +154,7 @@ def test_published_networks_have_their_parameter_counts():
         assert sum(np.prod(leaf.shape) for leaf in learned) == expected
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
 def test_endpoints_asked_for_are_the_only_ones_returned(name):
     function = make(name)
     images = draw_images(1, 64, 64)
@@ -185,7 +190,7 @@ def test_nothing_deeper_than_the_endpoints_is_computed(name, endpoints, expected
     assert products(lambda p, x: apply(p, x, endpoints), params, images) == expected
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
 def test_folded_is_unfolded(name):
     images = draw_images(2, 64, 64)
     expected = run(make(name), images)
@@ -198,7 +203,12 @@ def test_folded_is_unfolded(name):
 
 @pytest.mark.parametrize(
     ("name", "endpoints"),
-    [("resnet18", None), ("efficientnet_lite0", ("stem", "block3"))],
+    [
+        ("resnet18", None),
+        pytest.param(
+            *("efficientnet_lite0", ("stem", "block3")), marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name, endpoints):
     images = draw_images(2, 64, 64)

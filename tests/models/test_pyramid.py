@@ -21,8 +21,9 @@ def relative(found, expected):
 @pytest.mark.parametrize(
     "sizes",
     [
-        [(16, 16), (8, 8), (4, 4), (2, 2)],  # UPerNet's fusion
-        [(12, 12), (1, 1), (2, 2), (3, 3), (6, 6)],  # pyramid pooling
+        # UPerNet's fusion, and pyramid pooling.
+        pytest.param([(16, 16), (8, 8), (4, 4), (2, 2)], marks=pytest.mark.slow),
+        [(12, 12), (1, 1), (2, 2), (3, 3), (6, 6)],
         [(9, 14), (5, 7), (9, 14), (1, 3)],
     ],
 )
@@ -54,7 +55,11 @@ def convolve(layer, maps, **options):
     return compiled(maps)
 
 
-@pytest.mark.parametrize("architecture", [UPERNET, PPM], ids=lambda a: a["name"])
+@pytest.mark.parametrize(
+    "architecture",
+    [UPERNET, pytest.param(PPM, marks=pytest.mark.slow)],
+    ids=lambda a: a["name"],
+)
 def test_networks_compute_the_same_in_all_forms(architecture):
     """By definition, cheaper, and prepared for a CPU."""
     parameters = draw(architecture, 0)

@@ -184,7 +184,9 @@ def hard_maps(size):
     return {name: np.asarray(line, np.int32) for name, line in lines.items()}
 
 
-@pytest.mark.parametrize("size, most", [(56, 7), (200, 9)])
+@pytest.mark.parametrize(
+    "size, most", [(56, 7), pytest.param(200, 9, marks=pytest.mark.slow)]
+)
 def test_few_rounds_for_hard_maps(size, most):
     """Paths of thousands of pixels in any order, and `most` rounds do."""
     for name, labels in hard_maps(size).items():

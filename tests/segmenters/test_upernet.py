@@ -189,6 +189,10 @@ def test_quarters_are_of_the_objects_that_are_there(segmenter, maps, small, pixe
     np.testing.assert_array_equal(every[:, :3], maps[:, :3])
     assert ((every[:, 3] > 0) == (objects > 0)).all()
     assert (every[:, 3] == vertical)[vertical > 0].all()
+
+
+@pytest.mark.slow
+def test_without_quarters(segmenter, maps, small, pixels):
     none = make(small, quarters="none", color=None)
     without = none.label_maps(batch_of(pixels))
     assert none.map_names == ("objects", "materials", "parts")

@@ -107,6 +107,7 @@ def test_two_processes_have_the_bits_of_two_devices(arguments, alone, tmp_path):
     assert files == {path.name for path in alone.iterdir()}
 
 
+@pytest.mark.slow
 def test_other_configs_are_refused(arguments, tmp_path):
     each = ((), ("--config.train.seed=5",))
     refused(arguments, tmp_path / "run", "0 and 1 differ in: train.seed;", each=each)

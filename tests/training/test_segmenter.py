@@ -266,6 +266,7 @@ def test_model_labels_images(done, source):
     assert segmenter.identity(None)["upernet"]["side"] == 48
 
 
+@pytest.mark.slow
 def test_interrupted_training_goes_on_to_the_same_bits(
     command, done, capsys, monkeypatch, tmp_path
 ):
