@@ -13,9 +13,10 @@ TRAINED := build/trained
 PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder
 # What compares floats of two programs, or with figures from another machine.
 FLOATS := tests/training/test_step.py tests/training/test_devices.py \
-  tests/training/test_convolution.py tests/test_torch_training.py \
-  tests/test_torch_netdissect.py tests/test_interventions.py tests/models/test_layers.py \
-  tests/models/test_pyramid.py tests/ops tests/augment tests/converters/test_parity.py
+  tests/training/test_convolution.py tests/benchmarks/test_torch_training.py \
+  tests/benchmarks/test_torch_netdissect.py tests/ablation/test_interventions.py \
+  tests/models/test_layers.py tests/models/test_pyramid.py tests/ops tests/augment \
+  tests/converters/test_parity.py
 # The same with the most that XLA, oneDNN and PyTorch may use of a processor.
 at_most = XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=$(1)" ONEDNN_MAX_CPU_ISA=$(2) \
   ATEN_CPU_CAPABILITY=$(3) $(BIN)/python -m pytest -m 'not slow and not timing' \
@@ -65,7 +66,7 @@ test-processors: $(VENV)/.installed-test
 train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2
 train-scenes: install
 	for split in train validation; do \
-	  $(BIN)/python -m jdissect.data.scenes --prepare $(SCENES) --split $$split || exit; \
+	  $(BIN)/python -m jdissect.scenes --prepare $(SCENES) --split $$split || exit; \
 	done
 	for name in $(RECIPES); do \
 	  $(BIN)/python -m jdissect.train --config=configs/$$name.py \
@@ -74,7 +75,7 @@ train-scenes: install
 	$(BIN)/python -m jdissect.train_segmenter --config=configs/segmenter.py \
 	  --config.data.path=$(SCENES) --workdir=$(TRAINED)/upernet
 	for name in $(RECIPES) upernet; do \
-	  $(BIN)/python -m converters.shipped --run=$(TRAINED)/$$name --name=$$name || exit; \
+	  $(BIN)/python -m jdissect.training.ship_weights --run=$(TRAINED)/$$name --name=$$name || exit; \
 	done
 
 clean:

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import drawn, kernels, record
-from jdissect import checkpoints, cli, environment
+from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
-from jdissect.dissection import Dissection, Settings
-from jdissect.job import feature_bytes, network_of
-from jdissect.label_cache import LabelCache
-from jdissect.parallel import network_devices
+from jdissect.dissection.engine import Dissection, Settings
+from jdissect.jobs.job import feature_bytes, network_of
+from jdissect.runtime import command_line, machine
+from jdissect.runtime.devices import network_devices
+from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.upernet import UPerNetSegmenter
 
 SIDE = 224
@@ -44,7 +45,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--batch_size", type=int, default=256, help="images a device a step")
     add("--segment_batch", type=int, default=64, help="images a device a call")
     add("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    add("--features", default="auto", choices=environment.FEATURES)
+    add("--features", default="auto", choices=machine.FEATURES)
     add("--save", default="", help="name of files for benchmarks/results")
     options = parser.parse_args(argv[1:])
     if not 0 < options.few < options.images:
@@ -63,10 +64,10 @@ class Engine:
         self._options = options
         self._devices, self._counters = network_devices("shard_map")
         weights, dtype = options.weights, options.dtype
-        self._model = checkpoints.load_classifier(weights / "resnet50", dtype=dtype)
+        self._model = networks.load_classifier(weights / "resnet50", dtype=dtype)
         self._segmenter = UPerNetSegmenter(
-            checkpoints.load_segmenter(weights / "upernet", "upernet", dtype=dtype),
-            checkpoints.load_segmenter(weights / "color", "ppm", dtype=dtype),
+            networks.load_segmenter(weights / "upernet", "upernet", dtype=dtype),
+            networks.load_segmenter(weights / "color", "ppm", dtype=dtype),
             devices=self._devices,
             cache=LabelCache(None),
             hashes=[str(number) for number in range(options.images)],
@@ -80,12 +81,12 @@ class Engine:
 
     def run(self, count: int) -> dict[str, float]:
         """Seconds by stage of a dissection of the first `count` images."""
-        folder = environment.cache_dir("")
+        folder = machine.cache_dir("")
         spill = folder and folder / "features"
         size = feature_bytes(self._apply, self._model.params, (SIDE, SIDE))
         settings = Settings(
             layers=self._layers,
-            keep=environment.keep_features(self._options.features, size, count, spill),
+            keep=machine.keep_features(self._options.features, size, count, spill),
             folder=spill,
         )
         engine = Dissection(
@@ -124,7 +125,7 @@ def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
 def main(argv: list[str]) -> int:
     """Measures and prints; if asked, saves."""
     options = parse(argv)
-    environment.use_compilation_cache(environment.cache_dir(""))
+    machine.use_compilation_cache(machine.cache_dir(""))
     rows, longest = measure(options)
     print(record.text(rows))
     notes = [
@@ -149,4 +150,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

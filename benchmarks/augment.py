@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.options import parse
-from jdissect import cli
 from jdissect.augment import RECIPES, mix, random_resized_crop, standard
 from jdissect.models.preprocess import IMAGENET
 from jdissect.ops.saliency import fine_grained
+from jdissect.runtime import command_line
 
 OPTIONS = {
     "batch_size": (32, "Images a call."),
@@ -95,4 +95,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

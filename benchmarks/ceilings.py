@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jdissect.parallel import Devices
+from jdissect.runtime.devices import Devices
 
 
 class Ceiling(NamedTuple):

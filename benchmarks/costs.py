@@ -3,9 +3,9 @@
     python -m benchmarks.costs            # beside what is recorded
     python -m benchmarks.costs --record   # a change on purpose: record it
 
-Times vary with a machine's mood, counts do not. `tests/test_costs.py` compares the
-counts with those recorded in `tests/costs.json` and fails where one has grown by more
-than TOLERANCE. Each step is counted twice:
+Times vary with a machine's mood, counts do not. `tests/benchmarks/test_costs.py`
+compares the counts with those recorded in `tests/costs.json` and fails where one has
+grown by more than TOLERANCE. Each step is counted twice:
 
 - as it is written (`benchmarks.count`): `products`, `operations` and `bytes`, with
   every turn of every loop. These depend on neither the machine nor the compiler.
@@ -30,8 +30,8 @@ import jax
 
 from benchmarks import steps
 from benchmarks.count import count
-from jdissect import cli
 from jdissect.models.upernet import SIDE
+from jdissect.runtime import command_line
 
 RECORDED = Path(__file__).resolve().parents[1] / "tests" / "costs.json"
 COMMAND = "python -m benchmarks.costs --record"
@@ -142,4 +142,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -1,4 +1,4 @@
-"""How often the intervals of `jdissect.uncertainty` contain the truth.
+"""How often the intervals of `jdissect.analysis.uncertainty` contain the truth.
 
     python -m benchmarks.coverage [--populations=200]
 
@@ -20,9 +20,10 @@ import time
 import numpy as np
 
 from benchmarks.options import parse
-from jdissect import cli, resampling, uncertainty
-from jdissect.grouped import BLOCKS
-from jdissect.report.table import aligned
+from jdissect.analysis import resampling, uncertainty
+from jdissect.report.tables.layer import aligned
+from jdissect.results.group_counts import BLOCKS
+from jdissect.runtime import command_line
 
 KINDS = ("easy", "near the threshold")
 THRESHOLD = 0.04
@@ -160,4 +161,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jdissect.features import Images, Read
+from jdissect.dissection.features import Images, Read
 from jdissect.ops.upsample import upsample
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jdissect import cli, runner
-from jdissect.stored_layer import load
+from jdissect.jobs import dissect
+from jdissect.results.load_layer import load
+from jdissect.runtime import command_line
 
 
 def compare(first, second) -> dict[str, float]:
@@ -37,15 +38,15 @@ def compare(first, second) -> dict[str, float]:
 
 def main(argv) -> int:
     """Prints the comparison."""
-    values = cli.define(argv, {}, {})
-    config = cli.parse(values, argv)
+    values = command_line.define(argv, {}, {})
+    config = command_line.parse(values, argv)
     with tempfile.TemporaryDirectory() as folder:
-        for dtype in runner.DTYPES:
+        for dtype in dissect.DTYPES:
             config.dtype = dtype
-            runner.dissect(config, str(Path(folder) / dtype))
+            dissect.dissect(config, str(Path(folder) / dtype))
         for layer in config.model.layers:
-            first, second = (load(Path(folder) / d / layer) for d in runner.DTYPES)
-            print(f"\n{config.model.name} {layer}: {' against '.join(runner.DTYPES)}")
+            first, second = (load(Path(folder) / d / layer) for d in dissect.DTYPES)
+            print(f"\n{config.model.name} {layer}: {' against '.join(dissect.DTYPES)}")
             for name, value in compare(first, second).items():
                 print(f"  {name:36s} {value:.4g}")
             for threshold in first.iou_thresholds:
@@ -61,4 +62,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

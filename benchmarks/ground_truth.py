@@ -17,10 +17,10 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.options import parse
-from jdissect import cli
-from jdissect.report.table import aligned
-from jdissect.results import Result
-from jdissect.stored_layer import load
+from jdissect.report.tables.layer import aligned
+from jdissect.results.layer_result import Result
+from jdissect.results.load_layer import load
+from jdissect.runtime import command_line
 from jdissect.study import NAMES
 
 OPTIONS = {
@@ -92,4 +92,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

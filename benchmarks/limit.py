@@ -32,8 +32,8 @@ import jax
 from benchmarks import ceilings, limit_stages, record
 from benchmarks.count import Count
 from benchmarks.limit_stages import Stage
-from jdissect import cli
-from jdissect.parallel import Devices, network_devices
+from jdissect.runtime import command_line
+from jdissect.runtime.devices import Devices, network_devices
 
 UNITS = {
     "matrix product": "GFLOP/s",
@@ -169,7 +169,7 @@ def main(argv: list[str]) -> int:
         "bit counts": ceilings.bit_counts(counters),
         "copy": ceilings.copies(counters),
     }
-    work = [*limit_stages.networks(options, networks)]
+    work = [*limit_stages.of_networks(options, networks)]
     work += limit_stages.passes(options, counters)
     found = measure(best, work, options.rounds)
     found_rates = rates(best, found.ceilings)
@@ -202,4 +202,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -12,15 +12,16 @@ import numpy as np
 
 from benchmarks import drawn, floors, steps
 from benchmarks.count import Count, count
-from jdissect import checkpoints, models
-from jdissect import passes as passing
+from jdissect import models
+from jdissect.checkpoints import networks
+from jdissect.dissection import passes as passing
 from jdissect.models.preprocess import IMAGENET, normalize
+from jdissect.models.segmenter_labels import UPerNetLabels
 from jdissect.models.upernet import SIDE
-from jdissect.ops import codes, edges, iou, keys, sketch, sweep, topk
-from jdissect.parallel import Devices
+from jdissect.ops import edge_codes, edges, float_keys, iou, refine, sketch, topk
+from jdissect.runtime.devices import Devices
 from jdissect.segmenters.parsing import Parser
 from jdissect.training.initialization import initial_parameters
-from jdissect.vocabulary import UPerNetLabels
 
 CONCEPTS = 1799  # of the vocabulary
 _QUANTILE = 0.01
@@ -48,7 +49,7 @@ class Stage:
     lowered: float | None = None
 
 
-def networks(options: argparse.Namespace, devices: Devices) -> list[Stage]:
+def of_networks(options: argparse.Namespace, devices: Devices) -> list[Stage]:
     """Classifier, UPerNet, colour network, and label maps from scores."""
     rng = np.random.default_rng(0)
     many = 32
@@ -99,10 +100,10 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
     )
     zero = np.int32(0)
     valid = np.ones(images, bool)
-    samples = edges.sample(keys.canonical(maps), shapes.geometry, zero)
+    samples = edges.sample(float_keys.canonical(maps), shapes.geometry, zero)
     units = shapes.units
     placed = edges.place_edges(np.asarray(samples).reshape(-1, units), _QUANTILE)
-    coded, placed = codes.of_edges(placed)
+    coded, placed = edge_codes.of_edges(placed)
     labels = drawn.label_maps(rng, images, options.mask_size, options.concepts)
     annotated = np.ones((images, shapes.maps), bool)
     group = np.arange(images, dtype=np.int32) % shapes.groups
@@ -127,15 +128,15 @@ def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
         floors.sketch(shapes),
     )
     bracket = _bracket(sketched.run(), placed, images * options.mask_size**2)
-    cuts = keys.cuts(bracket.high)
+    cuts = float_keys.cuts(bracket.high)
     return [
         sketched,
         stage(
             "sweep",
             steps.sweep_step(shapes),
-            sweep.empty(units),
+            refine.empty(units),
             (maps, valid),
-            (sweep.as_arguments(bracket), zero),
+            (refine.as_arguments(bracket), zero),
             floors.sweep(shapes),
         ),
         stage(
@@ -162,11 +163,11 @@ def load(
 ) -> tuple[Callable[..., Any], Any]:
     """(apply, params) of a checkpoint, or of random weights."""
     name = architecture["name"]
-    if folder and name in checkpoints.SEGMENTERS:
-        network = checkpoints.load_segmenter(folder, name, dtype=dtype)
+    if folder and name in networks.SEGMENTERS:
+        network = networks.load_segmenter(folder, name, dtype=dtype)
         return network.apply, network.params
     if folder:
-        network = checkpoints.load_classifier(folder, name, dtype=dtype)
+        network = networks.load_classifier(folder, name, dtype=dtype)
         return network.apply, network.params
     drawn = initial_parameters(architecture, 0)
     return models.for_inference(architecture, drawn, dtype=dtype)

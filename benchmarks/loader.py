@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.options import parse
-from jdissect import cli, machine
+from jdissect.base.errors import UserError
 from jdissect.data import loader
-from jdissect.data.broden import open_broden
-from jdissect.data.folder import open_folder
-from jdissect.errors import UserError
+from jdissect.datasets.broden import open_broden
+from jdissect.datasets.folder import open_folder
+from jdissect.runtime import command_line, resources
 
 OPTIONS = {
     "images": ("", "A folder of photographs."),
@@ -72,7 +72,7 @@ def measure(name, source, plain, options) -> None:
         if number:  # the first warms the disk's cache
             loop.append(images / (middle - start))
             ours.append(images / (time.perf_counter() - middle))
-    cores = machine.cores()
+    cores = resources.cores()
     one, all_ = statistics.median(loop), statistics.median(ours)
     print(
         f"{name:8s} loop {one:7.1f} img/s   loader {all_:7.1f} img/s   "
@@ -93,4 +93,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks import drawn
 from benchmarks.options import parse
-from jdissect import cli
-from jdissect.dissection import Dissection, Settings
-from jdissect.journal import Journal
-from jdissect.parallel import Devices
-from jdissect.progress import Silent
+from jdissect.base.progress import Silent
+from jdissect.dissection.engine import Dissection, Settings
+from jdissect.dissection.resume import Journal
+from jdissect.runtime import command_line
+from jdissect.runtime.devices import Devices
 
 BATCH, SIDE, UNITS, MASK = 4, 4, 64, 8
 # So many that few images, too, are counted by block: by image, counters are as large as
@@ -102,4 +102,4 @@ if __name__ == "__main__":
     # So that `cli.entry` leaves memory as it is had: what is freed goes back to the
     # system, and what stays shows.
     os.environ.setdefault("MALLOC_TOP_PAD_", "131072")
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jdissect import commands
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 
 
 def parse(argv: Sequence[str], name: str, options: Mapping[str, tuple[Any, str]]):

@@ -13,10 +13,10 @@ import dataclasses
 import sys
 
 from benchmarks.options import parse
-from jdissect import cli
-from jdissect.grouped import BLOCKS
-from jdissect.ops import sweep
+from jdissect.ops import refine
 from jdissect.ops.edges import EDGES
+from jdissect.results.group_counts import BLOCKS
+from jdissect.runtime import command_line
 
 IMAGES = 1_281_167
 NETWORKS = 5
@@ -81,7 +81,7 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
     counters = 4 * BLOCKS * UNITS * (CONCEPTS + 1 + 5)
     # Sums travel as 4 bytes a number (those of pixels, over 2^32, as 16); two sweeps,
     # and the small states.
-    sent = 4 * UNITS * (BLOCKS * (CONCEPTS + 6) + 2 * sweep.SLOTS)
+    sent = 4 * UNITS * (BLOCKS * (CONCEPTS + 6) + 2 * refine.SLOTS)
     sent += 16 * UNITS * (EDGES + 13)
     return {
         "hosts": f"{hosts}",
@@ -116,4 +116,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

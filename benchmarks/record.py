@@ -11,7 +11,7 @@ import jax
 import jaxlib
 import numpy as np
 
-from jdissect import machine
+from jdissect.runtime import resources
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +23,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "processor": _processor(),
-        "cores": machine.cores(),
+        "cores": resources.cores(),
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "devices": jax.local_device_count(),

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jdissect import cli
+from jdissect.runtime import command_line
 
 LAYOUTS = ((1, 1), (2, 1), (2, 2), (4, 1))
 
@@ -78,4 +78,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

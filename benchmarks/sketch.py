@@ -19,12 +19,13 @@ import numpy as np
 
 from benchmarks.options import parse
 from benchmarks.streams import streams
-from jdissect import checkpoints, cli
+from jdissect.checkpoints import networks
 from jdissect.data import loader
-from jdissect.data.broden import open_broden
+from jdissect.datasets.broden import open_broden
 from jdissect.models.preprocess import normalize
-from jdissect.ops import blocks, codes, edges, keys, sketch, sweep
+from jdissect.ops import bit_masks, edge_codes, edges, float_keys, refine, sketch
 from jdissect.ops.upsample import upsample
+from jdissect.runtime import command_line
 
 BATCH = 32
 QUANTILE = 0.01
@@ -41,21 +42,21 @@ class Ours:
     """Sketch and sweeps over maps [image, height, width, unit]."""
 
     def __init__(self, maps, shape):
-        self.maps, self.geometry = maps, blocks.plan(maps.shape[1:3], shape)
+        self.maps, self.geometry = maps, bit_masks.plan(maps.shape[1:3], shape)
         self.pixels = len(maps) * shape[0] * shape[1]
         zero = np.int32(0)
         pick = np.unique(np.linspace(0, len(maps) - 1, 128).round().astype(int))
-        samples = edges.sample(keys.canonical(maps[pick]), self.geometry, zero)
+        samples = edges.sample(float_keys.canonical(maps[pick]), self.geometry, zero)
         samples = np.asarray(samples).reshape(-1, maps.shape[-1])
         placed = edges.place_edges(samples, QUANTILE)
-        self._coded, self.edges = codes.of_edges(placed)
+        self._coded, self.edges = edge_codes.of_edges(placed)
         self._sketch = jax.jit(
             lambda state, maps, valid, coded, zero: sketch.update(
                 state, maps, valid, coded, self.geometry, zero
             )
         )
         self._sweep = jax.jit(
-            lambda counts, maps, valid, arguments, zero: sweep.update(
+            lambda counts, maps, valid, arguments, zero: refine.update(
                 counts, maps, valid, arguments, self.geometry, zero
             )
         )
@@ -82,13 +83,13 @@ class Ours:
         while (bracket.high - bracket.low > 1).any():
             used += bracket.high - bracket.low > 1
             counts = self._fold(
-                self._sweep, sweep.empty(len(used)), sweep.as_arguments(bracket)
+                self._sweep, refine.empty(len(used)), refine.as_arguments(bracket)
             )
             counts = np.asarray(counts, np.int64)
-            bracket, wrong = sweep.narrow(bracket, counts, allowed)
+            bracket, wrong = refine.narrow(bracket, counts, allowed)
             assert not wrong.any()
             sweeps += 1
-        return certificate, keys.from_keys_host(bracket.high), used
+        return certificate, float_keys.from_keys_host(bracket.high), used
 
 
 def rival(make, values, pixels):
@@ -110,7 +111,7 @@ def report(names, maps, shape):
     state = ours.sketch()
     nanoseconds = (time.perf_counter() - start) / (ours.pixels * len(names)) * 1e9
     certificate, exact, used = ours.thresholds(state)
-    pixels = np.asarray(upsample(keys.canonical(maps), shape))
+    pixels = np.asarray(upsample(float_keys.canonical(maps), shape))
     pixels = pixels.reshape(-1, len(names))
     size = sum(np.asarray(a).nbytes for a in state) // len(names)
     place = ours.pixels - 1 - sketch.allowance(ours.pixels, QUANTILE)
@@ -121,7 +122,7 @@ def report(names, maps, shape):
     )
     worst = 0.0
     for unit, name in enumerate(names):
-        values = keys.from_keys_host(keys.to_keys_host(pixels[:, unit]))
+        values = float_keys.from_keys_host(float_keys.to_keys_host(pixels[:, unit]))
         wanted = np.sort(values)[place]
         threshold = certificate.threshold[unit]
         above = int((values > threshold).sum())
@@ -144,7 +145,7 @@ def report(names, maps, shape):
 
 def real_maps(options):
     """The head's maps of all photographs, a few units."""
-    model = checkpoints.load_classifier(options.weights)
+    model = networks.load_classifier(options.weights)
     units = np.linspace(0, 1279, options.units).round().astype(int)
 
     @jax.jit
@@ -175,4 +176,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -18,13 +18,15 @@ import numpy as np
 
 from benchmarks import drawn
 from benchmarks.options import parse
-from jdissect import checkpoints, cli, environment, models
+from jdissect import models
+from jdissect.checkpoints import networks
 from jdissect.data import loader
-from jdissect.data.broden import open_broden
-from jdissect.dissection import Dissection, Settings
+from jdissect.datasets.broden import open_broden
+from jdissect.dissection.engine import Dissection, Settings
 from jdissect.models.preprocess import IMAGENET, normalize
 from jdissect.ops.upsample import upsample
-from jdissect.parallel import Devices
+from jdissect.runtime import command_line, machine
+from jdissect.runtime.devices import Devices
 from jdissect.training.initialization import initial_parameters
 
 OPTIONS = {
@@ -43,7 +45,7 @@ OPTIONS = {
 def network(options):
     """(apply, params) that returns the layer's features of uint8 pixels."""
     if options.weights:
-        model = checkpoints.load_classifier(options.weights, options.model)
+        model = networks.load_classifier(options.weights, options.model)
         apply, params, preprocessing = model.apply, model.params, model.preprocessing
     else:
         architecture = {"name": options.model}
@@ -137,8 +139,8 @@ def measure(options) -> dict[str, float]:
 def main(argv) -> int:
     """Prints the table."""
     options = parse(argv, "stages", OPTIONS)
-    environment.offer_cores()
-    environment.use_compilation_cache(environment.cache_dir(""))
+    machine.offer_cores()
+    machine.use_compilation_cache(machine.cache_dir(""))
     found = measure(options)
     device = jax.devices()[0]
     cores = f"{jax.device_count()} {device.device_kind} device(s)"
@@ -157,4 +159,4 @@ def main(argv) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -17,18 +17,19 @@ import time
 import jax
 import numpy as np
 
-from jdissect import cli
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.ops import iou
-from jdissect.parallel import Devices
+from jdissect.runtime import command_line
+from jdissect.runtime.devices import Devices
 
 ROUNDS = 5
 _UNTIL_FIRST_STEP = """
 import os, sys
-from jdissect import journal
-journal.Journal._is_due = lambda self: os._exit(77)
-from jdissect import cli, main
-sys.exit(cli.entry(main.main, ["jdissect.main", *sys.argv[1:]]))
+from jdissect.dissection import resume
+resume.Journal._is_due = lambda self: os._exit(77)
+from jdissect.runtime import command_line
+from jdissect import main
+sys.exit(command_line.entry(main.main, ["jdissect.main", *sys.argv[1:]]))
 """
 
 
@@ -82,4 +83,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

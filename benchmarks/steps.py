@@ -13,9 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdissect import models
-from jdissect.ops import blocks, codes, components, iou, keys, sketch, sweep, topk
+from jdissect.ops import (
+    bit_masks,
+    components,
+    edge_codes,
+    float_keys,
+    iou,
+    refine,
+    sketch,
+    topk,
+)
 from jdissect.ops.edges import EDGES
-from jdissect.parallel import Devices
+from jdissect.runtime.devices import Devices
 from jdissect.training import recipe, step
 
 # The published segmenters' channels.
@@ -69,9 +78,9 @@ class Shapes:
     groups: int = 32
 
     @property
-    def geometry(self) -> blocks.Geometry:
+    def geometry(self) -> bit_masks.Geometry:
         """From the layer to the masks."""
-        return blocks.plan((self.grid,) * 2, (self.mask,) * 2)
+        return bit_masks.plan((self.grid,) * 2, (self.mask,) * 2)
 
 
 def shapes_of(tree: Any) -> Any:
@@ -121,7 +130,7 @@ def topk_step(shapes: Shapes) -> Step:
     units = shapes.units
 
     def best(state, maps, index, valid):
-        return topk.update(state, keys.canonical(maps), index, valid)
+        return topk.update(state, float_keys.canonical(maps), index, valid)
 
     index, valid = array(shapes.images, dtype=jnp.int32), _valid(shapes)
     start = jax.eval_shape(lambda: topk.empty(5, units))
@@ -136,7 +145,7 @@ def sketch_step(shapes: Shapes) -> Step:
         return sketch.update(state, maps, valid, coded, geometry, zero)
 
     start = jax.eval_shape(lambda: sketch.empty(units))
-    coded = shapes_of(codes.of_edges(np.zeros((EDGES, units), np.int64))[0])
+    coded = shapes_of(edge_codes.of_edges(np.zeros((EDGES, units), np.int64))[0])
     return Step(sketched, (start, _features(shapes), _valid(shapes), coded, _ZERO))
 
 
@@ -149,10 +158,10 @@ def sweep_step(shapes: Shapes) -> Step:
     units, geometry = shapes.units, shapes.geometry
 
     def swept(state, maps, valid, bracket, zero):
-        return sweep.update(state, maps, valid, bracket, geometry, zero)
+        return refine.update(state, maps, valid, bracket, geometry, zero)
 
-    start = jax.eval_shape(lambda: sweep.empty(units))
-    bracket = sweep.Arguments(
+    start = jax.eval_shape(lambda: refine.empty(units))
+    bracket = refine.Arguments(
         low=array(units, dtype=jnp.int32),
         shift=array(units, dtype=jnp.uint32),
         cut_low=array(units),

@@ -32,10 +32,10 @@ from benchmarks.running_quantile import RunningQuantile
 from benchmarks.torch_best import GRID, Clock
 from benchmarks.torch_models import load_resnet, quick
 from benchmarks.torch_segmenter import FORMS, TorchSegmenter
-from jdissect import cli
-from jdissect.concepts import Concepts, columns
+from jdissect.base.concepts import Concepts, columns
 from jdissect.data.images import decode_cropped
 from jdissect.models.preprocess import IMAGENET
+from jdissect.runtime import command_line
 
 TOP = 5  # images a unit
 
@@ -280,4 +280,4 @@ def _show(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -20,7 +20,7 @@ from benchmarks.torch_models import load, quick
 from converters.published import locate
 from converters.twins.ppm import PPM
 from converters.twins.upernet import UPerNet
-from jdissect import vocabulary
+from jdissect.models import segmenter_labels
 from jdissect.segmenters.parsing import MEANS
 
 GRID, SIDE = 56, 256
@@ -55,15 +55,21 @@ class TorchSegmenter:
         self.form, self._device, self._size = form, device, batch_size
         self._dtype, self._compile = getattr(torch, dtype), compile
         files = locate(str(upernet), None, 40)
-        self._labels = vocabulary.read_upernet(json.loads(files.labels.read_bytes()))
+        self._labels = segmenter_labels.read_upernet(
+            json.loads(files.labels.read_bytes())
+        )
         channels = self._labels.channels
         self._upernet = self._ready(UPerNet(**channels), files, compile)
         files = locate(str(color), None, 20)
-        self._colors = vocabulary.read_color(json.loads(files.labels.read_bytes()))
+        self._colors = segmenter_labels.read_color(
+            json.loads(files.labels.read_bytes())
+        )
         network = PPM(classes=len(self._colors.labels))
         self._ppm = self._ready(network, files, compile)
-        self._numbers = vocabulary.upernet_concepts(self._labels, True)
-        self.concepts = vocabulary.merged_concepts(self._numbers.concepts, self._colors)
+        self._numbers = segmenter_labels.upernet_concepts(self._labels, True)
+        self.concepts = segmenter_labels.merged_concepts(
+            self._numbers.concepts, self._colors
+        )
 
     def _ready(self, network, files, compile):
         load(network.encoder, files.encoder)
@@ -146,7 +152,7 @@ class TorchSegmenter:
             if self.form == "faithful" or len(labels.segsizes) > 1:
                 scores = scores.softmax(1).softmax(1)  # one category: all classes
             total = total + scores
-        _, numbers = vocabulary.color_concepts(labels)
+        _, numbers = segmenter_labels.color_concepts(labels)
         table = torch.tensor([first + n for n in numbers], device=pixels.device)
         return table[total.argmax(1)]
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from benchmarks import torch_mixing, torch_originals, torch_standard
 from benchmarks.torch_mixing import Mixture
 from converters.twins.resnet import ResNet
-from jdissect import machine
+from jdissect.runtime import resources
 
 FORMS = ("faithful", "best")
 MOMENTUM, DECAY = 0.9, 1e-4
@@ -107,7 +107,7 @@ class TorchTraining:
         self._pool = None
         if not best and workers != 0:
             self._pool = concurrent.futures.ProcessPoolExecutor(
-                workers or machine.cores(),
+                workers or resources.cores(),
                 multiprocessing.get_context("forkserver"),
                 functools.partial(torch.set_num_threads, 1),
             )

@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from benchmarks.options import parse
-from jdissect import augment, cli
+from jdissect import augment
 from jdissect.models.preprocess import IMAGENET
-from jdissect.parallel import Devices
+from jdissect.runtime import command_line
+from jdissect.runtime.devices import Devices
 from jdissect.training import recipe, step
 from jdissect.training.initialization import initial_parameters
 
@@ -188,4 +189,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -22,9 +22,10 @@ import torch
 
 from converters import torch_files
 from converters.twins.upernet import UPerNet
-from jdissect import checkpoints, cli, machine
-from jdissect.data.folder import open_folder
+from jdissect.checkpoints import networks
+from jdissect.datasets.folder import open_folder
 from jdissect.ops.resample import pool
+from jdissect.runtime import command_line, resources
 from jdissect.segmenters.parsing import MEANS, SIDE
 
 
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> int:
 
 def load_ours(folder: str):
     """As the segmenter runs it: on a CPU one image after the other."""
-    network = checkpoints.load_segmenter(folder, "upernet")
+    network = networks.load_segmenter(folder, "upernet")
 
     def one_by_one(params, images):
         def one(image):
@@ -84,7 +85,7 @@ def load_ours(folder: str):
 
 def load_theirs(folder: Path):
     """{memory format: function of NHWC images}."""
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(resources.cores())
     twin = UPerNet()
     for part in ("encoder", "decoder"):
         tensors = torch_files.read(folder / f"{part}_epoch_40.pth").tensors
@@ -115,4 +116,4 @@ def check(ours, theirs) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

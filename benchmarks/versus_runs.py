@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jdissect import machine
+from jdissect.runtime import resources
 
 Task = dict[str, Any]
 RUNS = ("jdissect", "forwards", "best", "faithful")
@@ -25,10 +25,11 @@ RUNS = ("jdissect", "forwards", "best", "faithful")
 def jdissect(options) -> Callable[[Task], None]:
     """Whole runs of the command, from image files to run directories."""
     from configs import mixup
-    from jdissect import environment, runner
+    from jdissect.jobs import dissect
+    from jdissect.runtime.machine import use_compilation_cache
 
     folder = Path(tempfile.mkdtemp())
-    environment.use_compilation_cache(folder)  # apart from label maps
+    use_compilation_cache(folder)  # apart from label maps
 
     def run(task):
         with contextlib.ExitStack() as stack:
@@ -48,7 +49,7 @@ def jdissect(options) -> Callable[[Task], None]:
                 config.data.batch_size = task["batch_size"]
                 config.cache.dir = str(cache)
                 config.dtype, config.report = options["dtype"], False
-                runner.dissect(config, f"{workdir}/run", tell=lambda _: None)
+                dissect.dissect(config, f"{workdir}/run", tell=lambda _: None)
 
     return run
 
@@ -58,18 +59,18 @@ def forwards(options) -> Callable[[Task], None]:
     import jax
     import numpy as np
 
-    from jdissect import checkpoints
-    from jdissect.data.folder import open_folder
-    from jdissect.job import network_of
+    from jdissect.checkpoints.networks import load_classifier, load_segmenter
+    from jdissect.datasets.folder import open_folder
+    from jdissect.jobs.job import network_of
     from jdissect.ops.resample import pool
-    from jdissect.parallel import network_devices
+    from jdissect.runtime.devices import network_devices
     from jdissect.segmenters.parsing import SIDE, prepare_images
 
     devices, _ = network_devices("shard_map")
     dtype, grid = options["dtype"], (56, 56)
-    model = checkpoints.load_classifier(options["weights"], dtype=dtype)
-    upernet = checkpoints.load_segmenter(options["upernet"], "upernet", dtype=dtype)
-    color = checkpoints.load_segmenter(options["color"], "ppm", dtype=dtype)
+    model = load_classifier(options["weights"], dtype=dtype)
+    upernet = load_segmenter(options["upernet"], "upernet", dtype=dtype)
+    color = load_segmenter(options["color"], "ppm", dtype=dtype)
 
     def scores(params, pixels):
         def some(pixels):
@@ -132,7 +133,7 @@ def _torch(options, form) -> Callable[[Task], None]:
     from benchmarks import torch_netdissect as pipeline
     from benchmarks.torch_segmenter import TorchSegmenter
 
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(resources.cores())
     quick = form == "best"
     dtype = options["dtype"] if quick else "float32"
     setting = (form, options["device"], dtype, quick and options["compile"])
@@ -170,10 +171,10 @@ def _torch(options, form) -> Callable[[Task], None]:
 
 def main(argv: list[str]) -> int:
     """Serves one pipeline until its input ends."""
-    from jdissect import heap
+    from jdissect.runtime import malloc
 
     options = json.loads(argv[2])
-    heap.keep_freed()
+    malloc.keep_freed()
     run = globals()[argv[1]](options)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     print("ready", file=answers, flush=True)

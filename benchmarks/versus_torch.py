@@ -34,7 +34,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jdissect import cli
+from jdissect.runtime import command_line
 
 LAYERS = ("stem", "layer1", "layer2", "layer3", "layer4")
 _FORWARDS, _OURS = "forwards", "jdissect"
@@ -303,4 +303,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -31,8 +31,8 @@ from benchmarks.options import parse
 from benchmarks.torch_originals import SALIENCY
 from benchmarks.torch_training import FORMS, TorchTraining
 from benchmarks.train_step import Training, photographs
-from jdissect import cli, machine
 from jdissect.augment import RECIPES
+from jdissect.runtime import command_line, resources
 
 OURS = "jdissect"
 RUNS = (OURS, *reversed(FORMS))
@@ -59,7 +59,7 @@ def prepared(options) -> Iterator[dict[str, tuple[Callable, Callable]]]:
     platform = ours.devices.devices[0].platform
     device = "cuda" if platform == "gpu" else "cpu"
     if device == "cpu":
-        torch.set_num_threads(machine.cores())
+        torch.set_num_threads(resources.cores())
     shared = {"device": device, "depth": options.depth, "side": side}
     best = TorchTraining("best", dtype=options.dtype, compile=options.compile, **shared)
     workers = None if options.workers < 0 else options.workers
@@ -205,4 +205,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -101,7 +101,7 @@ def get_study(name: str, variant: str) -> ml_collections.ConfigDict:
       variant: a key of STUDY_DATA; '' is 'scenes', the small world with networks that
         come with the package.
     """
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     variant = variant or "scenes"
     if variant not in STUDY_DATA:

@@ -14,7 +14,7 @@ from configs.common import get_common
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """No variants."""
     if variant:
-        from jdissect.errors import UserError
+        from jdissect.base.errors import UserError
 
         raise UserError(f"configs/efficientnet_lite0.py has no variant '{variant}'")
     config = get_common()

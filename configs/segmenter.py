@@ -1,7 +1,7 @@
 """A small UPerNet, trained on the exact masks of scenes in minutes on two cores.
 
-    python -m jdissect.data.scenes --prepare build/scenes --split train
-    python -m jdissect.data.scenes --prepare build/scenes --split validation
+    python -m jdissect.scenes --prepare build/scenes --split train
+    python -m jdissect.scenes --prepare build/scenes --split validation
     XLA_FLAGS=--xla_force_host_platform_device_count=2 \
         python -m jdissect.train_segmenter --config=configs/segmenter.py \
         --config.data.path=build/scenes --workdir=runs/segmenter
@@ -17,7 +17,7 @@ from configs.common import get_common
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """No variants."""
     if variant:
-        from jdissect.errors import UserError
+        from jdissect.base.errors import UserError
 
         raise UserError(f"configs/segmenter.py has no variant '{variant}'")
     config = get_common()

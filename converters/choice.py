@@ -14,8 +14,8 @@ import numpy as np
 
 from converters import torch_files
 from converters.convert import UNUSED
-from jdissect.errors import UserError
-from jdissect.text import listed, printable
+from jdissect.base.errors import UserError
+from jdissect.base.printable import listed, printable
 
 WEIGHTS = ("raw", "ema")
 

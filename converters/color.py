@@ -18,7 +18,7 @@ import numpy as np
 from converters import segmenter
 from converters.convert import Target, conv_norm, pointwise_linear
 from converters.resnet import first_size
-from jdissect.vocabulary import read_color
+from jdissect.models.segmenter_labels import read_color
 
 
 def mapping() -> dict[str, Target]:

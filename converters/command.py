@@ -9,10 +9,12 @@ import numpy as np
 from absl import flags
 
 from converters import choice, convert, torch_files, verify
-from jdissect import checkpoints, cli, commands, models, termination
-from jdissect.errors import UserError
+from jdissect import commands, models
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
+from jdissect.checkpoints import networks
 from jdissect.models.preprocess import Preprocessing
-from jdissect.text import printable
+from jdissect.runtime import command_line, preemption
 
 
 class Plan(NamedTuple):
@@ -103,7 +105,7 @@ def run(
                 )
             ],
             twin=made.twin,
-            description=checkpoints.describe_classifier(
+            description=networks.describe_classifier(
                 made.architecture,
                 _preprocessing(made, options),
                 input_size=made.side,
@@ -170,9 +172,9 @@ def execute(
       define: defines further flags.
     """
     options = _define_flags(checkpoint, define)
-    cli.replace_unprintable()
+    command_line.replace_unprintable()
     try:
-        with termination.on_sigterm(termination.end):
+        with preemption.on_sigterm(preemption.end):
             _parse(options, argv)
             if options.help:
                 print(about.strip(), "\n", options.main_module_help())
@@ -181,13 +183,13 @@ def execute(
                 raise UserError(
                     f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
                 )
-            checkpoints.check_output(options.output, options.overwrite)
+            networks.check_output(options.output, options.overwrite)
             _convert(prepare(options), options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, termination.Terminated) as error:
-        return cli.interrupted(error)
+    except (KeyboardInterrupt, preemption.Terminated) as error:
+        return command_line.interrupted(error)
     return 0
 
 
@@ -229,7 +231,7 @@ def _convert(job: Job, options: flags.FlagValues) -> None:
         print(f"ignored {len(ignored)} tensors: {', '.join(map(printable, ignored))}")
     if options.verify:
         verify.compare(job.twin(), job.sources, architecture, parameters, **job.verify)
-    digest = checkpoints.save(
+    digest = networks.save(
         options.output, parameters, job.description, overwrite=options.overwrite
     )
     count = sum(array.size for array in parameters.values())

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from jdissect.errors import UserError
-from jdissect.text import listed
+from jdissect.base.errors import UserError
+from jdissect.base.printable import listed
 
 # Count batches in training (files older than PyTorch 0.4.1 do not have them), and what
 # was averaged.

@@ -22,9 +22,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jdissect.errors import UserError
-from jdissect.files import write_whole
-from jdissect.progress import counting
+from jdissect.base.atomic_files import write_whole
+from jdissect.base.errors import UserError
+from jdissect.base.progress import counting
 
 ATTEMPTS = 5  # transfers of a file before giving up
 WAIT = 1.0  # seconds before the second attempt, doubled for each further one

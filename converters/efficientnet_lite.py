@@ -20,7 +20,7 @@ from absl import flags
 
 from converters import command
 from converters.convert import Target, conv_norm, linear
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models.efficientnet_lite import BLOCKS, STAGES
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
 

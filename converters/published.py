@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from converters import download
-from jdissect.environment import cache_dir
-from jdissect.errors import UserError
-from jdissect.text import listed
+from jdissect.base.errors import UserError
+from jdissect.base.printable import listed
+from jdissect.runtime.machine import cache_dir
 
 
 class Published(NamedTuple):

@@ -20,10 +20,10 @@ from absl import flags
 
 from converters import command
 from converters.convert import UNUSED, Target, conv_norm, linear
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
+from jdissect.base.printable import listed
 from jdissect.models.preprocess import GREY, IMAGENET
 from jdissect.models.resnet import DEPTHS
-from jdissect.text import listed
 
 # What others call fc.
 _CLASSIFIERS = ("linear", "classifier", "head")

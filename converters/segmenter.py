@@ -12,8 +12,9 @@ from absl import flags
 
 from converters import choice, command, published, resnet, torch_files
 from converters.convert import Source, Target, conv_norm
-from jdissect import checkpoints, vocabulary
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
+from jdissect.models import segmenter_labels
 
 _LARGEST_LABELS = 1 << 20  # bytes; the published ones have 16 thousand
 
@@ -43,7 +44,9 @@ class Segmenter(NamedTuple):
     sign: str
     decoder: Callable[[Tensors, str], tuple[dict[str, int], dict[str, Target]]]
     twin: Callable[..., Any]
-    read_labels: Callable[..., vocabulary.UPerNetLabels | vocabulary.ColorLabels]
+    read_labels: Callable[
+        ..., segmenter_labels.UPerNetLabels | segmenter_labels.ColorLabels
+    ]
     verify: Mapping[str, Any]
 
 
@@ -79,7 +82,7 @@ def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
     decoder_options, decoder_mapping = kind.decoder(decoder.tensors, where[1])
     architecture = {"name": kind.name, **encoder_options, **decoder_options}
     labels = kind.read_labels(read_json(files.labels), str(files.labels))
-    vocabulary.check_channels(labels, architecture, str(files.labels))
+    segmenter_labels.check_channels(labels, architecture, str(files.labels))
     hashes = {t.source["file"]: t.source["sha256"] for t in (encoder, decoder)}
     source = {"files": hashes} | ({"address": files.address} if files.address else {})
     if "weights" in encoder.source or "weights" in decoder.source:
@@ -92,7 +95,7 @@ def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
             ),
         ],
         twin=lambda: kind.twin(**encoder_options, **decoder_options),
-        description=checkpoints.describe_segmenter(
+        description=networks.describe_segmenter(
             architecture, labels.to_json(), source=source
         ),
         origin=[encoder.origin, decoder.origin],

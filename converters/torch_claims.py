@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from jdissect.errors import UserError
-from jdissect.text import printable
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # first in files before PyTorch 1.6
 # Bytes of a number, by storage; of others at least 1.

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from converters import torch_claims
-from jdissect.errors import UserError
-from jdissect.text import printable
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 
 # Where training programs keep the tensors, the better choice first.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema")

@@ -17,7 +17,7 @@ import numpy as np
 from converters import segmenter
 from converters.convert import Target, conv_norm, pointwise_linear
 from converters.resnet import first_size
-from jdissect.vocabulary import read_upernet
+from jdissect.models.segmenter_labels import read_upernet
 
 # head -> the place of its last convolution, and the option that counts its outputs
 HEADS = {

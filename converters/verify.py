@@ -9,8 +9,8 @@ import numpy as np
 from converters.convert import Source
 from converters.torch_files import import_torch
 from jdissect import models
-from jdissect.errors import UserError
-from jdissect.parallel import in_32_bits
+from jdissect.base.errors import UserError
+from jdissect.runtime.devices import in_32_bits
 
 TOLERANCE = 1e-3
 BATCH, SIDE = 2, 224

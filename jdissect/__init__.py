@@ -9,11 +9,17 @@ The command line is `python -m jdissect.main --config=FILE`.
 
 import importlib
 
+# Modules under the names that documents give them.
+_MODULES = {
+    "grouped": "jdissect.results.group_counts",
+    "tables": "jdissect.base.csv_cells",
+    "uncertainty": "jdissect.analysis.uncertainty",
+}
 _HOMES = {
-    "Result": "jdissect.results",
-    "UserError": "jdissect.errors",
-    "dissect": "jdissect.library",
-    "load": "jdissect.stored_layer",
+    "Result": "jdissect.results.layer_result",
+    "UserError": "jdissect.base.errors",
+    "dissect": "jdissect.dissection.api",
+    "load": "jdissect.results.load_layer",
 }
 
 __all__ = list(_HOMES)
@@ -21,6 +27,8 @@ __all__ = list(_HOMES)
 
 def __getattr__(name):
     # On demand: processes that only decode images need not load JAX.
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'jdissect' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -21,14 +21,15 @@ _FLAGS = {
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and ablates; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli, unit_choice
-    from jdissect.errors import UserError
+    from jdissect.ablation import unit_selection
+    from jdissect.base.errors import UserError
+    from jdissect.runtime import command_line
 
-    flags = cli.define(argv, _FLAGS, {})
-    config = cli.parse(flags, argv)
+    flags = command_line.define(argv, _FLAGS, {})
+    config = command_line.parse(flags, argv)
     if not flags.units:
-        raise UserError(f"--units is not set; it can be {unit_choice.FORMS}")
-    choice = unit_choice.parse(flags.units)
+        raise UserError(f"--units is not set; it can be {unit_selection.FORMS}")
+    choice = unit_selection.parse(flags.units)
     numbers = {}
     for name, least, most, default in (
         ("seed", 0, 2**32 - 1, "0"),
@@ -40,12 +41,12 @@ def main(argv: Sequence[str]) -> int:
                 f"--{name} is '{text:.40}'; it must be a number from {least} to {most}"
             )
         numbers[name] = int(text) if text else None
-    from jdissect import ablation
-    from jdissect.report import ablation as report
+    from jdissect.ablation import run as ablation
+    from jdissect.report.tables import ablation as report
 
     output = report.check_output(flags.output)
     run = ablation.open_dissection(
-        flags.run, f"runs/{cli.run_name(flags)}", choice, flags.layer
+        flags.run, f"runs/{command_line.run_name(flags)}", choice, flags.layer
     )
     found = ablation.ablate(config, run, choice, layer=flags.layer, **numbers)
     print(report.text(found))
@@ -56,6 +57,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 
 _CLOSE = 0.75  # share of letters that a proposed flag has in common
 _LONGEST = 400  # letters of what somebody typed that a message repeats

@@ -23,7 +23,7 @@ _OPTIONS = {
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and compares; returns the exit code."""
     from jdissect import commands
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     usage = "jdissect.compare RUN [RUN ...] --output=DIR [FLAG ...]"
     options = {**_OPTIONS, "data_path": commands.DATA_PATH}
@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{flags.output} is a file; give another --output")
     errors = [_error(text) for text in flags.top1_errors]
     thresholds = tuple(_threshold(text) for text in flags.thresholds)
-    from jdissect import comparison
-    from jdissect.runs import open_run
+    from jdissect.analysis import comparison
+    from jdissect.results.finished_run import open_run
 
     start = time.perf_counter()
     compared = comparison.compare(
@@ -58,15 +58,15 @@ def show(compared, output: str, report: bool = True, data_path: str = "") -> Non
 
     A comparison that is there stays until the new one is whole (see `replacing`).
     """
-    from jdissect import paths, replacing
+    from jdissect.base import paths, replacing
     from jdissect.report import comparison_files
-    from jdissect.report.study import comparison_table, differences_table
+    from jdissect.report.tables.comparison import comparison_table, differences_table
 
     folder = paths.from_user(output)
     with replacing.making(folder, comparison_files.MARK, comparison_files.OWN) as place:
         figures = comparison_files.write(compared, place)
         if report:
-            from jdissect.report import comparison_page
+            from jdissect.report.pages import comparison_page
 
             comparison_page.write_of(compared, place, figures, data_path, folder.name)
     print(comparison_table(compared))
@@ -77,7 +77,7 @@ def show(compared, output: str, report: bool = True, data_path: str = "") -> Non
 
 
 def _error(text: str) -> float | None:
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     if text in ("", "-"):
         return None
@@ -91,7 +91,7 @@ def _error(text: str) -> float | None:
 
 
 def _threshold(text: str) -> float:
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     try:
         value = float(text)
@@ -103,6 +103,6 @@ def _threshold(text: str) -> float:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

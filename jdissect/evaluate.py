@@ -7,26 +7,26 @@ from collections.abc import Sequence
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and evaluates; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli
+    from jdissect.runtime import command_line
 
-    flags = cli.define(
+    flags = command_line.define(
         argv,
-        {"output": "JSON file to write the errors to.", **cli.PROCESSES},
+        {"output": "JSON file to write the errors to.", **command_line.PROCESSES},
         {},
     )
-    config = cli.parse(flags, argv)
-    processes = cli.join(flags)
-    from jdissect import termination
-    from jdissect.training import runner
+    config = command_line.parse(flags, argv)
+    processes = command_line.join(flags)
+    from jdissect.runtime import preemption
+    from jdissect.training import train_classifier
 
     # There is nothing to save, so that one of many processes ends at once, too: JAX
     # would only remember the signal.
-    with termination.on_sigterm(termination.end):
-        runner.evaluate(config, flags.output, processes)
+    with preemption.on_sigterm(preemption.end):
+        train_classifier.evaluate(config, flags.output, processes)
     return 0
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

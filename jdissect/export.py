@@ -29,9 +29,10 @@ _OPTIONS = {
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and exports; returns the exit code."""
-    from jdissect import commands, paths
-    from jdissect.errors import UserError
-    from jdissect.runs import open_run
+    from jdissect import commands
+    from jdissect.base import paths
+    from jdissect.base.errors import UserError
+    from jdissect.results.finished_run import open_run
 
     usage = "jdissect.export RUN [RUN ...] --output=DIR [FLAG ...]"
     options = {**_OPTIONS, "data_path": commands.DATA_PATH}
@@ -96,8 +97,8 @@ def write(
     Raises:
       OSError: as the file system has it; no file is left half-written.
     """
-    from jdissect import paths
-    from jdissect.files import utf8, write_whole
+    from jdissect.base import paths
+    from jdissect.base.atomic_files import utf8, write_whole
 
     content: dict[str, bytes] = {}
     shown: dict[str, bytes] = {}
@@ -128,8 +129,8 @@ def descriptions(results: dict[str, Any]) -> str:
 
     Names that a spreadsheet would run have an apostrophe before them.
     """
-    from jdissect.results import exact
-    from jdissect.tables import csv_text
+    from jdissect.base.csv_cells import csv_text
+    from jdissect.results.layer_result import exact
 
     rows: list[tuple] = [("layer", "unit", "description", "similarity")]
     for layer, result in results.items():
@@ -219,7 +220,7 @@ class _Pictures:
     """
 
     def __init__(self, run, data_path):
-        from jdissect.errors import UserError
+        from jdissect.base.errors import UserError
         from jdissect.report.probe_images import open_counted
 
         self._made, self.files, self._images = {}, {}, None
@@ -259,6 +260,6 @@ class _Pictures:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jdissect.report.detector_pictures import Detector, Strip
-    from jdissect.runs import StoredRun
+    from jdissect.report.figures.detector_pictures import Detector, Strip
+    from jdissect.results.finished_run import StoredRun
 
 PICTURES = 5  # images a unit, at most
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and draws; returns the exit code."""
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     name = argv[1] if len(argv) > 1 else ""
     if name in ("--help", "-help"):
@@ -44,8 +44,9 @@ def _parse(argv: Sequence[str], usage: str, options: Mapping, limits: Mapping):
       argv, usage, options: see `commands.parse`; --output is added.
       limits: {flag: (smallest, largest)} of its numbers.
     """
-    from jdissect import commands, paths
-    from jdissect.errors import UserError
+    from jdissect import commands
+    from jdissect.base import paths
+    from jdissect.base.errors import UserError
 
     options = {**options, "output": _OUTPUT}
     flags, rest, _ = commands.parse(argv, f"jdissect.figures {usage}", options)
@@ -64,7 +65,7 @@ def _parse(argv: Sequence[str], usage: str, options: Mapping, limits: Mapping):
 
 
 def _augmentations(argv: Sequence[str]) -> int:
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     flags, rest, folder = _parse(
         argv,
@@ -83,8 +84,8 @@ def _augmentations(argv: Sequence[str]) -> int:
         raise UserError(f"unexpected argument '{rest[0]}'; see --help")
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import augment
-    from jdissect.report import mixed_pictures
-    from jdissect.text import printable
+    from jdissect.base.printable import printable
+    from jdissect.report.figures import mixed_pictures
 
     recipes = list(dict.fromkeys(flags.recipes)) or list(augment.RECIPES)
     if unknown := [name for name in recipes if name not in augment.RECIPES]:
@@ -111,7 +112,7 @@ def _photographs(images: str, count: int, size: int, exif_rotation: bool):
     import numpy as np
     from PIL import Image, ImageOps
 
-    from jdissect.data.scenes import open_scenes
+    from jdissect.scenes import open_scenes
 
     if not images:
         source = open_scenes("probe", count)
@@ -130,13 +131,13 @@ def _photographs(images: str, count: int, size: int, exif_rotation: bool):
 
 def _read_photographs(images: str, count: int, exif_rotation: bool):
     """(names, PIL images): of a folder the first that can be read, or of files all."""
-    from jdissect import paths
-    from jdissect.data import UnreadableImage
-    from jdissect.data.folder import open_folder
+    from jdissect.base import paths
+    from jdissect.base.errors import UserError
+    from jdissect.base.printable import printable
     from jdissect.data.images import open_rgb
     from jdissect.data.source import none_read, skipped_line
-    from jdissect.errors import UserError
-    from jdissect.text import printable
+    from jdissect.datasets import UnreadableImage
+    from jdissect.datasets.folder import open_folder
 
     folder = paths.from_user(images).is_dir()
     if folder:
@@ -171,7 +172,7 @@ def _read_photographs(images: str, count: int, exif_rotation: bool):
 
 def _detectors(argv: Sequence[str]) -> int:
     from jdissect import commands
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     usage = "detectors RUN --output=DIR [FLAG ...]"
     options = {
@@ -182,11 +183,11 @@ def _detectors(argv: Sequence[str]) -> int:
     flags, rest, folder = _parse(argv, usage, options, {"per_category": (1, 100)})
     if len(rest) != 1:
         raise UserError(f"give one run directory: {usage}")
-    from jdissect import runs
-    from jdissect.report import detector_pictures
-    from jdissect.text import printable
+    from jdissect.base.printable import printable
+    from jdissect.report.figures import detector_pictures
+    from jdissect.results import finished_run
 
-    run = runs.open_run(rest[0])
+    run = finished_run.open_run(rest[0])
     layer = flags.layer or run.layers[-1]
     result = run.result(layer)
     if result.top_map is None or result.mask_shape is None:
@@ -212,7 +213,7 @@ def _strips(
     run: "StoredRun", result, best: Mapping[str, Sequence["Detector"]], data_path: str
 ) -> dict[str, list["Strip"]]:
     """The detectors with their photographs and masks."""
-    from jdissect.report.detector_pictures import Strip
+    from jdissect.report.figures.detector_pictures import Strip
     from jdissect.report.top_masks import top_masks
 
     units = [detector.unit for detectors in best.values() for detector in detectors]
@@ -239,7 +240,7 @@ def _probe_images(run: "StoredRun", numbers: Sequence[int], data_path: str) -> d
     Raises:
       UserError: none of them is there any more.
     """
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
     from jdissect.report.probe_images import open_counted, read_pixels
 
     images = open_counted(run, data_path=data_path)
@@ -254,7 +255,7 @@ def _probe_images(run: "StoredRun", numbers: Sequence[int], data_path: str) -> d
 
 
 def _write(figure, folder, name: str) -> None:
-    from jdissect.report import drawing
+    from jdissect.report.figures import drawing
 
     files = drawing.write(figure, folder, name)
     print("written: " + ", ".join(str(file) for file in files))
@@ -267,6 +268,6 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

@@ -26,8 +26,9 @@ from pathlib import Path
 
 from absl import flags
 
-from jdissect import cli, commands, native_output
-from jdissect.errors import ABSENT, LOST, UserError
+from jdissect import commands
+from jdissect.base.errors import ABSENT, LOST, UserError
+from jdissect.runtime import command_line, native_output
 
 PAUSE = 5.0  # seconds before a worker is started again
 _SET_PARENT_DEATH_SIGNAL = 1  # prctl's
@@ -191,7 +192,7 @@ def _die_with_parent():
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs; returns the exit code."""
     values, arguments = _parse(argv)
-    for name in cli.PROCESSES:
+    for name in command_line.PROCESSES:
         if values[name].value:
             arguments.append(f"--{name}={values[name].value}")
     # Hosts may share --log_dir.
@@ -210,7 +211,7 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     for name, text, default in (
         ("restarts", "How often to start again after a loss; default 0.", "0"),
         ("log_dir", "Folder for what native libraries print; '' for a new one.", ""),
-        *((name, text, "") for name, text in cli.PROCESSES.items()),
+        *((name, text, "") for name, text in command_line.PROCESSES.items()),
     ):
         flags.DEFINE_string(name, default, text, flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
@@ -256,4 +257,4 @@ def _log(folder: str, name: str) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.entry(main))
+    sys.exit(command_line.entry(main))

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli
+    from jdissect.runtime import command_line
 
-    flags = cli.define(
+    flags = command_line.define(
         argv,
         {
             "workdir": "Run directory; default runs/NAME[-VARIANT] of the config.",
-            **cli.PROCESSES,
+            **command_line.PROCESSES,
         },
         {"overwrite": "Replace the run in --workdir, once the new one is whole."},
     )
-    config = cli.parse(flags, argv)
-    processes = cli.join(flags)
-    from jdissect import runner
+    config = command_line.parse(flags, argv)
+    processes = command_line.join(flags)
+    from jdissect.jobs import dissect
 
-    workdir = flags.workdir or f"runs/{cli.run_name(flags)}"
-    return runner.dissect(config, workdir, flags.overwrite, processes)
+    workdir = flags.workdir or f"runs/{command_line.run_name(flags)}"
+    return dissect.dissect(config, workdir, flags.overwrite, processes)
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

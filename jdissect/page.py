@@ -15,15 +15,15 @@ def main(argv: Sequence[str]) -> int:
     """Parses the command line and writes; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect import commands
-    from jdissect.errors import UserError
+    from jdissect.base.errors import UserError
 
     options = {"data_path": commands.DATA_PATH}
     flags, folders, _ = commands.parse(argv, _USAGE, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {_USAGE}")
-    from jdissect import uncertainty
-    from jdissect.report.page import write_report
-    from jdissect.runs import open_run
+    from jdissect.analysis import uncertainty
+    from jdissect.report.pages.page import write_report
+    from jdissect.results.finished_run import open_run
 
     # All of them first: a wrong name is told before minutes are spent.
     for run in [open_run(folder) for folder in folders]:
@@ -35,6 +35,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

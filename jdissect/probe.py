@@ -20,10 +20,10 @@ LONGEST = 20.0  # seconds of a batch; larger ones are not tried
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and probes; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli
+    from jdissect.runtime import command_line
 
-    flags = cli.define(argv, {}, {})
-    config = cli.parse(flags, argv)
+    flags = command_line.define(argv, {}, {})
+    config = command_line.parse(flags, argv)
     found = probe(config)
     print("\nset:", *(f"--config.{key}={size}" for key, size in found.items()))
     return 0
@@ -37,16 +37,18 @@ def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
     Raises:
       UserError: the config is not one that `jdissect.main` could run.
     """
-    from jdissect import checkpoints, environment, runner
-    from jdissect.data import open_source
-    from jdissect.parallel import network_devices
+    from jdissect.checkpoints import networks
+    from jdissect.datasets import open_source
+    from jdissect.jobs import dissect
+    from jdissect.runtime import machine
+    from jdissect.runtime.devices import network_devices
     from jdissect.segmenters import smallest_image
 
-    runner.check(config)
+    dissect.check(config)
     devices, _ = network_devices(config.parallel)
-    environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+    machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
     source = open_source(config.data, smallest_image(config.segmenter.name))
-    model = checkpoints.load_configured(config)
+    model = networks.load_configured(config)
     runs = {"data.batch_size": _network(config, model, devices)}
     if config.segmenter.name == "upernet":
         runs["segmenter.batch_size"] = _segmenter(config, source, devices)
@@ -101,8 +103,8 @@ def _network(config, model, devices) -> Callable[[Any, int], None]:
     import jax
     import numpy as np
 
-    from jdissect.errors import UserError
-    from jdissect.job import network_of
+    from jdissect.base.errors import UserError
+    from jdissect.jobs.job import network_of
 
     layers = tuple(config.model.layers)
     missing = [name for name in layers if name not in model.endpoint_names]
@@ -145,6 +147,6 @@ def _segmenter(config, source, devices) -> Callable[[Any, int], None]:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

@@ -17,11 +17,11 @@ from pathlib import Path
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and draws; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli
-    from jdissect.errors import UserError
-    from jdissect.paths import local
+    from jdissect.base.errors import UserError
+    from jdissect.base.paths import local
+    from jdissect.runtime import command_line
 
-    flags = cli.define(
+    flags = command_line.define(
         argv,
         {
             "images": "Folder of photographs; default: the images of config.data.",
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         },
         {"overwrite": "Write to a folder that is not empty."},
     )
-    config = cli.parse(flags, argv)
+    config = command_line.parse(flags, argv)
     if not flags.output:
         raise UserError("--output=DIR is needed, a folder for the pictures")
     if flags.images:
@@ -44,32 +44,34 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     Raises:
       UserError: something given is wrong.
     """
-    from jdissect.progress import Progress
+    from jdissect.base.progress import Progress
 
     with Progress() as progress:
         _segment(config, output, overwrite, progress)
 
 
 def _segment(config, output: Path, overwrite: bool, progress) -> None:
-    from jdissect import environment, runner
-    from jdissect.data import loader, open_source
+    from jdissect.base.errors import UserError
+    from jdissect.base.printable import printable
+    from jdissect.base.progress import ImageBars
+    from jdissect.data import loader
     from jdissect.data.source import none_read
-    from jdissect.errors import UserError
-    from jdissect.parallel import network_devices
-    from jdissect.progress import ImageBars
-    from jdissect.report import overlay
+    from jdissect.datasets import open_source
+    from jdissect.jobs import dissect
+    from jdissect.report.figures import overlay
+    from jdissect.runtime import machine
+    from jdissect.runtime.devices import network_devices
     from jdissect.segmenters import open_segmenter, smallest_image
     from jdissect.segmenters.parsing import QUARTER_MAPS
-    from jdissect.text import printable
 
-    runner.check(config)
+    dissect.check(config)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give another --output")
     if output.is_dir() and any(output.iterdir()) and not overwrite:
         raise UserError(f"{output} is not empty; give another --output or --overwrite")
     devices, _ = network_devices(config.parallel)
-    cache_dir = environment.cache_dir(config.cache.dir)
-    environment.use_compilation_cache(cache_dir)
+    cache_dir = machine.cache_dir(config.cache.dir)
+    machine.use_compilation_cache(cache_dir)
     source = open_source(config.data, smallest_image(config.segmenter.name))
     with progress.stage("hashing images"):
         hashes = source.content_hashes(cache_dir)
@@ -117,6 +119,6 @@ def _short(name: str, limit: int = 240) -> str:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

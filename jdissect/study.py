@@ -27,18 +27,22 @@ _OPTIONS = {
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli, commands
-    from jdissect.errors import UserError
+    from jdissect import commands
+    from jdissect.base.errors import UserError
+    from jdissect.runtime import command_line
 
     usage = "jdissect.study [FLAG ...] [--config.KEY=VALUE ...]"
     passed_on = ("--config.", "-config.")
     flags, unknown, rest = commands.parse(argv, usage, _OPTIONS, passed_on)
     if unknown:
         raise UserError(f"unexpected argument '{unknown[0]}'; see --help")
-    configs = {name: _config(cli, flags, rest, name) for name in NAMES}
-    from jdissect import compare, paths, runner, termination
-    from jdissect.comparison import compare as put_together
-    from jdissect.runs import open_run
+    configs = {name: _config(command_line, flags, rest, name) for name in NAMES}
+    from jdissect import compare
+    from jdissect.analysis.comparison import compare as put_together
+    from jdissect.base import paths
+    from jdissect.jobs import dissect
+    from jdissect.results.finished_run import open_run
+    from jdissect.runtime import preemption
 
     replaced = _Replaced(paths.from_user(flags.workdir), configs, flags.overwrite)
     for name, config in configs.items():
@@ -46,10 +50,10 @@ def main(argv: Sequence[str]) -> int:
         folder = f"{flags.workdir}/{name}"
         overwrite = flags.overwrite and name not in replaced.names
         try:
-            runner.dissect(config, folder, overwrite, tell=lambda _: None)
+            dissect.dissect(config, folder, overwrite, tell=lambda _: None)
         except BaseException as error:
             # Of one network is of all: those that are finished are read again.
-            termination.note(error)
+            preemption.note(error)
             raise
         replaced.add(name)
         print(f"{name}: {folder}, {time.perf_counter() - start:.1f} s", flush=True)
@@ -76,8 +80,8 @@ class _Replaced:
     """
 
     def __init__(self, folder: Path, configs: Mapping, overwrite: bool):
-        from jdissect import paths
-        from jdissect.store import digest
+        from jdissect.base import paths
+        from jdissect.results.run_directory import digest
 
         self.names: list[str] = []
         self._path = folder / "replaced.json" if overwrite else None
@@ -91,7 +95,7 @@ class _Replaced:
 
     def add(self, name: str) -> None:
         """Keeps that a network is replaced."""
-        from jdissect.files import write_whole
+        from jdissect.base.atomic_files import write_whole
 
         self.names.append(name)
         if self._path:
@@ -114,6 +118,6 @@ def _config(cli, flags, rest, name):
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

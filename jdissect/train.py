@@ -13,24 +13,24 @@ def main(argv: Sequence[str], runner: str = "runner") -> int:
       runner: module of `jdissect.training` whose `train` does it.
     """
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import cli
+    from jdissect.runtime import command_line
 
-    flags = cli.define(
+    flags = command_line.define(
         argv,
         {
             "workdir": "Run directory; default runs/NAME[-VARIANT]-train, of --config.",
-            **cli.PROCESSES,
+            **command_line.PROCESSES,
         },
         {"overwrite": "Replace a training, once the new one is finished."},
     )
-    config = cli.parse(flags, argv)
-    workdir = flags.workdir or f"runs/{cli.run_name(flags)}-train"
-    processes = cli.join(flags)
+    config = command_line.parse(flags, argv)
+    workdir = flags.workdir or f"runs/{command_line.run_name(flags)}-train"
+    processes = command_line.join(flags)
     module = importlib.import_module(f"jdissect.training.{runner}")
     return module.train(config, workdir, flags.overwrite, processes)
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

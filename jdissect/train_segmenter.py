@@ -12,6 +12,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from jdissect.cli import entry
+    from jdissect.runtime.command_line import entry
 
     sys.exit(entry(main))

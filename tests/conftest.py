@@ -28,10 +28,10 @@ DEAR = {"published", "published_legacy", "whole_run", "real_features"}
 
 # Files whose tests one worker runs, as they share what is dear to build.
 TOGETHER = {
-    "tests/test_study.py": "published",
+    "tests/jobs/test_published_networks.py": "published",
     "tests/converters/test_parity.py": "published",
     "tests/converters/test_segmenters.py": "published",
-    "tests/test_torch_netdissect.py": "published",
+    "tests/benchmarks/test_torch_netdissect.py": "published",
     "tests/test_main.py": "lite0",
     "tests/test_evaluate.py": "lite0",
     "tests/ops/test_thresholds.py": "lite0",
@@ -41,23 +41,23 @@ TOGETHER = {
 # is around the computation, or the same for any compilation. With slow tests it
 # compiles as for users.
 LITTLE_OPTIMIZED = {
-    "tests/report/test_mixed_pictures.py",
+    "tests/report/figures/test_mixed_pictures.py",
     "tests/segmenters/test_upernet.py",
     "tests/test_docs.py",
-    "tests/test_environment.py",
+    "tests/runtime/test_machine.py",
     "tests/test_figures.py",
-    "tests/test_interrupted.py",
-    "tests/test_journal.py",
-    "tests/test_kept.py",
-    "tests/test_label_cache.py",
-    "tests/test_library.py",
+    "tests/jobs/test_interrupted.py",
+    "tests/dissection/test_resume.py",
+    "tests/dissection/test_compiled.py",
+    "tests/segmenters/test_label_cache.py",
+    "tests/dissection/test_api.py",
     "tests/test_probe.py",
-    "tests/test_processes.py",
-    "tests/test_progress.py",
-    "tests/test_remote.py",
-    "tests/test_replacing.py",
+    "tests/jobs/test_processes.py",
+    "tests/base/test_progress.py",
+    "tests/jobs/test_remote.py",
+    "tests/base/test_replacing.py",
     "tests/test_segment.py",
-    "tests/test_study_command.py",
+    "tests/test_study.py",
     "tests/test_train.py",
     "tests/training/test_processes.py",
     "tests/training/test_resume.py",
@@ -114,7 +114,7 @@ def pytest_sessionfinish(session):
 def no_lines_of_progress():
     """On a slow machine a command would print more lines than tests expect."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("jdissect.progress.FIRST", 1e9)
+    patch.setattr("jdissect.base.progress.FIRST", 1e9)
     yield
     patch.undo()
 
@@ -256,16 +256,16 @@ def color_folder(published, make_once) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory):
     """Flags for a random ResNet-18 of 16 classes, the smallest that a command takes."""
-    from jdissect import checkpoints
+    from jdissect.checkpoints import networks
     from jdissect.models.preprocess import IMAGENET
     from tests.small_segmenters import draw
 
     folder = tmp_path_factory.mktemp("tiny") / "resnet18"
     architecture = {"name": "resnet18", "width": 4, "classes": 16}
-    checkpoints.save(
+    networks.save(
         folder,
         draw(architecture, 0),
-        checkpoints.describe_classifier(architecture, IMAGENET),
+        networks.describe_classifier(architecture, IMAGENET),
     )
     return [
         f"--config.model.weights={folder}",
@@ -315,12 +315,12 @@ def real_features(lite0, annotated_images):
     import jax
     import numpy as np
 
-    from jdissect import checkpoints
+    from jdissect.checkpoints import networks
     from jdissect.data import loader
-    from jdissect.data.broden import open_broden
+    from jdissect.datasets.broden import open_broden
     from jdissect.models.preprocess import normalize
 
-    model = checkpoints.load_classifier(lite0)
+    model = networks.load_classifier(lite0)
 
     @jax.jit
     def forward(params, pixels):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jdissect import results
+from jdissect.results import layer_result
 
 CONCEPTS = (
     *(("car", "object"), ("$ky_1", "object"), ("wheel", "part")),
@@ -19,7 +19,7 @@ IOU = (  # of 100
 def make_result(**changes):
     rng = np.random.default_rng(5)
     iou = np.array(IOU)
-    result = results.Result(
+    result = layer_result.Result(
         thresholds=np.linspace(0.4, 0.9, 7).astype(np.float32),
         intersection=iou.astype(np.int64),
         union=np.full(iou.shape, 100, np.int64),

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 
-from jdissect import grouped
-from jdissect.data.scenes import open_scenes
-from jdissect.results import Result
+from jdissect.results import group_counts
+from jdissect.results.layer_result import Result
+from jdissect.scenes import open_scenes
 
 CONCEPTS = (
     *((f"thing {n}", "object") for n in range(20)),
@@ -42,7 +42,7 @@ def result(seed=0, units=30, concepts=CONCEPTS, images=64, layer="layer4", **cha
     """A random layer."""
     names, categories = zip(*concepts, strict=True)
     common, area, fires = counts(seed, units, len(concepts), images)
-    groups = grouped.Groups.choose(images, 1, None)
+    groups = group_counts.Groups.choose(images, 1, None)
     every = np.zeros(len(concepts), np.int32)
     last = fires.repeat(2, axis=1)  # one category, and all images
     pad = np.zeros_like(common[:, :1])
@@ -128,6 +128,6 @@ def write(folder, *results, identity=(), config=(), status="finished", **summary
         source = open_scenes("probe", images)
         hashes = source.content_hashes()
         for number, name in enumerate(source.names):
-            row = [number, name, grouped.block(name), 0, hashes[number]]
+            row = [number, name, group_counts.block(name), 0, hashes[number]]
             writer.writerow(row)
     return folder

@@ -4,7 +4,8 @@ import types
 
 import numpy as np
 
-from jdissect import checkpoints, models
+from jdissect import models
+from jdissect.checkpoints import networks
 
 LABELS = {
     "object": ["-", "wall", "sky", "door", "car"],
@@ -62,8 +63,8 @@ def draw(architecture, seed):
 
 
 def _save(folder, architecture, labels, seed):
-    description = checkpoints.describe_segmenter(architecture, labels)
-    checkpoints.save(folder, draw(architecture, seed), description)
+    description = networks.describe_segmenter(architecture, labels)
+    networks.save(folder, draw(architecture, seed), description)
 
 
 def save_all(root):

@@ -11,10 +11,10 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from jdissect import cli
 from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean
 from jdissect.models.resnet import pad
+from jdissect.runtime import command_line
 from tests import devices as devices_of
 
 STEPS = 5  # an epoch of `command`, of which there are three
@@ -80,7 +80,7 @@ def command(folder, name="tiny"):
 
 def run(capsys, entry, *arguments):
     """(exit code, standard output, standard error) of an entry point, here."""
-    code = cli.entry(entry.main, ["program", *map(str, arguments)])
+    code = command_line.entry(entry.main, ["program", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -88,10 +88,11 @@ def run(capsys, entry, *arguments):
 # `python -m jdissect.ENTRY` that knows the tiny network.
 _WITH_TINY = """
 import importlib, sys
-from jdissect import cli, models
+from jdissect.runtime import command_line
+from jdissect import models
 from tests.small_trainings import Tiny
 models.ARCHITECTURES["tiny"] = Tiny
-sys.exit(cli.entry(importlib.import_module(sys.argv.pop(1)).main))
+sys.exit(command_line.entry(importlib.import_module(sys.argv.pop(1)).main))
 """
 
 

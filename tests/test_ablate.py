@@ -12,22 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdissect import (
-    ablate,
-    ablation,
-    checkpoints,
-    cli,
-    evaluate,
-    models,
-    unit_choice,
-)
-from jdissect.data.labelled import open_labelled
-from jdissect.data.scenes import open_scenes
-from jdissect.forward_passes import ForwardPasses
-from jdissect.interventions import outcomes, zeroing
-from jdissect.job import model_identity
+from jdissect import ablate, evaluate, models
+from jdissect.ablation import run as ablation
+from jdissect.ablation import unit_selection
+from jdissect.ablation.forward_passes import ForwardPasses
+from jdissect.ablation.interventions import outcomes, zeroing
+from jdissect.checkpoints import networks
+from jdissect.datasets.labelled import open_labelled
+from jdissect.jobs.job import model_identity
 from jdissect.models.preprocess import IMAGENET, normalize
-from jdissect.store import digest
+from jdissect.results.run_directory import digest
+from jdissect.runtime import command_line
+from jdissect.scenes import open_scenes
 from tests import small_runs
 from tests.compiling import QUICKLY
 from tests.small_segmenters import draw
@@ -49,7 +45,7 @@ def elsewhere(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="module")
 def model():
-    return checkpoints.load_classifier("shipped:mixup")
+    return networks.load_classifier("shipped:mixup")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +78,7 @@ def logits_of(model):
 
 
 def run(capsys, *arguments, entry=ablate):
-    code = cli.entry(entry.main, ["ablate", *map(str, arguments)])
+    code = command_line.entry(entry.main, ["ablate", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -98,7 +94,7 @@ def written(folder, tmp_path_factory):
     output, printed = tmp_path_factory.mktemp("ablation") / "out", io.StringIO()
     arguments = [f"--run={folder[0]}", "--units=top:40", f"--output={output}"]
     with contextlib.redirect_stdout(printed):
-        code = cli.entry(ablate.main, ["ablate", *COMMAND, *arguments])
+        code = command_line.entry(ablate.main, ["ablate", *COMMAND, *arguments])
     assert code == 0
     return output, printed.getvalue()
 
@@ -301,7 +297,9 @@ def test_one_pass_says_what_masked_passes_say(architecture, side):
 @pytest.mark.slow
 def test_both_ways_of_the_same_ablation(model):
     """`ForwardPasses.masked` of the last layer against `interventions.outcomes`."""
-    config = cli.parse(cli.define(["x", *COMMAND], {}, {}), ["x", *COMMAND])
+    config = command_line.parse(
+        command_line.define(["x", *COMMAND], {}, {}), ["x", *COMMAND]
+    )
     config.data.num_images = 24
     passes = ForwardPasses(model, open_labelled(config.data, "probe", 24), config)
     assert passes.units("layer4") == 384 and passes.units("stem") == 12
@@ -359,9 +357,9 @@ def test_a_default_run_without_the_layer_is_no_help(folder, capsys, monkeypatch)
     monkeypatch.chdir(folder[0].parents[1])
     default = f"{folder[0].parent.name}/{folder[0].name}"
     opened = functools.partial(ablation.open_dissection, "", default)
-    assert opened(unit_choice.parse("14,3"), "layer3") is None
-    assert opened(unit_choice.parse("14,3"), "layer4").name == folder[0].name
-    assert opened(unit_choice.parse("top:3"), "layer3") is not None
+    assert opened(unit_selection.parse("14,3"), "layer3") is None
+    assert opened(unit_selection.parse("14,3"), "layer4").name == folder[0].name
+    assert opened(unit_selection.parse("top:3"), "layer3") is not None
 
 
 def test_a_run_of_other_units(model, tmp_path, capsys):
@@ -380,8 +378,8 @@ def test_planted_unit_of_a_saved_network(class_folders, tmp_path, capsys):
     values["fc.kernel"] = np.zeros_like(values["fc.kernel"])
     values["fc.kernel"][3, 1] = 1e4
     values["fc.bias"] = np.array([-1, 0, -2], np.float32)
-    description = checkpoints.describe_classifier(architecture, IMAGENET)
-    checkpoints.save(tmp_path / "weights", values, description)
+    description = networks.describe_classifier(architecture, IMAGENET)
+    networks.save(tmp_path / "weights", values, description)
     output = tmp_path / "out"
     command = [
         f"--config={ROOT / 'configs' / 'mixup.py'}:imagenet",

@@ -6,8 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from jdissect import cli, compare, comparison, runs
-from jdissect.report import drawing
+from jdissect import compare
+from jdissect.analysis import comparison
+from jdissect.report.figures import drawing
+from jdissect.results import finished_run
+from jdissect.runtime import command_line
 from tests import small_runs
 
 HOSTILE = (("=HYPERLINK(1)", "object"), ('<img src="x">', "object"))
@@ -30,7 +33,7 @@ def run(capsys, *arguments, figures=False):
     with pytest.MonkeyPatch.context() as patch:
         if not figures:
             patch.setattr(drawing, "write", lambda *_: [])
-        code = cli.entry(compare.main, arguments)
+        code = command_line.entry(compare.main, arguments)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -47,7 +50,7 @@ def test_all_that_is_written(folders, tmp_path, capsys):
     found = json.loads((output / "comparison.json").read_text())
     assert [model["name"] for model in found["models"]] == ["plain", "mix", "cut"]
     counts = rows(output / "counts.csv")
-    results = {f.name: runs.open_run(f).result("layer4") for f in folders}
+    results = {f.name: finished_run.open_run(f).result("layer4") for f in folders}
     for row in counts:
         result, threshold = results[row["model"]], float(row["threshold"])
         want = result.unique_concepts(threshold)[row["category"]]
@@ -77,7 +80,7 @@ def test_all_that_is_written(folders, tmp_path, capsys):
 
 def test_concepts_gained_and_lost(folders, tmp_path, capsys):
     run(capsys, *folders, f"--output={tmp_path}", "--thresholds=0.04")
-    results = {f.name: runs.open_run(f).result("layer4") for f in folders}
+    results = {f.name: finished_run.open_run(f).result("layer4") for f in folders}
     detected = {
         name: {
             (result.concepts[c], result.categories[c])
@@ -140,7 +143,7 @@ def test_why_there_are_no_intervals(tmp_path):
     other = small_runs.write(
         tmp_path / "other", small_runs.result(3, images=6, by_image=None)
     )
-    found = comparison.compare([runs.open_run(f) for f in (few, bare, other)])
+    found = comparison.compare([finished_run.open_run(f) for f in (few, bare, other)])
     assert [m.samples for m in found.models] == [None] * 3
     notes = "\n".join(found.notes)
     assert "No intervals for few and other: too few images: 6, with counts" in notes
@@ -192,7 +195,7 @@ def test_other_vocabularies_by_force(folders, tmp_path, capsys):
     code, _, error = run(capsys, folders[0], folder, f"--output={tmp_path / 'o'}")
     assert code == 2 and "vocabularies" in error
     found = comparison.compare(
-        [runs.open_run(f) for f in (folders[0], folder)], force=True
+        [finished_run.open_run(f) for f in (folders[0], folder)], force=True
     )
     assert "Only the 33 concepts" in " ".join(found.notes)
     first, second = (model.result for model in found.models)

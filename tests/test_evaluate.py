@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from configs.common import get_common
-from jdissect import checkpoints, cli, evaluate, models
-from jdissect.data.labelled import imagenet_wnids
-from jdissect.errors import UserError
+from jdissect import evaluate, models
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
+from jdissect.datasets.labelled import imagenet_wnids
 from jdissect.models.preprocess import IMAGENET
-from jdissect.training.runner import open_network
+from jdissect.runtime import command_line
+from jdissect.training.train_classifier import open_network
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
 
@@ -27,7 +29,7 @@ def own_cache(tmp_path_factory):
 
 def run(capsys, *arguments):
     """(exit code, standard output, standard error)."""
-    code = cli.entry(evaluate.main, ["evaluate", *map(str, arguments)])
+    code = command_line.entry(evaluate.main, ["evaluate", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -117,8 +119,8 @@ def test_a_backbone_without_classifier_is_refused(tmp_path):
     architecture = {"name": "resnet18", "width": 2, "classes": 0}
     shapes = models.shapes(models.build_abstract(**architecture))
     parameters = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
-    description = checkpoints.describe_classifier(architecture, IMAGENET)
-    checkpoints.save(tmp_path / "backbone", parameters, description)
+    description = networks.describe_classifier(architecture, IMAGENET)
+    networks.save(tmp_path / "backbone", parameters, description)
     config = get_common()
     config.model.name, config.model.weights = "", str(tmp_path / "backbone")
     with pytest.raises(UserError, match="backbone has no classifier: it can be diss"):

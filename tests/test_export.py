@@ -8,7 +8,9 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from jdissect import cli, export, runs
+from jdissect import export
+from jdissect.results import finished_run
+from jdissect.runtime import command_line
 from tests import small_runs
 
 HOSTILE = (
@@ -32,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 def run(capsys, *arguments):
-    code = cli.entry(export.main, ["export", *map(str, arguments)])
+    code = command_line.entry(export.main, ["export", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -44,7 +46,8 @@ def test_descriptions(folder, tmp_path, capsys):
         found = list(csv.DictReader(file))
     assert list(found[0]) == ["layer", "unit", "description", "similarity"]
     results = {
-        name: runs.open_run(folder).result(name) for name in ("layer3", "layer4")
+        name: finished_run.open_run(folder).result(name)
+        for name in ("layer3", "layer4")
     }
     assert len(found) == 140
     for row in found:
@@ -62,7 +65,7 @@ def test_report(folder, tmp_path, capsys):
     output = tmp_path / "out"
     code, _, error = run(capsys, folder, f"--output={output}", "--formats=report")
     assert code == 0, error
-    result = runs.open_run(folder).result("layer4")
+    result = finished_run.open_run(folder).result("layer4")
     found = json.loads((output / "report-layer4.json").read_text())
     assert found["header"]["name"] == "mine layer4"
     units = found["units"]
@@ -111,7 +114,7 @@ def test_parquet(folder, tmp_path, capsys):
     }  # fmt: skip
     want = 0
     for layer in ("layer3", "layer4"):
-        result = runs.open_run(folder).result(layer)
+        result = finished_run.open_run(folder).result(layer)
         iou = result.intersection / result.union
         for unit, column in zip(*np.nonzero(iou > 0.02), strict=True):
             key = layer, unit, result.concepts[column], result.categories[column]

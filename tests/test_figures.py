@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdissect import cli, figures, results
-from jdissect.data import scenes
-from jdissect.report import detector_pictures, drawing, top_masks
+from jdissect import figures, scenes
+from jdissect.report import top_masks
+from jdissect.report.figures import detector_pictures, drawing
+from jdissect.results import layer_result
+from jdissect.runtime import command_line
 from tests.detecting import make_result
 
 FILES = ["augmentations.png", "augmentations.svg"]
 
 
 def run(capsys, *arguments):
-    code = cli.entry(figures.main, ["figures", *map(str, arguments)])
+    code = command_line.entry(figures.main, ["figures", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -215,7 +217,7 @@ def test_runs_that_cannot_be_drawn(stored, tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(config))
     refused(folder, "config.json cannot be used")
     stored(make_result())
-    (folder / "layer4" / results.TOP_MAPS).unlink()
+    (folder / "layer4" / layer_result.TOP_MAPS).unlink()
     refused(folder, "older version; run again with --overwrite")
 
 

@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdissect import cli, files, main, store
+from jdissect import main
+from jdissect.base import atomic_files
+from jdissect.results import run_directory
+from jdissect.runtime import command_line
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
 
 
 def run(capsys, *arguments):
     """(exit code, standard output, standard error)."""
-    code = cli.entry(main.main, ["main", *map(str, arguments)])
+    code = command_line.entry(main.main, ["main", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -384,7 +387,7 @@ def test_a_run_goes_on_without_a_cache(
         def fail(*arguments):
             raise full
 
-        monkeypatch.setattr("jdissect.label_cache.LabelCache._write", fail)
+        monkeypatch.setattr("jdissect.segmenters.label_cache.LabelCache._write", fail)
     code, out, error = run(
         capsys,
         CONFIG,
@@ -483,9 +486,9 @@ def test_full_disk(capsys, quick, tmp_path, monkeypatch):
     def full(path, content):
         if path.name == "topk.npz":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        files.write_whole(path, content)
+        atomic_files.write_whole(path, content)
 
-    monkeypatch.setattr("jdissect.results.write_whole", full)
+    monkeypatch.setattr("jdissect.results.layer_result.write_whole", full)
     # However slow the machine is, no save comes in between.
     quick = [*quick, "--config.checkpoint_every=1000"]
     code, _, error = run(capsys, *quick, f"--workdir={tmp_path}/run")
@@ -501,9 +504,9 @@ def test_full_disk_at_the_start(capsys, quick, tmp_path, monkeypatch, name):
     def full(path, content):
         if path.name == name:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        files.write_whole(path, content)
+        atomic_files.write_whole(path, content)
 
-    monkeypatch.setattr("jdissect.store.write_whole", full)
+    monkeypatch.setattr("jdissect.results.run_directory.write_whole", full)
     code, _, error = run(capsys, *quick, f"--workdir={tmp_path}/run")
     assert code == 2 and name in error
     assert not (tmp_path / "run").exists()
@@ -511,14 +514,24 @@ def test_full_disk_at_the_start(capsys, quick, tmp_path, monkeypatch, name):
 
 def test_result_hash_covers_its_parts():
     keys = {"quantile": 0.01}
-    base = store.identity(images=[("a", "1")], model={"w": 1}, segmenter=1, keys=keys)
+    base = run_directory.identity(
+        images=[("a", "1")], model={"w": 1}, segmenter=1, keys=keys
+    )
     changed = [
-        store.identity(images=[("a", "2")], model={"w": 1}, segmenter=1, keys=keys),
-        store.identity(images=[("b", "1")], model={"w": 1}, segmenter=1, keys=keys),
-        store.identity(images=[("a", "1")], model={"w": 2}, segmenter=1, keys=keys),
-        store.identity(images=[("a", "1")], model={"w": 1}, segmenter=2, keys=keys),
-        store.identity(
+        run_directory.identity(
+            images=[("a", "2")], model={"w": 1}, segmenter=1, keys=keys
+        ),
+        run_directory.identity(
+            images=[("b", "1")], model={"w": 1}, segmenter=1, keys=keys
+        ),
+        run_directory.identity(
+            images=[("a", "1")], model={"w": 2}, segmenter=1, keys=keys
+        ),
+        run_directory.identity(
+            images=[("a", "1")], model={"w": 1}, segmenter=2, keys=keys
+        ),
+        run_directory.identity(
             images=[("a", "1")], model={"w": 1}, segmenter=1, keys={"quantile": 0.02}
         ),
     ]
-    assert len({store.digest(parts) for parts in [base, *changed]}) == 6
+    assert len({run_directory.digest(parts) for parts in [base, *changed]}) == 6

@@ -7,7 +7,8 @@ import jax
 import pytest
 
 from configs import mixup
-from jdissect import cli, probe
+from jdissect import probe
+from jdissect.runtime import command_line
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -55,7 +56,7 @@ def test_memory_ends_the_probe(monkeypatch, capsys):
 
 
 def test_command_refuses(capsys):
-    code = cli.entry(
+    code = command_line.entry(
         probe.main,
         ["probe", f"--config={ROOT / 'configs' / 'mixup.py'}", "--config.dtype=f8"],
     )

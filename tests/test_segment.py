@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdissect import cli, segment
-from jdissect.report import overlay
+from jdissect import segment
+from jdissect.report.figures import overlay
+from jdissect.runtime import command_line
 
 CONFIG = "--config=configs/mixup.py:imagenet"
 
@@ -33,7 +34,7 @@ def photos(tmp_path):
 
 
 def run(capsys, *arguments):
-    code = cli.entry(segment.main, ["segment", CONFIG, *map(str, arguments)])
+    code = command_line.entry(segment.main, ["segment", CONFIG, *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 

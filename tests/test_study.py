@@ -1,152 +1,164 @@
-"""The paper's way, whole: ResNet-50, UPerNet and colours on drawn pictures.
+"""The five networks beside each other: python -m jdissect.study"""
 
-From published file formats to counts, against what the original PyTorch code computed
-with the same weights, on photographs too where they are at hand.
-"""
+import contextlib
+import io
+import os
+import signal
+from pathlib import Path
 
-import json
-import subprocess
-import sys
-
-import numpy as np
 import pytest
 
+from jdissect import study
+from jdissect.checkpoints import networks
+from jdissect.jobs import dissect as runner
+from jdissect.models.preprocess import IMAGENET
+from jdissect.runtime import command_line
+from jdissect.runtime.preemption import Terminated
+from tests.small_segmenters import draw
 
-@pytest.fixture(scope="session")
-def resnet50_folder(published, tmp_path_factory):
-    from converters import resnet
+ARCHITECTURE = {"name": "resnet18", "width": 4, "classes": 16}
 
-    folder = tmp_path_factory.mktemp("resnet50") / "converted"
-    source = published / "resnet50" / "model_best.pth.tar"
-    assert resnet.main(["c", f"--checkpoint={source}", f"--output={folder}"]) == 0
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Five networks, one of which is known to be wrong in 12.5 %."""
+    folder = tmp_path_factory.mktemp("weights")
+    for seed, name in enumerate(study.NAMES):
+        source = {"top1_error": 12.5} if name == "mixup" else {}
+        description = networks.describe_classifier(
+            ARCHITECTURE, IMAGENET, source=source
+        )
+        networks.save(folder / name, draw(ARCHITECTURE, seed), description)
     return folder
 
 
-@pytest.fixture(scope="session")
-def command(resnet50_folder, upernet_folder, color_folder, tmp_path_factory):
-    """The study's command without images and workdir, with a cache of its own."""
+def run(capsys, *arguments):
+    code = command_line.entry(study.main, ["study", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def command(weights, tmp_path_factory):
+    """Arguments for all five; annotations are read as label maps."""
     return [
-        *(sys.executable, "-m", "jdissect.main", "--config=configs/mixup.py:imagenet"),
-        f"--config.model.weights={resnet50_folder}",
-        f"--config.segmenter.upernet={upernet_folder}",
-        f"--config.segmenter.color={color_folder}",
-        "--config.data.source=folder",
-        f"--config.cache.dir={tmp_path_factory.mktemp('study-cache')}",
+        f"--weights={weights}",
+        f"--workdir={tmp_path_factory.mktemp('five') / 'study'}",
+        "--config.model.name=resnet18",
+        "--config.data.num_images=6",
+        "--config.data.batch_size=6",
+        "--config.segmenter.name=annotations",
+        "--noreport",
     ]
 
 
-def run(command, workdir, *flags):
-    done = subprocess.run(
-        [*command, f"--workdir={workdir}", *flags], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads((workdir / "summary.json").read_text())["seconds"]
+@pytest.fixture(scope="module")
+def done(command, tmp_path_factory):
+    """(work directory, lines of standard output) of the five networks."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        assert command_line.entry(study.main, ["study", *command]) == 0
+    return Path(command[1].partition("=")[2]), printed.getvalue().splitlines()
 
 
-@pytest.fixture(scope="session")
-def first(command, golden, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study") / "first"
-    run(command, folder, f"--config.data.path={golden / 'images'}")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def expected(golden):
-    return np.load(golden / "dissection.npz")
-
-
-@pytest.fixture(scope="session")
-def columns(golden):
-    """[name, category] of every number, and the numbers that are columns."""
-    names = json.loads((golden / "merged_concepts.json").read_text())
-    return names, [n for n in range(1, len(names)) if names[n][0] != "-"]
-
-
-def test_names(first, columns):
-    found = np.load(first / "layer4" / "dissection.npz")
-    names, numbers = columns
-    assert len(numbers) == len(names) - 2  # without 0 and the colours' '-'
-    pairs = zip(found["concepts"], found["categories"], strict=True)
-    assert [list(map(str, pair)) for pair in pairs] == [names[n] for n in numbers]
-
-
-def test_thresholds_and_iou(first, expected, columns):
-    """Of 24 pictures a unit fires on 752 pixels: one that differs is 1.3e-3 of IoU.
-
-    PyTorch's float32 features are 3.7e-5 from those of float64, ours 3.5e-5, so a few
-    pixels differ between any two computations. Equal ones come in fours: the cells of
-    a map are upsampled symmetrically.
-    """
-    pixels = int(0.01 * expected["segmentation"][:, 0].size)
-    share, most = (1e-4, 3) if pixels == 752 else (2e-3, 5)
-    found = np.load(first / "layer4" / "dissection.npz")
-    np.testing.assert_allclose(
-        found["thresholds"], expected["thresholds_exact"], rtol=1e-3
-    )
-    iou = np.nan_to_num(expected["iou_exact"][columns[1]].T)
-    difference = np.abs(found["iou"] - iou)
-    assert (difference > 1e-3).mean() < share
-    assert difference.max() < most / pixels
-
-
-def test_best_concepts(first, expected, columns):
-    found = np.load(first / "layer4" / "dissection.npz")
-    iou = np.nan_to_num(expected["iou_exact"][columns[1]].T)
-    best = found["iou"].argmax(axis=1)
-    of_ours = iou[np.arange(len(iou)), best]
-    fires = found["fires"] > 0
-    same = (best == iou.argmax(axis=1)) | (of_ours > iou.max(axis=1) - 1e-3)
-    assert fires.sum() > 2000
-    assert same[fires].mean() >= 0.99
-    assert (best == iou.argmax(axis=1))[fires].mean() >= 0.95
-
-
-def test_label_maps(first, command, expected, golden, upernet_folder, color_folder):
-    """What the run kept is what the original saw; reading it needs no network."""
-    del first
-    from jdissect import checkpoints
-    from jdissect.data import loader
-    from jdissect.data.folder import open_folder
-    from jdissect.label_cache import LabelCache
-    from jdissect.parallel import Devices
-    from jdissect.segmenters.upernet import UPerNetSegmenter
-
-    folder = command[-1].partition("=")[2]
-    source = open_folder(str(golden / "images"))
-    segmenter = UPerNetSegmenter(
-        checkpoints.load_segmenter(upernet_folder, "upernet"),
-        checkpoints.load_segmenter(color_folder, "ppm"),
-        devices=Devices(),
-        cache=LabelCache(f"{folder}/labels"),
-        hashes=source.content_hashes(None),
-    )
-    segmenter._segment = None  # all maps must be in the cache
-    (batch,) = loader.batches(source, len(source.names))
-    maps = segmenter.label_maps(batch)
-    agreement = (maps == expected["segmentation"]).mean(axis=(0, 2, 3))
-    assert (agreement >= 0.999).all(), agreement
+def test_five_networks_in_one_table(done):
+    folder, output = done
+    for name in study.NAMES:
+        assert (folder / name / "layer4" / "dissection.npz").is_file()
+    lines = [line.split() for line in output]
+    start = next(i for i, line in enumerate(lines) if "network" in line)
+    header = "IoU > network object part material color total"
+    assert " ".join(lines[start]).startswith(header)
+    rows = lines[start + 1 : start + 16]
+    assert lines[start + 16] == []
+    assert [row[0] for row in rows[::5]] == ["0.03", "0.04", "0.05"]
+    for row in rows:
+        name = next(i for i, cell in enumerate(row) if cell in study.NAMES)
+        *counts, total = map(int, row[name + 1 : name + 6])
+        assert total == sum(counts)
+    assert [row[-2:] for row in rows if "mixup" in row] == [["12.50", "%"]] * 3
+    figures = folder / "comparison"
+    assert (figures / "unique_concepts.svg").read_text().count("saliencymix") >= 3
+    # Six images are in too few blocks.
+    assert any("No intervals" in line for line in output)
 
 
 @pytest.mark.slow
-def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
-    second = first.parent / "second"
-    run(command, second, f"--config.data.path={golden / 'images'}")
-    for name in ("dissection", "topk", "histogram"):
-        ours, theirs = (
-            np.load(folder / "layer4" / f"{name}.npz") for folder in (first, second)
-        )
-        for key in theirs.files:
-            np.testing.assert_array_equal(ours[key], theirs[key])
+def test_five_networks_again_are_read(command, done, capsys):
+    again = run(capsys, *command)[1]
+    assert again.splitlines()[6:] == done[1][6:]
 
 
-@pytest.mark.slow
-@pytest.mark.timing
-@pytest.mark.parametrize("golden", ["public"], indirect=True)
-def test_a_second_network_takes_a_fifth_of_the_time(command, drawn, tmp_path):
-    """200 pictures, masks among them: what they show takes no other time."""
-    path = [f"--config.data.path={drawn / 'images'}", "--config.data.num_images=200"]
-    cache = f"--config.cache.dir={tmp_path / 'cache'}"
-    first = run(command, tmp_path / "one", *path, cache)
-    second = run(command, tmp_path / "two", *path, cache)
-    print(f"first network {first['total']:.0f} s, second {second['total']:.0f} s")
-    assert second["total"] <= first["total"] / 5
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def terminate_saved():
+    raise Terminated
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        (terminate, 143, "terminated; the same command resumes from the last save\n"),
+        (terminate_saved, 143, ""),
+        (interrupt, 130, "interrupted; the same command resumes from the last save\n"),
+    ],
+)
+def test_the_end_of_one_network_is_the_end_of_all(
+    end, code, line, tmp_path, monkeypatch, capsys
+):
+    """And the same command goes on with it, also where it replaces runs."""
+    done = []
+
+    def dissect(config, folder, overwrite, tell):
+        name = Path(folder).name
+        if ending and name == "mixup":
+            end()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        done.append((name, overwrite))
+        return 0
+
+    monkeypatch.setattr(runner, "dissect", dissect)
+    monkeypatch.setattr(
+        "jdissect.results.finished_run.open_run", lambda folder: interrupt()
+    )
+    command = f"--workdir={tmp_path / 'study'}", "--overwrite"
+    ending = True
+    assert run(capsys, *command)[::2] == (code, line)
+    assert done == [("baseline", True), ("cutout", True)]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ending = False
+    run(capsys, *command)
+    assert done[2:] == [
+        ("baseline", False),
+        ("cutout", False),
+        *[(name, True) for name in study.NAMES[2:]],
+    ]
+    # Another study replaces all of them.
+    done.clear()
+    run(capsys, *command, "--config.quantile=0.02")
+    assert all(overwrite for _, overwrite in done)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["stray"], "unexpected argument 'stray'"),
+        (["--nonsense"], "nonsense"),
+        (["--config.quantle=1"], "unknown key config.quantle"),
+        (["--variant=moon"], "configs/baseline.py has no variant 'moon'"),
+        (["--weights=/nowhere"], "/nowhere/baseline"),
+    ],
+)
+def test_bad_input(arguments, message, tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'study'}"
+    code, output, error = run(capsys, workdir, *arguments)
+    assert (code, output) == (2, "")
+    assert message in error and len(error.splitlines()) <= 2
+    assert not (tmp_path / "study").exists()

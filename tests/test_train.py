@@ -10,8 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jdissect import checkpoints, evaluate, main, train
-from jdissect.states import Checkpoints
+from jdissect import evaluate, main, train
+from jdissect.checkpoints import networks
+from jdissect.checkpoints.run_state import Checkpoints
 from tests.small_trainings import STEPS, command, finish, metrics, run, weights
 
 
@@ -76,11 +77,11 @@ def test_the_network_is_a_checkpoint(
     folder = trained[0] if name == "tiny" else tmp_path / "run"
     if name != "tiny":
         finish(command(class_folders, name), folder)
-    model = checkpoints.load_classifier(folder / "model", name)
+    model = networks.load_classifier(folder / "model", name)
     assert model.classes == 3 and model.input_size == 32
     width = {} if name == "tiny" else {"width": 8}
     assert model.architecture == {"name": name, "classes": 3, **width}
-    source = checkpoints.read_description(folder / "model")["source"]
+    source = networks.read_description(folder / "model")["source"]
     assert source["classes"] == ["blue", "green", "red"] and source["steps"] == 15
     assert source["config"]["augment"]["recipe"] == "mixup"
     options = [
@@ -223,7 +224,7 @@ def test_tfds(tfds_command, capsys, tmp_path):
     code, output, error = run(capsys, train, *tfds_command, f"--workdir={folder}")
     assert code == 0, error
     assert "6 steps, 2 classes" in output and "on 10 images" in output
-    source = checkpoints.read_description(folder / "model")["source"]
+    source = networks.read_description(folder / "model")["source"]
     assert source["classes"] == ["dark", "light"]
     assert "tensorflow" not in sys.modules
 

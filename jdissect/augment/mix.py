@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.ops import saliency
 
 RECIPES = ("none", "cutout", "mixup", "cutmix", "saliencymix")

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from jdissect import paths
+from jdissect.base import paths
 
 MAX_BYTES = 1 << 30  # of an encoded image, a mask or a table
 

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 from jdissect.data import formats
 from jdissect.data.files import opened
 from jdissect.data.source import UnreadableImage
-from jdissect.errors import UserError
-from jdissect.text import printable
 
 RESIZED = 256  # folders and TFDS: the side after the resize (netdissect)
 CROPPED = 224  # and after the centre crop

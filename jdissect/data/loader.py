@@ -23,11 +23,11 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int32, UInt8
 
-from jdissect import machine
-from jdissect.concepts import categories
+from jdissect.base.concepts import categories
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 from jdissect.data.source import Example, Source, UnreadableImage
-from jdissect.errors import UserError
-from jdissect.text import printable
+from jdissect.runtime import resources
 
 # Images an element of the Grain pipeline: its cost an element grows with the buffer.
 CHUNK = 4
@@ -171,7 +171,7 @@ def _start_threads(
         .map(_ReadChunk(source))
         .to_iter_dataset(
             grain.ReadOptions(
-                num_threads=min(ahead, MAX_THREADS, machine.cores()),
+                num_threads=min(ahead, MAX_THREADS, resources.cores()),
                 prefetch_buffer_size=ahead,
             )
         )

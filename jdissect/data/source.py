@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from jdissect.errors import UserError
-from jdissect.text import printable
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 
 
 class UnreadableImage(Exception):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models.efficientnet_lite import EfficientNetLite0
 from jdissect.models.layers import fold_batch_norm
 from jdissect.models.parameters import (

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import ConvNorm, Padding, classifier_head, spatial_mean
 from jdissect.models.resnet import pad

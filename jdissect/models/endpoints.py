@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Array, Float
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 
 Maps = Float[Array, "batch height width unit"]
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jdissect.errors import UserError
-from jdissect.text import listed
+from jdissect.base.errors import UserError
+from jdissect.base.printable import listed
 
 
 def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import (
     ConvNorm,

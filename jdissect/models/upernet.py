@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models import layers, pyramid
 from jdissect.models.encoder import Encoder
 from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jdissect.ops import blocks
-from jdissect.ops import keys as order
+from jdissect.ops import bit_masks
+from jdissect.ops import float_keys as order
 from jdissect.ops.upsample import Axis, interpolate, stretch
 
 # Edges at these multiples of the quantile, in ranks from above...
@@ -28,7 +28,7 @@ _SAMPLES = 8  # sampled pixels of an image, along each axis
 
 def sample(
     features: Float[Array, "image height width unit"],
-    geometry: blocks.Geometry,
+    geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Float[Array, "image sample unit"]:
     """A lattice of at most 8x8 pixels of every image, for `place_edges`."""
@@ -51,7 +51,7 @@ def sample(
     return values.reshape(values.shape[0], -1, values.shape[-1])
 
 
-def samples(geometry: blocks.Geometry) -> int:
+def samples(geometry: bit_masks.Geometry) -> int:
     """How many pixels of an image `sample` takes."""
     rows, columns = geometry.rows.target, geometry.columns.target
     return min(_SAMPLES, rows) * min(_SAMPLES, columns)

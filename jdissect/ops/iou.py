@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jdissect.ops import blocks, common_bits, keys
-from jdissect.ops.sweep import listed
+from jdissect.ops import bit_masks, float_keys, mask_overlap
+from jdissect.ops.refine import listed
 
 _CONCEPTS = 16  # concepts a round
 
@@ -58,7 +58,7 @@ def update(
     group: Int[Array, "image"],
     cuts: Float[Array, "unit"],
     category: Int[Array, "concept"],
-    geometry: blocks.Geometry,
+    geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Counts:
     """The counts with some more images.
@@ -85,15 +85,15 @@ def update(
 
     def one_image(counts, image):
         features, valid, labels, annotated, group = image
-        features = keys.canonical(features)
-        masks = blocks.pack(fires, features, cuts, geometry, zero)
+        features = float_keys.canonical(features)
+        masks = bit_masks.pack(fires, features, cuts, geometry, zero)
         masks = jnp.where(valid, masks, 0)
         counted = (labels > 0) & annotated[category[labels]] & valid
         labels = jnp.where(counted, labels, 0)
         present = jnp.zeros((concepts + 1,), bool).at[labels.reshape(-1)].set(True)
         columns, total = listed(present[1:])
         columns = jnp.pad(columns, (0, -concepts % _CONCEPTS))
-        labels = blocks.by_block(labels.astype(number))
+        labels = bit_masks.by_block(labels.astype(number))
 
         def body(state):
             first, intersection, areas = state
@@ -101,9 +101,9 @@ def update(
             order_ = first + jnp.arange(_CONCEPTS, dtype=jnp.int32)
             here = jnp.where(order_ < total, here, concepts)
             there = labels == (here + 1).astype(number)[:, None, None, None]
-            planes = blocks.pack_bits(there.any(axis=1))
+            planes = bit_masks.pack_bits(there.any(axis=1))
             area = jax.lax.population_count(planes).sum(axis=1, dtype=jnp.int32)
-            common = common_bits.product(planes, masks)
+            common = mask_overlap.product(planes, masks)
             intersection = intersection.at[group, here].add(
                 common, mode="drop", indices_are_sorted=True
             )

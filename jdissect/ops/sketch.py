@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jdissect.ops import blocks
-from jdissect.ops import codes as codes_
-from jdissect.ops import keys as order
+from jdissect.ops import bit_masks
+from jdissect.ops import edge_codes as codes_
+from jdissect.ops import float_keys as order
 from jdissect.ops.edges import EDGES
 from jdissect.ops.upsample import interpolate, stretch
 
@@ -79,7 +79,7 @@ def update(
     features: Float[Array, "image height width unit"],
     valid: Bool[Array, "image"],
     codes: codes_.Codes,
-    geometry: blocks.Geometry,
+    geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Sketch:
     """The sketch with the pixels of some more images.
@@ -95,7 +95,7 @@ def update(
     rows, columns = geometry.rows, geometry.columns
     # Tiles that stay in cache. Of one row there would be no loop, see below.
     height = min(max(_MOST // columns.target, 2), _ROWS)
-    tiles = tuple(map(jnp.asarray, blocks.row_groups(rows, height)))
+    tiles = tuple(map(jnp.asarray, bit_masks.row_groups(rows, height)))
     # A number that the compiler does not know, added where a comparison says so, is one
     # instruction with AVX-512; the comparison's own 1 would be two.
     one, none = (zero + 1).astype(jnp.uint8), np.uint8(0)
@@ -143,7 +143,7 @@ def update(
         if rows.pad or columns.pad:  # zeros take part
             low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
         there = Sketch(
-            above=blocks.over_units(count, (features, codes)),
+            above=bit_masks.over_units(count, (features, codes)),
             low=order.to_keys(low),
             high=order.to_keys(high),
             invalid=(~finite).astype(jnp.int32),

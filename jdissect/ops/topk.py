@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jdissect.ops import keys as order
+from jdissect.ops import float_keys as order
 
 _NO_IMAGE = np.int32(np.iinfo(np.int32).max)
 _NO_KEY = np.int32(np.iinfo(np.int32).min)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jdissect import paths, uncertainty
-from jdissect.comparison import Change, Comparison, Model, changes, levels
-from jdissect.files import utf8, write_whole
-from jdissect.report import charts, drawing
-from jdissect.tables import csv_text
-from jdissect.uncertainty import Estimate
+from jdissect.analysis import uncertainty
+from jdissect.analysis.comparison import Change, Comparison, Model, changes, levels
+from jdissect.analysis.uncertainty import Estimate
+from jdissect.base import paths
+from jdissect.base.atomic_files import utf8, write_whole
+from jdissect.base.csv_cells import csv_text
+from jdissect.report.figures import charts, drawing
 
 MARK = "comparison.json"
 OWN = (

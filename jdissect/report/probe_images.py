@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
-from jdissect import environment, paths
-from jdissect.data import Example, UnreadableImage, open_source
-from jdissect.data.folder import FolderSource
+from jdissect.base import paths
+from jdissect.base.errors import UserError
 from jdissect.data.source import Annotations, Source
-from jdissect.errors import UserError
+from jdissect.datasets import Example, UnreadableImage, open_source
+from jdissect.datasets.folder import FolderSource
+from jdissect.runtime import machine
 from jdissect.segmenters import smallest_image
 
 if TYPE_CHECKING:
-    from jdissect.runs import StoredRun
+    from jdissect.results.finished_run import StoredRun
 
 _KEYS: Mapping[str, Any] = {"path": "", "name": "", "split": "", "num_images": 0}
 _CANNOT = (UserError, OSError, AttributeError, KeyError, TypeError, ValueError)
@@ -197,13 +198,13 @@ def _is_within(name: str) -> bool:
 
 def _hashes_of_old(run: "StoredRun", source: Source, anew: bool) -> tuple[str, ...]:
     """Of a run whose images.csv has none: its identity is a hash of all of them."""
-    from jdissect.store import digest
+    from jdissect.results.run_directory import digest
 
     if anew:
         known = dict(zip(source.names, source.content_hashes(None), strict=True))
         return tuple(known.get(name, "") for name in run.names)
     if tuple(source.names) == tuple(run.names):
-        hashes = source.content_hashes(environment.cache_dir(""))
+        hashes = source.content_hashes(machine.cache_dir(""))
         pairs = [list(pair) for pair in zip(source.names, hashes, strict=True)]
         if digest(pairs) == run.identity.get("images"):
             return tuple(hashes)

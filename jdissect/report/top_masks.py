@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from jdissect.errors import UserError
-from jdissect.ops import keys
+from jdissect.base.errors import UserError
+from jdissect.ops import float_keys
 from jdissect.ops.upsample import upsample
-from jdissect.results import Result
+from jdissect.results.layer_result import Result
 
 
 def top_masks(
@@ -32,5 +32,5 @@ def top_masks(
     maps = np.moveaxis(result.top_map[units], 0, -1)  # k height width unit
     pixels = np.asarray(upsample(maps, result.mask_shape))
     # A T_k of 0 is not exceeded by a subnormal number, which counts as 0.
-    cuts = keys.cuts(keys.to_keys_host(result.thresholds[units]))
+    cuts = float_keys.cuts(float_keys.to_keys_host(result.thresholds[units]))
     return np.moveaxis(pixels > cuts, -1, 0)

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jdissect.base.errors import UserError
 from jdissect.data.source import Source
-from jdissect.errors import UserError
-from jdissect.label_cache import LabelCache
 from jdissect.models.upernet import STRIDE
-from jdissect.parallel import Devices
+from jdissect.runtime.devices import Devices
 from jdissect.segmenters.annotations import open_annotations
 from jdissect.segmenters.colornames import open_colornames
 from jdissect.segmenters.combined import CombinedSegmenter
+from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.upernet import open_upernet
 
 NAMES = ("annotations", "upernet", "colornames")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from jdissect.base.errors import UserError
 from jdissect.data.loader import Batch
 from jdissect.data.source import Source
-from jdissect.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int16, Int64, UInt8
 
+from jdissect.base.errors import UserError
 from jdissect.data.loader import Batch
-from jdissect.errors import UserError
 
 DEFAULT_SIZE = 56
 # Cells of the table an axis: 4 of the 256 levels of a channel share one.

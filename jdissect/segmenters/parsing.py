@@ -15,12 +15,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int16, UInt8
 
-from jdissect import vocabulary
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
+from jdissect.models import segmenter_labels
+from jdissect.models.segmenter_labels import ColorLabels, Concepts, UPerNetLabels
 from jdissect.models.upernet import SIDE
 from jdissect.ops import components
 from jdissect.ops.resample import pool
-from jdissect.vocabulary import ColorLabels, Concepts, UPerNetLabels
 
 MEANS = (102.9801, 115.9465, 122.7717)  # blue, green, red
 QUARTERS = ("netdissect", "all", "none")
@@ -62,13 +62,15 @@ class Parser:
         self._color, self._color_labels = color, color_labels
         self._quarters, self._size, self._side = quarters, (grid, grid), side
         with_quarters = quarters != "none"
-        self._numbers = vocabulary.upernet_concepts(labels, with_quarters)
+        self._numbers = segmenter_labels.upernet_concepts(labels, with_quarters)
         self.concepts: Concepts = self._numbers.concepts
         self.map_names = ("objects", "materials", "parts")
         if with_quarters:
             self.map_names += QUARTER_MAPS
         if color_labels is not None:
-            self.concepts = vocabulary.merged_concepts(self.concepts, color_labels)
+            self.concepts = segmenter_labels.merged_concepts(
+                self.concepts, color_labels
+            )
             self.map_names += color_labels.categories
         if len(self.concepts) > np.iinfo(np.int16).max:
             raise UserError(
@@ -133,7 +135,7 @@ class Parser:
         labels = self._color_labels
         order = slice(None, None, 1 if labels.byteorder == "RGB" else -1)
         first = len(self._numbers.concepts)
-        _, numbers = vocabulary.color_concepts(labels)
+        _, numbers = segmenter_labels.color_concepts(labels)
         channels = {
             category: np.array(
                 [i for i, (_, other) in enumerate(labels.labels) if other == category]

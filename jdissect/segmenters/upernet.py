@@ -14,19 +14,20 @@ import jaxlib
 import numpy as np
 from jaxtyping import Int16
 
-from jdissect import checkpoints, store
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
-from jdissect.errors import UserError
-from jdissect.label_cache import LabelCache
 from jdissect.models.upernet import SIDE, STRIDE
-from jdissect.parallel import Devices, in_32_bits
+from jdissect.results import run_directory
+from jdissect.runtime.devices import Devices, in_32_bits
 from jdissect.segmenters.annotations import resample_nearest
+from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import QUARTERS, Parser
 
 GRID = 56  # side of the label maps
 # What computes them; a change in any of these makes kept maps unreachable.
 SOURCES = (
-    *("models", "vocabulary", "segmenters/parsing"),
+    *("models", "segmenters/parsing"),
     *("ops/components", "ops/resample", "ops/winograd"),
 )
 
@@ -42,8 +43,8 @@ class UPerNetSegmenter:
 
     def __init__(
         self,
-        upernet: checkpoints.Segmenter,
-        color: checkpoints.Segmenter | None,
+        upernet: networks.Segmenter,
+        color: networks.Segmenter | None,
         *,
         devices: Devices,
         cache: LabelCache,
@@ -84,7 +85,7 @@ class UPerNetSegmenter:
         self._step = devices.spmd(
             lambda state, batch, params: self._parser(params, *batch)
         )
-        self._recipe = store.digest(
+        self._recipe = run_directory.digest(
             {
                 "networks": self.identity(None),
                 "quarters": quarters,
@@ -94,7 +95,7 @@ class UPerNetSegmenter:
                 "platform": devices.devices[0].platform,
                 "device": devices.devices[0].device_kind,
                 "jax": [jax.__version__, jaxlib.__version__],
-                "source": store.source_hash(SOURCES),
+                "source": run_directory.source_hash(SOURCES),
             }
         )
 
@@ -105,7 +106,7 @@ class UPerNetSegmenter:
             name: network
             and {
                 "weights": network.weights_sha256,
-                "labels": store.digest(network.labels.to_json()),
+                "labels": run_directory.digest(network.labels.to_json()),
                 **({} if network.side == SIDE else {"side": network.side}),
             }
             for name, network in zip(("upernet", "color"), self._networks, strict=True)
@@ -142,7 +143,7 @@ class UPerNetSegmenter:
         pixels = hashlib.sha256(np.ascontiguousarray(batch.pixels[place])).hexdigest()
         shape = list(batch.pixels.shape[1:])
         content = self._hashes[batch.index[place]]
-        return store.digest([self._recipe, content, pixels, shape])
+        return run_directory.digest([self._recipe, content, pixels, shape])
 
     @in_32_bits
     def _segment(self, pixels: np.ndarray) -> np.ndarray:
@@ -200,10 +201,10 @@ def open_upernet(
             f"the images have {image_shape[0]}x{image_shape[1]} pixels; segmenter "
             f"'upernet' needs {STRIDE}x{STRIDE} at least"
         )
-    upernet = checkpoints.load_segmenter(options.upernet, "upernet", dtype=config.dtype)
+    upernet = networks.load_segmenter(options.upernet, "upernet", dtype=config.dtype)
     color = None
     if options.color:
-        color = checkpoints.load_segmenter(options.color, "ppm", dtype=config.dtype)
+        color = networks.load_segmenter(options.color, "ppm", dtype=config.dtype)
     return UPerNetSegmenter(
         upernet,
         color,

@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jdissect.models.layers import ConvNorm
-from jdissect.parallel import AXIS
+from jdissect.runtime.devices import AXIS
 
 
 class GroupedBatchNorm(nnx.Module):

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from jdissect.base.errors import UserError
 from jdissect.data import loader
-from jdissect.data.labelled import Labelled
 from jdissect.data.source import (
     Annotations,
     Example,
@@ -26,8 +26,8 @@ from jdissect.data.source import (
     UnreadableImage,
     share,
 )
-from jdissect.errors import UserError
-from jdissect.processes import ALONE, Processes
+from jdissect.datasets.labelled import Labelled
+from jdissect.runtime.processes import ALONE, Processes
 
 
 class TrainingBatch(NamedTuple):

@@ -13,12 +13,13 @@ import jaxlib
 import ml_collections
 import optax
 
-from jdissect import checkpoints, environment, termination, together
-from jdissect.parallel import Devices, in_32_bits
-from jdissect.processes import Processes
-from jdissect.progress import waiting
-from jdissect.store import digest, source_hash
-from jdissect.termination import Terminated
+from jdissect.base.progress import waiting
+from jdissect.checkpoints import networks
+from jdissect.results.run_directory import digest, source_hash
+from jdissect.runtime import consistency, machine, preemption
+from jdissect.runtime.devices import Devices, in_32_bits
+from jdissect.runtime.preemption import Terminated
+from jdissect.runtime.processes import Processes
 from jdissect.training import recipe, step
 from jdissect.training.initialization import initial_parameters
 from jdissect.training.loop import Batch, Evaluation, Loop, Plan
@@ -82,7 +83,7 @@ def train(
         images raises. On all processes, whichever has it.
     """
     with processes.agreeing(), waiting("opening images", not processes.first):
-        environment.use_compilation_cache(environment.cache_dir(config.cache.dir))
+        machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
         job = prepare(config, processes)
         directory = RunDirectory(workdir, job.identity)
         result = directory.result(overwrite)
@@ -112,7 +113,7 @@ def _check_alike(processes, config, directory, overwrite, result):
         "what the workdir holds": digest([result, directory.place.name]),
         "--overwrite": overwrite,
     }
-    together.check_alike(processes, directory.identity, layout)
+    consistency.check_alike(processes, directory.identity, layout)
 
 
 def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
         with processes.agreeing():
             if processes.first:
                 directory.begin(config.to_dict(), overwrite)
-        together.check_shared(processes, directory.folder)
+        consistency.check_shared(processes, directory.folder)
         state = step.initial_state(job.architecture, optimizer, start)
         loop = Loop(plan, state, job.devices.states, directory, processes)
         found = loop.run()
@@ -149,9 +150,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
             if processes.first:
                 parameters = step.parameters(step.first_copy(loop.state))
                 description = job.describe(result)
-                checkpoints.save(
-                    directory.model, parameters, description, overwrite=True
-                )
+                networks.save(directory.model, parameters, description, overwrite=True)
                 directory.finish(result)
     except BaseException as error:
         stopped = isinstance(error, Terminated) and loop and loop.done
@@ -162,7 +161,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
         if processes.first:
             directory.abandon()
         if directory.checkpoints.steps():
-            termination.note(error)
+            preemption.note(error)
         raise
     return result
 

@@ -23,14 +23,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jdissect import together
-from jdissect.errors import UserError
-from jdissect.minute import Minute
-from jdissect.processes import ALONE, Processes
-from jdissect.progress import counting
-from jdissect.states import Checkpoints
-from jdissect.termination import Terminated, on_sigterm
-from jdissect.training.alarm import Alarm
+from jdissect.base.errors import UserError
+from jdissect.base.progress import counting
+from jdissect.checkpoints.run_state import Checkpoints
+from jdissect.runtime import consistency
+from jdissect.runtime.preemption import Terminated, on_sigterm
+from jdissect.runtime.processes import ALONE, Processes
+from jdissect.runtime.save_timer import Minute
+from jdissect.training.remote_errors import Alarm
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
 
@@ -116,7 +116,7 @@ class Loop:
         if restored is not None:
             state, notes = restored
             self.done, length = notes["step"], notes["metrics_bytes"]
-        together.check_alike(processes, {}, {"the last checkpoint": self.done})
+        consistency.check_alike(processes, {}, {"the last checkpoint": self.done})
         if self.done and processes.first:
             print(f"going on after step {self.done} of {self._total}")
         self.state = place(state)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 
 DECAY = 0.1  # of the learning rate at each milestone
 MOST_STEPS = 2**31 - 1  # they are counted in 32 bits

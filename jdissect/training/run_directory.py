@@ -17,11 +17,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from jdissect import paths, replacing
-from jdissect.errors import UserError
-from jdissect.files import utf8, write_whole
-from jdissect.states import Checkpoints
-from jdissect.store import digest
+from jdissect.base import paths, replacing
+from jdissect.base.atomic_files import utf8, write_whole
+from jdissect.base.errors import UserError
+from jdissect.checkpoints.run_state import Checkpoints
+from jdissect.results.run_directory import digest
 
 FORMAT_VERSION = 1
 MARK = "training.json"

@@ -5,15 +5,16 @@ from typing import Any
 
 import ml_collections
 
-from jdissect import augment, models, shipped
-from jdissect.checkpoints import SEGMENTERS
-from jdissect.data import exif_rotation
-from jdissect.data.scenes import SIDE
-from jdissect.errors import UserError
+from jdissect import augment, models
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import shipped
+from jdissect.checkpoints.networks import SEGMENTERS
+from jdissect.datasets import exif_rotation
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
 from jdissect.models.resnet import DEPTHS
 from jdissect.models.upernet import STRIDE
-from jdissect.parallel import MODES
+from jdissect.runtime.devices import MODES
+from jdissect.scenes import SIDE
 from jdissect.training.batch_norm import fits, fitting
 
 DTYPES = ("float32", "bfloat16")

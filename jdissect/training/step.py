@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jdissect import augment, models
 from jdissect.models import preprocess
-from jdissect.parallel import AXIS, Devices
+from jdissect.runtime.devices import AXIS, Devices
 from jdissect.training import batch_norm, convolution, recipe
 
 State = dict[str, Any]  # 'params', 'statistics': nnx.State; 'optimizer': Optax's

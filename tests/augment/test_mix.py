@@ -15,7 +15,7 @@ from jdissect.augment.mix import (
     _uniform_centres,
     mix,
 )
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.ops.saliency import fine_grained
 
 BATCH, SHAPE = 12, (21, 30)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from converters import choice, resnet, torch_files
-from jdissect import checkpoints
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
 
 
 def prefixed(prefix, state):
@@ -83,7 +83,7 @@ def test_the_choice_of_weights_is_said_and_kept(small_resnet, convert):
         "took the averaged (EMA) weights, 'state_dict_ema'; raw ones are there, too: "
     )
     assert line + "'state_dict' (--weights=raw)" in done.out
-    parameters, description = checkpoints.load(done.folder)
+    parameters, description = networks.load(done.folder)
     expected = content["state_dict_ema"]["fc.bias"].numpy()
     np.testing.assert_array_equal(parameters["fc.bias"], expected)
     assert description["source"]["weights"] == "ema"

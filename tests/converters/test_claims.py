@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from converters import resnet, torch_claims
-from jdissect import checkpoints
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
 
 HUGE = 10**13
 
@@ -193,7 +193,7 @@ def python2(state):
 
 def test_files_of_python_2(small_resnet, tmp_path, convert):
     expected = convert(resnet, small_resnet)
-    digest = checkpoints.read_description(expected.folder)["weights_sha256"]
+    digest = networks.read_description(expected.folder)["weights_sha256"]
     state = OrderedDict(
         (f"module.{name}", tensor)
         for name, tensor in small_resnet.items()
@@ -206,4 +206,4 @@ def test_files_of_python_2(small_resnet, tmp_path, convert):
     assert pickle.SHORT_BINSTRING + b"\x04Ren\xe9" in path.read_bytes()
     done = convert(resnet, path, "--overwrite")
     assert done.code == 0, done.err
-    assert checkpoints.read_description(done.folder)["weights_sha256"] == digest
+    assert networks.read_description(done.folder)["weights_sha256"] == digest

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from converters import download, published
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 
 ENCODER = "encoder_epoch_7.pth"
 NAMES = (ENCODER, "decoder_epoch_7.pth", "labels.json")

@@ -9,7 +9,8 @@ from PIL import Image
 from converters import efficientnet_lite, resnet, verify
 from converters.twins.efficientnet_lite import EfficientNetLite0, TimmEfficientNetLite0
 from converters.twins.resnet import ResNet
-from jdissect import checkpoints, models
+from jdissect import models
+from jdissect.checkpoints import networks
 from jdissect.models.preprocess import GREY, IMAGENET, Preprocessing, normalize
 from tests.compiling import QUICKLY
 
@@ -20,7 +21,7 @@ def assert_is_twin(folder, twin, endpoints, channels=3, size=32):
     """The maps of these endpoints, or of all and the logits (None), are the twin's."""
     images = np.random.default_rng(0).normal(size=(2, size, size, channels))
     images = images.astype(np.float32)
-    model = checkpoints.load_classifier(folder)
+    model = networks.load_classifier(folder)
     run = jax.jit(
         lambda params, images: model.apply(params, images, endpoints),
         compiler_options=QUICKLY,
@@ -77,7 +78,7 @@ def test_resnets_of_other_forms(form, draw_state, convert):
     assert done.code == 0, done.err
     assert note in done.out
     assert note or "assumed" not in done.out
-    description = checkpoints.read_description(done.folder)
+    description = networks.read_description(done.folder)
     expected = {"name": f"resnet{depth}", "width": 4, "classes": 3, **options}
     if options.get("stem_stride") == 2:  # what is usual is not named
         del expected["stem_stride"], expected["stem_pool"]
@@ -112,7 +113,7 @@ def test_mean_and_std_are_said(small_resnet, convert):
     flags = ("--mean=0.49,0.48,0.45", "--std=0.25,0.24,0.26")
     done = convert(resnet, small_resnet, *flags)
     assert done.code == 0, done.err
-    found = checkpoints.read_description(done.folder)["preprocessing"]
+    found = networks.read_description(done.folder)["preprocessing"]
     assert found == {
         "mean": [0.49, 0.48, 0.45],
         "std": [0.25, 0.24, 0.26],
@@ -156,10 +157,10 @@ NAMES = {
 @pytest.mark.parametrize("names", NAMES)
 def test_other_names_of_the_same_network(names, small_resnet, convert):
     expected = convert(resnet, small_resnet)
-    digest = checkpoints.read_description(expected.folder)["weights_sha256"]
+    digest = networks.read_description(expected.folder)["weights_sha256"]
     done = convert(resnet, NAMES[names](small_resnet), "--overwrite")
     assert done.code == 0, done.err
-    assert checkpoints.read_description(done.folder)["weights_sha256"] == digest
+    assert networks.read_description(done.folder)["weights_sha256"] == digest
 
 
 def test_a_head_of_several_layers_is_left_out(small_resnet, convert):
@@ -169,7 +170,7 @@ def test_a_head_of_several_layers_is_left_out(small_resnet, convert):
     done = convert(resnet, state)
     assert done.code == 0, done.err
     assert "left out a head of several layers, fc.2.weight, fc.2.bias" in done.out
-    assert checkpoints.load_classifier(done.folder).classes == 0
+    assert networks.load_classifier(done.folder).classes == 0
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_timm_lite0(same, draw_state, convert):
     done = convert(efficientnet_lite, state, *flags)
     assert done.code == 0, done.err
     assert ("(--timm_model=tf_efficientnet_lite0)" in done.out) == (not same)
-    description = checkpoints.read_description(done.folder)
+    description = networks.read_description(done.folder)
     padding = {} if same else {"padding": "symmetric"}
     assert description["architecture"] == {
         "name": "efficientnet_lite0",
@@ -248,7 +249,7 @@ def test_larger_lites_and_backbones(draw_state, convert):
     done = convert(efficientnet_lite, state)
     assert done.code == 0, done.err
     assert "there is no classifier, classifier.weight" in done.out
-    assert checkpoints.load_classifier(done.folder).classes == 0
+    assert networks.load_classifier(done.folder).classes == 0
     more = {f"blocks.2.{n}.conv_dw.weight": torch.ones(1) for n in range(2, 4)}
     done = convert(efficientnet_lite, state | more, "--overwrite")
     assert "has 18 blocks, more than the 16 of EfficientNet-Lite0" in done.err

@@ -15,7 +15,7 @@ from PIL import Image
 from converters import efficientnet_lite, resnet, verify
 from converters.twins.efficientnet_lite import EfficientNetLite0
 from converters.twins.resnet import ResNet
-from jdissect import checkpoints
+from jdissect.checkpoints import networks
 from jdissect.models.preprocess import normalize
 from tests.compiling import QUICKLY
 
@@ -69,7 +69,7 @@ def resnet50(published, tmp_path_factory):
 def test_resnet50_gives_the_golden_arrays(resnet50, golden):
     """float32 there and here: each is about 4e-5 from float64."""
     expected = np.load(golden / "resnet50.npz")
-    classifier = checkpoints.load_classifier(resnet50, "resnet50")
+    classifier = networks.load_classifier(resnet50, "resnet50")
     images = normalize(expected["images"], classifier.preprocessing)
     logits, features = run_ours(classifier, images)
     assert relative(logits, expected["logits"]) < 3e-4
@@ -82,7 +82,7 @@ def test_resnet50_gives_the_golden_arrays(resnet50, golden):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_every_file_format_gives_the_same_small_weights(legacy, small_resnet, convert):
-    expected = checkpoints.read_description(convert(resnet, small_resnet).folder)
+    expected = networks.read_description(convert(resnet, small_resnet).folder)
     training = {
         "epoch": 3,
         "state_dict": {f"module.{name}": t for name, t in small_resnet.items()},
@@ -90,7 +90,7 @@ def test_every_file_format_gives_the_same_small_weights(legacy, small_resnet, co
     for content in (small_resnet, training):
         done = convert(resnet, content, "--overwrite", legacy=legacy)
         assert done.code == 0, done.err
-        found = checkpoints.read_description(done.folder)
+        found = networks.read_description(done.folder)
         assert found["weights_sha256"] == expected["weights_sha256"]
 
 
@@ -98,7 +98,7 @@ def test_every_file_format_gives_the_same_small_weights(legacy, small_resnet, co
 def test_every_file_format_gives_the_same_weights(
     resnet50, published, published_legacy, convert
 ):
-    expected = checkpoints.read_description(resnet50)["weights_sha256"]
+    expected = networks.read_description(resnet50)["weights_sha256"]
     for path in (
         published / "resnet50" / "torchvision.pth",
         published_legacy / "resnet50" / "model_best.pth.tar",
@@ -106,7 +106,7 @@ def test_every_file_format_gives_the_same_weights(
     ):
         done = convert(resnet, path, "--overwrite")
         assert done.code == 0, done.err
-        assert checkpoints.read_description(done.folder)["weights_sha256"] == expected
+        assert networks.read_description(done.folder)["weights_sha256"] == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_resnets_are_their_twins(
     twin.load_state_dict(state)
     done = convert(resnet, state)
     assert done.code == 0, done.err
-    classifier = checkpoints.load_classifier(done.folder, f"resnet{depth}", fold=fold)
+    classifier = networks.load_classifier(done.folder, f"resnet{depth}", fold=fold)
     assert classifier.architecture == {
         "name": f"resnet{depth}",
         "width": width,
@@ -165,7 +165,7 @@ def test_lite0_is_its_twin(lite0, lite0_file, size):
     """With SAME padding the parity of each side matters."""
     twin = EfficientNetLite0()
     twin.load_state_dict(torch.load(lite0_file, weights_only=True))
-    classifier = checkpoints.load_classifier(lite0, "efficientnet_lite0")
+    classifier = networks.load_classifier(lite0, "efficientnet_lite0")
     images = np.random.default_rng(0).normal(size=(1, *size, 3)).astype(np.float32)
     assert_same(run_ours(classifier, images), run_twin(twin, images), 1e-4)
 
@@ -178,7 +178,7 @@ def test_lite0_gives_the_golden_features(lite0, annotated_images, lite0_arrays):
         [np.asarray(Image.open(folder / "images" / n).convert("RGB")) for n in names]
     )
     expected = np.load(lite0_arrays)["features_first2"]
-    classifier = checkpoints.load_classifier(lite0)
+    classifier = networks.load_classifier(lite0)
     images = normalize(pixels, classifier.preprocessing)
     _, features = run_ours(classifier, images)
     assert relative(features["head"], expected) < 1e-4
@@ -209,5 +209,5 @@ def test_verify_lite0(draw_state, convert, monkeypatch):
     done = convert(efficientnet_lite, state, "--verify")
     assert done.code == 0, done.err
     assert "block15" in done.out
-    architecture = checkpoints.read_description(done.folder)["architecture"]
+    architecture = networks.read_description(done.folder)["architecture"]
     assert architecture == {"name": "efficientnet_lite0", "classes": 4}

@@ -15,7 +15,7 @@ import torch
 
 from converters import efficientnet_lite, resnet
 from converters.twins.efficientnet_lite import EfficientNetLite0
-from jdissect import checkpoints
+from jdissect.checkpoints import networks
 
 
 def save(folder, content, legacy=False):
@@ -96,7 +96,7 @@ def test_other_precisions_become_float32(dtype, small_resnet, convert):
              for k, v in small_resnet.items()}  # fmt: skip
     done = convert(resnet, state)
     assert done.code == 0, done.err
-    parameters, _ = checkpoints.load(done.folder)
+    parameters, _ = networks.load(done.folder)
     assert {array.dtype for array in parameters.values()} == {np.dtype("float32")}
     expected = state["fc.weight"].float().numpy().T
     np.testing.assert_array_equal(parameters["fc.kernel"], expected)
@@ -259,10 +259,10 @@ def test_existing_output(small_resnet, tmp_path, convert):
     assert again.code == 2
     assert "exists" in again.err
     assert "--overwrite" in again.err
-    parameters, _ = checkpoints.load(first.folder)
+    parameters, _ = networks.load(first.folder)
     replaced = convert(resnet, small_resnet, "--overwrite")
     assert replaced.code == 0
-    changed, _ = checkpoints.load(first.folder)
+    changed, _ = networks.load(first.folder)
     np.testing.assert_array_equal(changed["fc.bias"], parameters["fc.bias"] + 1)
     other = tmp_path / "other"
     other.mkdir()

@@ -17,8 +17,8 @@ from converters import color, resnet, upernet, verify
 from converters.twins.ppm import PPM
 from converters.twins.resnet import ResNet
 from converters.twins.upernet import UPerNet, roi_pool
-from jdissect import checkpoints
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
 from jdissect.ops.resample import adaptive_average, resample
 from tests.compiling import QUICKLY
 
@@ -148,7 +148,7 @@ def test_upernets_are_their_twins(
     twin = UPerNet(**options)
     done = convert(upernet, publish(twin, UPERNET_LABELS, legacy=legacy))
     assert done.code == 0, done.err
-    segmenter = checkpoints.load_segmenter(done.folder, "upernet", fold=fold)
+    segmenter = networks.load_segmenter(done.folder, "upernet", fold=fold)
     assert segmenter.architecture == {"name": "upernet", **options}
     assert segmenter.labels.to_json() == UPERNET_LABELS
     images = np.random.default_rng(0).normal(0, 50, (2, *size, 3)).astype(np.float32)
@@ -173,7 +173,7 @@ def test_colour_networks_are_their_twins(
     twin = PPM(**options)
     done = convert(color, publish(twin, COLOR_LABELS))
     assert done.code == 0, done.err
-    segmenter = checkpoints.load_segmenter(done.folder, "ppm", fold=fold)
+    segmenter = networks.load_segmenter(done.folder, "ppm", fold=fold)
     assert segmenter.architecture == {"name": "ppm", **options}
     assert segmenter.labels.to_json() == {**COLOR_LABELS, "segsizes": [256]}
     images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
@@ -194,7 +194,7 @@ def softmax(scores, axis=-1):
 
 def test_upernet_gives_the_golden_arrays(upernet_folder, golden):
     expected = np.load(golden / "upernet.npz")
-    segmenter = checkpoints.load_segmenter(upernet_folder, "upernet")
+    segmenter = networks.load_segmenter(upernet_folder, "upernet")
     images = pooled(expected["images"])[..., ::-1] - np.asarray(BGR_MEANS, np.float32)
     corner = images[:, ::16, ::16]
     np.testing.assert_allclose(corner, expected["network_input"], atol=1e-4)
@@ -219,7 +219,7 @@ def test_upernet_gives_the_golden_arrays(upernet_folder, golden):
 
 def test_the_colour_network_gives_the_golden_arrays(color_folder, golden):
     expected = np.load(golden / "color.npz")
-    segmenter = checkpoints.load_segmenter(color_folder, "ppm")
+    segmenter = networks.load_segmenter(color_folder, "ppm")
     labels = segmenter.labels
     images = pooled(expected["images"]) / np.float32(255) - np.float32(labels.mean)
     scores = run_ours(segmenter, images / np.float32(labels.stdev))["color"]
@@ -244,9 +244,9 @@ def test_what_is_said_and_stored(publish_upernet, publish_color, convert):
         for name, sha256 in hashes.items():
             assert f"read from {name}, sha256 {sha256}\n" in done.out
         assert f"next: give jdissect.main --config.segmenter.{key}=" in done.out
-        description = checkpoints.read_description(done.folder, "segmenter")
+        description = networks.read_description(done.folder, "segmenter")
         assert description["source"] == {"files": hashes}
-        read = checkpoints.load_segmenter(done.folder).labels
+        read = networks.load_segmenter(done.folder).labels
         assert description["labels"] == read.to_json()
 
 
@@ -257,7 +257,7 @@ def test_labels_are_part_of_the_description(publish_upernet, convert):
     path = source / "labels.json"
     path.write_text(path.read_text().replace("wood", "wool"))
     second = convert(upernet, source, output=first.folder.with_name("second"))
-    found = [checkpoints.read_description(done.folder) for done in (first, second)]
+    found = [networks.read_description(done.folder) for done in (first, second)]
     assert found[0]["weights_sha256"] == found[1]["weights_sha256"]
     assert found[0]["labels"] != found[1]["labels"]
 
@@ -285,7 +285,7 @@ def test_an_address(publish_upernet, convert, tmp_path, monkeypatch):
     finally:
         server.shutdown()
         server.server_close()
-    description = checkpoints.read_description(first.folder)
+    description = networks.read_description(first.folder)
     assert description["source"]["address"] == address
     assert "encoder_epoch_40.pth" in description["source"]["files"]
     assert "unchanged" not in first.out
@@ -320,7 +320,7 @@ def test_known_and_unused_tensors(publish_upernet, publish_color, convert):
         assert "ignored" not in done.out
     tensors = torch.load(source / "decoder_epoch_3.pth", weights_only=True)
     assert "cbr_deepsup.0.weight" in tensors
-    parameters, _ = checkpoints.load(done.folder)
+    parameters, _ = networks.load(done.folder)
     assert not any("deepsup" in name or "fc" in name for name in parameters)
 
 
@@ -523,7 +523,7 @@ def folders(publish_upernet, publish_color, small_resnet, convert, tmp_path):
 
 
 def test_one_kind_given_as_another(folders):
-    load, load_classifier = checkpoints.load_segmenter, checkpoints.load_classifier
+    load, load_classifier = networks.load_segmenter, networks.load_classifier
     for call, words in (
         (lambda: load(folders.classifier), "holds a classifier, not a segmenter"),
         (lambda: load_classifier(folders.upernet), "holds a segmenter, not a class"),
@@ -549,9 +549,9 @@ def test_descriptions_that_do_not_fit(folders):
         ({"kind": "classifier"}, "a upernet is no classifier"),
     ):
         path.write_text(json.dumps({**sound, **changes}))
-        load = checkpoints.load_segmenter
+        load = networks.load_segmenter
         if "kind" in changes:
-            load = checkpoints.load_classifier
+            load = networks.load_classifier
         with pytest.raises(UserError, match=words) as error:
             assert load(folders.upernet).params  # what makes a segmenter read weights
         first, second = str(error.value).splitlines()

@@ -6,12 +6,13 @@ import socket
 
 import pytest
 
-from jdissect.data import hashing, open_source
+from jdissect.base.errors import UserError
+from jdissect.data import content_hashes
 from jdissect.data.files import MAX_BYTES, opened
-from jdissect.data.labelled import open_labelled
 from jdissect.data.loader import batches
 from jdissect.data.source import UnreadableImage
-from jdissect.errors import UserError
+from jdissect.datasets import open_source
+from jdissect.datasets.labelled import open_labelled
 
 LINKS = {"pipe.jpg": "p", "socket.png": "s", "zero.jpg": "/dev/zero", "up.jpg": "."}
 
@@ -48,7 +49,9 @@ def test_reading_ends(strange, config):
     assert {source.names[index]: why for index, why in batch.skipped} == REASONS
     assert batch.valid.sum() == 2
     hashes = dict(zip(source.names, source.content_hashes(None), strict=True))
-    assert {n for n, h in hashes.items() if h == hashing.UNREADABLE} == set(REASONS)
+    assert {n for n, h in hashes.items() if h == content_hashes.UNREADABLE} == set(
+        REASONS
+    )
     labelled = open_labelled(config("folder", strange), "")
     for index, name in enumerate(labelled.names):
         if name in REASONS:
@@ -84,7 +87,7 @@ def test_broden_files_that_are_none(broden, config):
         source.read(0)
     with pytest.raises(UserError, match="cross_object.png cannot be decoded: no reg"):
         source.read(4)
-    assert source.content_hashes(None)[0] == hashing.UNREADABLE
+    assert source.content_hashes(None)[0] == content_hashes.UNREADABLE
     (broden / "label.csv").unlink()
     os.mkfifo(broden / "label.csv")
     with pytest.raises(UserError, match="label.csv cannot be read: no regular file"):

@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from jdissect.data import open_source
+from jdissect.base.errors import UserError
 from jdissect.data.loader import batches, count_batches
-from jdissect.data.scenes import open_scenes
-from jdissect.errors import UserError
+from jdissect.datasets import open_source
+from jdissect.scenes import open_scenes
 
 
 def test_padding_and_skipping(photos, config):
@@ -120,7 +120,7 @@ def test_abandoning(workers):
 
 _SCRIPT = """
 from jdissect.data.loader import batches
-from jdissect.data.scenes import open_scenes
+from jdissect.scenes import open_scenes
 
 if __name__ == "__main__":
     iterator = batches(open_scenes("probe", 300), 4, workers=2)

@@ -3,7 +3,8 @@
 import types
 
 from configs.common import get_common
-from jdissect import comparison, job
+from jdissect.analysis import comparison
+from jdissect.jobs import job
 from jdissect.training import settings
 
 

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jdissect.data.scenes import open_scenes
-from jdissect.data.scenes.channels import upernet_labels
-from jdissect.data.scenes.export import export
+from jdissect.scenes import open_scenes
+from jdissect.scenes.channels import upernet_labels
+from jdissect.scenes.export import export
 from tests import rule_checkpoints
 from tests.golden import stand_ins
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jdissect import models
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models.endpoints import run_stages
 from tests.compiling import QUICKLY
 from tests.small_segmenters import draw

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from jdissect import models
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models.endpoints import check_endpoints
 from jdissect.models.layers import ConvNorm, fold_batch_norm
 from tests.compiling import QUICKLY

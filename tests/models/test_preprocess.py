@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.models import preprocess
 
 

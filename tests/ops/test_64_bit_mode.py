@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from jdissect.ops import common_bits
+from jdissect.ops import mask_overlap
 from tests.ops import (
-    test_blocks,
+    test_bit_masks,
     test_components,
     test_iou,
     test_thresholds,
@@ -18,13 +18,13 @@ from tests.ops import (
     "test, arguments",
     [
         (test_iou.test_against_brute_force, ((14, 10), 1, 3)),
-        (test_iou.test_common_bits_in_several_groups, (common_bits.sparse, 0.1)),
-        (test_iou.test_common_bits_in_several_groups, (common_bits.dense, 0.1)),
+        (test_iou.test_common_bits_in_several_groups, (mask_overlap.sparse, 0.1)),
+        (test_iou.test_common_bits_in_several_groups, (mask_overlap.dense, 0.1)),
         (test_thresholds.test_counts_and_histogram_are_exact, ((1, 9),)),
         (test_thresholds.test_listed, ()),
         (test_topk.test_ties_splits_and_orders, ()),
         (test_upsample.test_any_sizes_to_the_bit, ((7, 5), (14, 9))),
-        (test_blocks.test_pack_is_the_mask, ((3, 4), (9, 10), 5)),
+        (test_bit_masks.test_pack_is_the_mask, ((3, 4), (9, 10), 5)),
         (test_components.test_numbers_by_hand, ()),
     ],
     ids=lambda value: getattr(value, "__name__", None),

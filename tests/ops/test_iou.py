@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import grouped
-from jdissect.ops import blocks, common_bits, iou, keys
+from jdissect.ops import bit_masks, float_keys, iou, mask_overlap
+from jdissect.results import group_counts
 from tests.ops import reference
 
 
@@ -33,11 +33,11 @@ def test_against_brute_force(shape, maps, concepts):
     annotated = rng.random((images, 3)) < 0.7
     valid = np.array([True] * 5 + [False])
     thresholds = np.quantile(features, 0.8, axis=(0, 1, 2)).astype(np.float32)
-    geometry = blocks.plan((4, 4), shape)
+    geometry = bit_masks.plan((4, 4), shape)
     step = jax.jit(
         lambda counts, *rest: iou.update(counts, *rest[:-1], geometry, rest[-1])
     )
-    cuts = keys.cuts(keys.to_keys_host(thresholds))
+    cuts = float_keys.cuts(float_keys.to_keys_host(thresholds))
     group = np.array([1, 0, 1, 1, 0, 2], np.int32)
     counts = iou.empty(3, concepts, 3, units)
     for some in (slice(0, 4), slice(4, 6)):
@@ -64,7 +64,7 @@ def test_against_brute_force(shape, maps, concepts):
     np.testing.assert_array_equal(union, want[1])
     np.testing.assert_array_equal(fires, masks[:5].sum(axis=(0, 1, 2)))
     assert intersection.dtype == union.dtype == np.int64
-    packed = grouped.Groups(3, group).packed(counts, category)[0]
+    packed = group_counts.Groups(3, group).packed(counts, category)[0]
     unit, column = (index.ravel() for index in np.indices(intersection.shape))
     for number in range(3):
         here = np.flatnonzero(group[:5] == number)
@@ -75,7 +75,7 @@ def test_against_brute_force(shape, maps, concepts):
         np.testing.assert_array_equal(union[:, number], want[1].ravel())
 
 
-@pytest.mark.parametrize("form", [common_bits.dense, common_bits.sparse])
+@pytest.mark.parametrize("form", [mask_overlap.dense, mask_overlap.sparse])
 @pytest.mark.parametrize("share", [1, 0.1, 0])
 def test_common_bits_in_several_groups(form, share):
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.streams import streams
-from jdissect.ops import blocks, codes, edges, keys, sketch, sweep
+from jdissect.ops import bit_masks, edge_codes, edges, float_keys, refine, sketch
 from tests.ops import reference
 
 ZERO = np.int32(0)
@@ -31,9 +31,9 @@ def place(maps, geometry, images=128, quantile=0.01):
     """Codes and keys of edges, from images spread over the data as in a run."""
     pick = np.unique(np.linspace(0, len(maps) - 1, images).round().astype(int))
     samples = jax.jit(lambda m, zero: edges.sample(m, geometry, zero))
-    values = np.asarray(samples(keys.canonical(maps[pick]), ZERO))
+    values = np.asarray(samples(float_keys.canonical(maps[pick]), ZERO))
     placed = edges.place_edges(values.reshape(-1, values.shape[-1]), quantile)
-    return codes.of_edges(placed)
+    return edge_codes.of_edges(placed)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def place(maps, geometry, images=128, quantile=0.01):
 )
 def test_samples_are_pixels_of_a_lattice(size, target):
     maps = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-    geometry = blocks.plan(size, target)
+    geometry = bit_masks.plan(size, target)
     rows, columns = (
         (2 * np.arange(min(8, n)) + 1) * n // (2 * min(8, n)) for n in target
     )
@@ -55,7 +55,7 @@ def test_samples_are_pixels_of_a_lattice(size, target):
 def sweep_until_exact(maps, geometry, state, bracket, pixels, quantile, batch=64):
     """(threshold keys, number of sweeps)."""
     step = jax.jit(
-        lambda counts, maps, valid, arguments, zero: sweep.update(
+        lambda counts, maps, valid, arguments, zero: refine.update(
             counts, maps, valid, arguments, geometry, zero
         )
     )
@@ -63,14 +63,14 @@ def sweep_until_exact(maps, geometry, state, bracket, pixels, quantile, batch=64
     for number in range(6):
         if (bracket.high - bracket.low <= 1).all():
             return bracket.high, number
-        counts = sweep.empty(maps.shape[-1])
+        counts = refine.empty(maps.shape[-1])
         for start in range(0, len(maps), batch):
             some = maps[start : start + batch]
             valid = np.arange(batch) < len(some)
             some = np.pad(some, [(0, batch - len(some))] + [(0, 0)] * 3)
-            counts = step(counts, some, valid, sweep.as_arguments(bracket), ZERO)
-        narrowed, wrong = sweep.narrow(bracket, np.asarray(counts, np.int64), allowed)
-        widest = sweep.widest(state.low, state.high, pixels)
+            counts = step(counts, some, valid, refine.as_arguments(bracket), ZERO)
+        narrowed, wrong = refine.narrow(bracket, np.asarray(counts, np.int64), allowed)
+        widest = refine.widest(state.low, state.high, pixels)
         bracket = sketch.Bracket(
             *(np.where(wrong, a, b) for a, b in zip(widest, narrowed, strict=True))
         )
@@ -82,7 +82,7 @@ def hard():
     """Every stream as a unit: 2^20 values each, on 64x64 grids taken as they are."""
     found = streams(2**20)
     maps = np.stack([v.reshape(256, 64, 64) for v in found.values()], axis=-1)
-    geometry = blocks.plan((64, 64), (64, 64))
+    geometry = bit_masks.plan((64, 64), (64, 64))
     coded, placed = place(maps, geometry)
     state = run_sketch(maps, geometry, coded)
     return list(found), maps, geometry, placed, state
@@ -98,7 +98,7 @@ def test_exact_on_hard_streams(hard, quantile):
     )
     expected = reference.thresholds(maps.reshape(-1, len(names)), quantile)
     for name, got, want in zip(
-        names, keys.from_keys_host(found), expected, strict=True
+        names, float_keys.from_keys_host(found), expected, strict=True
     ):
         assert got == want and not (got == 0 and np.signbit(got)), name
     assert sweeps <= 5
@@ -109,11 +109,11 @@ def test_certificate_is_never_below_the_error(hard):
     pixels, quantile = 2**20, 0.01
     certificate = sketch.certify(state, placed, pixels, quantile)
     exact = reference.thresholds(maps.reshape(-1, len(names)), quantile)
-    exact_keys = keys.to_keys_host(exact)
+    exact_keys = float_keys.to_keys_host(exact)
     assert (certificate.bracket.low < exact_keys).all()
     assert (certificate.bracket.high >= exact_keys).all()
-    all_keys = keys.to_keys_host(maps.reshape(-1, len(names)))
-    above = (all_keys > keys.to_keys_host(certificate.threshold)).sum(axis=0)
+    all_keys = float_keys.to_keys_host(maps.reshape(-1, len(names)))
+    above = (all_keys > float_keys.to_keys_host(certificate.threshold)).sum(axis=0)
     error = np.abs(above - sketch.allowance(pixels, quantile))
     is_exact = certificate.threshold == exact
     for unit, name in enumerate(names):
@@ -130,7 +130,9 @@ def test_certificate_is_never_below_the_error(hard):
 def test_a_wrong_bracket_is_noticed_and_costs_a_sweep(hard):
     names, maps, geometry, _, state = hard
     pixels, quantile = 2**20, 0.01
-    exact = keys.to_keys_host(reference.thresholds(maps.reshape(-1, len(names)), 0.01))
+    exact = float_keys.to_keys_host(
+        reference.thresholds(maps.reshape(-1, len(names)), 0.01)
+    )
     elsewhere = sketch.Bracket(
         low=exact + 5,
         high=exact + 5000,
@@ -164,11 +166,11 @@ def test_counts_and_histogram_are_exact(shape):
     maps = np.maximum(rng.normal(size=(9, 7, 7, 40)), 0).astype(np.float32)
     maps[..., 3] = 0
     maps[..., 4] = np.minimum(maps[..., 4] * 20, 6)
-    geometry = blocks.plan((7, 7), shape)
+    geometry = bit_masks.plan((7, 7), shape)
     coded, placed = place(maps, geometry, images=4)
     state = run_sketch(maps, geometry, coded, batch=4)
     pixels = reference.upsample(maps, shape).reshape(-1, 40)
-    for row, edge in zip(state.above, keys.from_keys_host(placed), strict=True):
+    for row, edge in zip(state.above, float_keys.from_keys_host(placed), strict=True):
         np.testing.assert_array_equal(row, (pixels > edge).sum(axis=0))
     counts, places = sketch.histogram(state, placed, len(pixels))
     assert counts.shape == (40, edges.EDGES + 1) and counts.shape[1] <= 256
@@ -186,7 +188,7 @@ def test_real_activations(real_features):
     fewer pixels an atom is a larger share.
     """
     maps = real_features
-    geometry = blocks.plan(maps.shape[1:3], (56, 56))
+    geometry = bit_masks.plan(maps.shape[1:3], (56, 56))
     pixels = len(maps) * 56 * 56
     assert pixels >= 2e5
     most, share, worst = (1e-4, 0.99, 5e-4) if pixels >= 1e6 else (3e-4, 0.97, 1e-3)
@@ -199,7 +201,7 @@ def test_real_activations(real_features):
     units = np.arange(0, maps.shape[-1], 12)
     values = reference.upsample(maps[..., units], (56, 56)).reshape(-1, len(units))
     exact = reference.thresholds(values, 0.01)
-    np.testing.assert_array_equal(keys.from_keys_host(found)[units], exact)
+    np.testing.assert_array_equal(float_keys.from_keys_host(found)[units], exact)
     assert sweeps <= 3
     threshold = certificate.threshold[units]
     above = (values > threshold).sum(axis=0)
@@ -216,7 +218,7 @@ def test_not_a_number_is_marked():
     maps = np.ones((4, 3, 3, 5), np.float32)
     maps[2, 1, 1, 3] = np.nan
     maps[1, 0, 0, 4] = -np.inf
-    geometry = blocks.plan((3, 3), (6, 6))
+    geometry = bit_masks.plan((3, 3), (6, 6))
     coded, placed = place(maps, geometry, images=2)
     state = run_sketch(maps, geometry, coded, batch=4)
     np.testing.assert_array_equal(state.invalid, [0, 0, 0, 1, 1])
@@ -232,6 +234,6 @@ def test_listed():
     rng = np.random.default_rng(0)
     for size in (1, 127, 128, 1000):
         flags = rng.random(size) < 0.3
-        positions, count = jax.jit(sweep.listed)(flags)
+        positions, count = jax.jit(refine.listed)(flags)
         assert count == flags.sum()
         np.testing.assert_array_equal(positions[: int(count)], np.flatnonzero(flags))

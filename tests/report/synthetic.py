@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jdissect.data import Example, UnreadableImage
-from jdissect.results import Result
+from jdissect.datasets import Example, UnreadableImage
+from jdissect.results.layer_result import Result
 
 CATEGORIES = ("object", "part", "material", "color", "scene")
 # Names that would do harm, were they not shown as text.

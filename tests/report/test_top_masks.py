@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jdissect.errors import UserError
+from jdissect.base.errors import UserError
 from jdissect.report import top_masks
 from tests.detecting import make_result
 

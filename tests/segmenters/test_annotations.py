@@ -6,9 +6,9 @@ import types
 import numpy as np
 import pytest
 
+from jdissect.base.errors import UserError
 from jdissect.data.loader import Batch
 from jdissect.data.source import Annotations
-from jdissect.errors import UserError
 from jdissect.segmenters.annotations import open_annotations, resample_nearest
 
 CONCEPTS = (("-", ""), ("sky", "object"), ("red", "color"))

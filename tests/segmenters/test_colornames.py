@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from jdissect.base.errors import UserError
 from jdissect.data import loader
-from jdissect.data.broden import open_broden
 from jdissect.data.loader import Batch
-from jdissect.errors import UserError
+from jdissect.datasets.broden import open_broden
 from jdissect.segmenters import colornames
 from jdissect.segmenters.colornames import open_colornames
 

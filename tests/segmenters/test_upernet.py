@@ -10,13 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import checkpoints, store, vocabulary
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
-from jdissect.errors import UserError
-from jdissect.label_cache import LabelCache
+from jdissect.models import segmenter_labels
 from jdissect.ops.resample import pool
-from jdissect.parallel import Devices
+from jdissect.results import run_directory
+from jdissect.runtime.devices import Devices
 from jdissect.segmenters.annotations import resample_nearest
+from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import MEANS, Parser, _part_tables, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet
 from tests.compiling import QUICKLY
@@ -60,8 +62,8 @@ def make(small, cache=None, **options):
     options.setdefault("hashes", hashes())
     options.setdefault("batch_size", 2)
     made = UPerNetSegmenter(
-        checkpoints.load_segmenter(upernet, "upernet", dtype=dtype),
-        color and checkpoints.load_segmenter(color, "ppm", dtype=dtype),
+        networks.load_segmenter(upernet, "upernet", dtype=dtype),
+        color and networks.load_segmenter(color, "ppm", dtype=dtype),
         devices=options.pop("devices", Devices("shard_map", jax.devices()[:1])),
         cache=LabelCache(cache),
         **options,
@@ -121,8 +123,8 @@ def test_vocabulary(segmenter):
 @pytest.fixture(scope="module")
 def scores(small, pixels):
     """What the networks say, not prepared, all images at once."""
-    upernet = checkpoints.load_segmenter(small.upernet, "upernet", fold=False)
-    color = checkpoints.load_segmenter(small.color, "ppm", fold=False)
+    upernet = networks.load_segmenter(small.upernet, "upernet", fold=False)
+    color = networks.load_segmenter(small.color, "ppm", fold=False)
     images = pixels.astype(np.float32)
     prepared = pool(images, 256)[..., ::-1] - np.array(MEANS, np.float32)
     run = jax.jit(upernet.apply, compiler_options=QUICKLY)
@@ -214,7 +216,7 @@ def test_maps_do_not_depend_on_place_or_companions(segmenter, pixels, maps):
 
 @pytest.mark.slow
 def test_padding_is_not_computed(small, pixels):
-    network = checkpoints.load_segmenter(small.upernet, "upernet")
+    network = networks.load_segmenter(small.upernet, "upernet")
     calls = []
 
     def counted(params, images, size):
@@ -270,8 +272,8 @@ def test_parts_belong_to_all_numbers_of_their_owner():
     names = {"object": ["-", "cat", "wall", "cat"], "part": ["-", "tail", "paw"]}
     content = {**names, "material": ["-"], "scene": ["bar"]}
     content["object_part"] = {"cat": ["-", "tail", "paw"], "wall": ["-", "paw"]}
-    labels = vocabulary.read_upernet(content)
-    numbers = vocabulary.upernet_concepts(labels, quarters=False)
+    labels = segmenter_labels.read_upernet(content)
+    numbers = segmenter_labels.upernet_concepts(labels, quarters=False)
     tables = _part_tables(labels, numbers.part_numbers)
     scores = np.array([[[[0, 1, 2, 0, 1]] * 4]], np.float32).reshape(1, 2, 2, 5)
     found = gate_parts(np.array([[[0, 1], [2, 3]]]), scores, *tables)
@@ -336,13 +338,15 @@ def test_a_changed_pixel_or_source_file_is_a_miss(small, pixels, tmp_path, monke
     assert base._key(batch_of(other), 0) != key
     # A photograph that is turned by its EXIF has the same content.
     assert base._key(batch_of(pixels[:, ::-1, ::-1]), 0) != key
-    monkeypatch.setattr("jdissect.store.source_hash", lambda names=(): "edited")
+    monkeypatch.setattr(
+        "jdissect.results.run_directory.source_hash", lambda names=(): "edited"
+    )
     assert make(small, tmp_path)._key(batch_of(pixels), 0) != key
 
 
 def test_the_key_covers_every_file_that_the_maps_come_from():
     """All that parsing and the networks import, and what these import."""
-    package = pathlib.Path(store.__file__).parent
+    package = pathlib.Path(run_directory.__file__).parents[1]
     seen, waiting = set(), ["segmenters/parsing", "models/upernet", "models/ppm"]
     while waiting:
         name = waiting.pop()
@@ -355,8 +359,8 @@ def test_the_key_covers_every_file_that_the_maps_come_from():
                 base = base.removeprefix("/")
                 waiting += [base, *(f"{base}/{a.name}".lstrip("/") for a in node.names)]
     covered = [n for n in seen if n in SOURCES or n.split("/")[0] in SOURCES]
-    assert seen - set(covered) == {"errors", "concepts"}
-    assert {"ops/winograd", "models/pyramid", "vocabulary"} <= set(covered)
+    assert seen - set(covered) == {"base/errors", "base/concepts"}
+    assert {"ops/winograd", "models/pyramid", "models/segmenter_labels"} <= set(covered)
     for name in SOURCES:
         assert (package / name).is_dir() or (package / f"{name}.py").is_file()
 
@@ -375,17 +379,17 @@ def test_a_damaged_entry_is_segmented_again(small, pixels, maps, tmp_path):
 
 SCRIPT = """
 import sys, numpy as np, jax
-from jdissect import checkpoints, store
+from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
-from jdissect.label_cache import LabelCache
-from jdissect.parallel import Devices
+from jdissect.segmenters.label_cache import LabelCache
+from jdissect.runtime.devices import Devices
 from jdissect.segmenters.upernet import UPerNetSegmenter
 upernet, color, file, mode, out = sys.argv[1:]
 pixels = np.load(file)
 count = len(pixels)
 segmenter = UPerNetSegmenter(
-    checkpoints.load_segmenter(upernet),
-    checkpoints.load_segmenter(color) if color else None,
+    networks.load_segmenter(upernet),
+    networks.load_segmenter(color) if color else None,
     devices=Devices(mode), cache=LabelCache(None), hashes=["0"] * count, batch_size=3)
 batch = Batch(np.arange(count), np.ones(count, bool), pixels, None, None, ())
 np.save(out, segmenter.label_maps(batch))
@@ -460,5 +464,5 @@ def test_labels_that_do_not_fit_the_network_are_refused(small, tmp_path):
         change(description["labels"])
         (folder / "model.json").write_text(json.dumps(description))
         with pytest.raises(UserError, match=message) as caught:
-            checkpoints.load_segmenter(folder, "upernet")
+            networks.load_segmenter(folder, "upernet")
         assert len(str(caught.value).splitlines()) <= 2

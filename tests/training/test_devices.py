@@ -15,7 +15,7 @@ import functools, json, sys, types
 import jax, numpy as np
 from jdissect import models
 from jdissect.models.preprocess import IMAGENET
-from jdissect.parallel import Devices
+from jdissect.runtime.devices import Devices
 from jdissect.training import recipe, step
 from jdissect.training.initialization import initial_parameters
 from tests.small_trainings import Tiny

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from jdissect import checkpoints
-from jdissect.states import Checkpoints
+from jdissect.checkpoints import networks
+from jdissect.checkpoints.run_state import Checkpoints
 from tests.small_trainings import command, finish, metrics, start, weights
 
 TIMEOUT = 900  # seconds, on a machine that does other things too
@@ -119,7 +119,7 @@ def test_four_devices_in_two_processes(arguments, tmp_path):
     """Here sums have another order."""
     finish(arguments, tmp_path / "one", devices=4)
     run_all(arguments, tmp_path / "two", devices=2)
-    found = [checkpoints.load(tmp_path / name / "model")[0] for name in ("one", "two")]
+    found = [networks.load(tmp_path / name / "model")[0] for name in ("one", "two")]
     for name, array in found[0].items():
         scale = np.abs(array).max()
         np.testing.assert_allclose(found[1][name], array, atol=1e-5 * scale)
@@ -264,7 +264,7 @@ def test_segmenter(tmp_path):
     options = {"entry": "train_segmenter"}
     finish(arguments, tmp_path / "one", devices=2, **options)
     run_all(arguments, tmp_path / "two", **options)
-    found = [checkpoints.load(tmp_path / name / "model")[0] for name in ("one", "two")]
+    found = [networks.load(tmp_path / name / "model")[0] for name in ("one", "two")]
     for name, array in found[0].items():
         scale = np.abs(array).max()
         np.testing.assert_allclose(found[1][name], array, atol=1e-5 * scale)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from jdissect import models
-from jdissect.errors import UserError
-from jdissect.training import batch_norm, evaluation, recipe
+from jdissect.base.errors import UserError
+from jdissect.evaluation import classifier
+from jdissect.training import batch_norm, recipe
 from jdissect.training.initialization import initial_parameters
 
 
@@ -62,13 +63,13 @@ def test_ranks_and_wrong():
     labels = rng.integers(0, 9, 200)
     order = np.argsort(-logits, axis=1, kind="stable")
     expected = (order == labels[:, None]).argmax(axis=1)
-    found = np.asarray(evaluation.ranks(jnp.asarray(logits), jnp.asarray(labels)))
+    found = np.asarray(classifier.ranks(jnp.asarray(logits), jnp.asarray(labels)))
     np.testing.assert_array_equal(found, expected)
     valid = np.arange(200) < 150
-    wrong = evaluation.count_wrong(jnp.asarray(logits), jnp.asarray(labels), valid)
+    wrong = classifier.count_wrong(jnp.asarray(logits), jnp.asarray(labels), valid)
     assert wrong.tolist() == [(expected[:150] >= 1).sum(), (expected[:150] >= 5).sum()]
     # Not a number is never right.
-    nothing = evaluation.count_wrong(logits * np.nan, jnp.asarray(labels), valid)
+    nothing = classifier.count_wrong(logits * np.nan, jnp.asarray(labels), valid)
     assert nothing.tolist() == [150, 150]
 
 
@@ -76,6 +77,6 @@ def test_wilson_interval():
     # Brown, Cai & DasGupta (2001); the ends solve |p - share| = z sqrt(p (1 - p) / n).
     for wrong, images in ((22, 200), (0, 50), (50, 50), (1, 3)):
         share = wrong / images
-        for end in evaluation.wilson_interval(wrong, images):
+        for end in classifier.wilson_interval(wrong, images):
             deviation = 1.96 * (end * (1 - end) / images) ** 0.5
             assert abs(abs(end - share) - deviation) < 1e-9

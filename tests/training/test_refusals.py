@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jdissect import train
-from jdissect.errors import UserError
-from jdissect.training import runner
+from jdissect.base.errors import UserError
+from jdissect.training import train_classifier
 from tests.small_trainings import command, run
 
 
@@ -99,7 +99,7 @@ def test_bad_scenes(capsys, tmp_path):
 def test_a_batch_that_devices_cannot_share(
     class_folders, tiny, capsys, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(runner, "all_devices", lambda mode: [None] * 4)
+    monkeypatch.setattr(train_classifier, "all_devices", lambda mode: [None] * 4)
     arguments = [*command(class_folders), f"--workdir={tmp_path / 'run'}"]
     for size, would in ((10, "8 or 12 would do"), (3, "; 4 would do")):
         change = f"--config.train.batch_size={size}"

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from jdissect import train
-from jdissect.errors import UserError
-from jdissect.states import Checkpoints
-from jdissect.training import runner
+from jdissect.base.errors import UserError
+from jdissect.checkpoints.run_state import Checkpoints
+from jdissect.training import train_classifier
 from jdissect.training.batches import TrainingBatch
 from jdissect.training.loop import Loop, Plan
 from jdissect.training.run_directory import RunDirectory
@@ -116,7 +116,7 @@ def stopped(class_folders, tiny, capsys, tmp_path, monkeypatch):
     """(command, folder) of a training that SIGTERM ended within epoch 2."""
     arguments = command(class_folders)
     folder = tmp_path / "run"
-    batches = runner.training_batches
+    batches = train_classifier.training_batches
 
     def interrupted(*arguments, epoch, **options):
         for number, batch in enumerate(batches(*arguments, epoch=epoch, **options)):
@@ -125,7 +125,7 @@ def stopped(class_folders, tiny, capsys, tmp_path, monkeypatch):
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "training_batches", interrupted)
+        patch.setattr(train_classifier, "training_batches", interrupted)
         code, output, _ = run(capsys, train, *arguments, f"--workdir={folder}")
     assert code == 128 + signal.SIGTERM and "stopped after step 8" in output
     assert Checkpoints(folder / "checkpoints").steps() == [6, 8]
@@ -171,7 +171,7 @@ def test_no_checkpoint_that_can_be_read(stopped, capsys):
 
 
 def test_a_loss_that_is_not_finite(class_folders, tiny, capsys, tmp_path, monkeypatch):
-    make = runner._step
+    make = train_classifier._step
 
     def diverging(*arguments):
         def step(state, number, batch):
@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite(class_folders, tiny, capsys, tmp_path, monkey
     folder = tmp_path / "run"
     arguments = [*command(class_folders), f"--workdir={folder}"]
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "_step", diverging)
+        patch.setattr(train_classifier, "_step", diverging)
         code, _, error = run(capsys, train, *arguments)
     assert code == 2 and error.count("\n") == 1
     assert "the loss is nan at step 7; the checkpoint of step 6 is the last" in error

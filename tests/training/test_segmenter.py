@@ -7,19 +7,22 @@ import jax
 import numpy as np
 import pytest
 
-from jdissect import checkpoints, cli, train_segmenter, vocabulary
+from jdissect import train_segmenter
+from jdissect.base.errors import UserError
+from jdissect.checkpoints import networks
 from jdissect.data import loader
-from jdissect.data.scenes import CONCEPTS, SIDE, open_scenes, world
-from jdissect.data.scenes.channels import NO_OWNER, channels, upernet_labels
-from jdissect.errors import UserError
-from jdissect.label_cache import LabelCache
+from jdissect.evaluation.segmenter import GRID, MaskEvaluator
+from jdissect.models import segmenter_labels
 from jdissect.ops.resample import pool
-from jdissect.parallel import Devices
+from jdissect.runtime import command_line
+from jdissect.runtime.devices import Devices
+from jdissect.scenes import CONCEPTS, SIDE, open_scenes, world
+from jdissect.scenes.channels import NO_OWNER, channels, upernet_labels
 from jdissect.segmenters.annotations import resample_nearest
+from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import MEANS, Parser, prepare_images
 from jdissect.segmenters.upernet import open_upernet
 from jdissect.training import segmentation
-from jdissect.training.segmenter_evaluation import GRID, MaskEvaluator
 from tests.small_trainings import metrics, run, weights
 
 STEPS = 3  # an epoch of `command`
@@ -55,14 +58,14 @@ def done(command, tmp_path_factory):
     """A finished training's folder."""
     folder = tmp_path_factory.mktemp("segmenter") / "run"
     arguments = ["program", *command, f"--workdir={folder}"]
-    assert cli.entry(train_segmenter.main, arguments) == 0
+    assert command_line.entry(train_segmenter.main, arguments) == 0
     return folder
 
 
 def test_labels_are_those_of_scenes():
     labels = upernet_labels()
-    assert vocabulary.read_upernet(labels.to_json()) == labels
-    concepts = vocabulary.upernet_concepts(labels, quarters=False).concepts
+    assert segmenter_labels.read_upernet(labels.to_json()) == labels
+    concepts = segmenter_labels.upernet_concepts(labels, quarters=False).concepts
     wanted = {concept for concept in CONCEPTS if concept[1] != "color"}
     assert set(concepts[1:]) == wanted - {CONCEPTS[0]}
     groups = {labels.objects[owner]: group for owner, group in labels.object_parts}
@@ -202,7 +205,7 @@ def test_counts(source):
     devices = Devices("shard_map", jax.devices()[:1])
     evaluator = MaskEvaluator(None, devices)
     labels = upernet_labels()
-    numbers = vocabulary.upernet_concepts(labels, quarters=False)
+    numbers = segmenter_labels.upernet_concepts(labels, quarters=False)
     batch = next(loader.batches(source, 2))
     drawn = resample_nearest(batch.labels, (GRID, GRID))
     names = np.array([name for name, _ in CONCEPTS])[drawn[:, :3]]
@@ -245,9 +248,9 @@ def test_run(done):
 
 def test_model_labels_images(done, source):
     """As a segmenter, at its side; and as `Parser` does."""
-    network = checkpoints.load_segmenter(done / "model", "upernet")
+    network = networks.load_segmenter(done / "model", "upernet")
     assert network.side == 48 and network.labels == upernet_labels()
-    made = checkpoints.read_description(done / "model")["source"]
+    made = networks.read_description(done / "model")["source"]
     assert made["steps"] == 2 * STEPS and made["scores"]["images"] == 3
     assert made["seed"] == 0 and made["config"]["train"]["width"] == 2
     options = types.SimpleNamespace(
@@ -341,12 +344,10 @@ def test_bad_side(done, tmp_path, side):
     content = json.loads((done / "model" / "model.json").read_text()) | {"side": side}
     (tmp_path / "model" / "model.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="side is"):
-        checkpoints.load_segmenter(tmp_path / "model", "upernet")
+        networks.load_segmenter(tmp_path / "model", "upernet")
 
 
 def test_the_usual_side_is_not_written():
-    description = checkpoints.describe_segmenter({"name": "upernet"}, {})
+    description = networks.describe_segmenter({"name": "upernet"}, {})
     assert "side" not in description
-    assert (
-        checkpoints.describe_segmenter({"name": "upernet"}, {}, side=96)["side"] == 96
-    )
+    assert networks.describe_segmenter({"name": "upernet"}, {}, side=96)["side"] == 96

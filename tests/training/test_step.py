@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jdissect.ops import winograd_gradient
-from jdissect.parallel import Devices
+from jdissect.runtime.devices import Devices
 from jdissect.training import recipe, step
 
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")

@@ -1,0 +1,250 @@
+"""From a config and a run to what zeroing units does: opens, runs, and sums up.
+
+Zeroed are, in turn: the units that were asked for; every unit by itself; and the
+*interpretable* units, those that detect a concept, against the others.
+
+Where the layer is the last one, one forward pass answers all (`interventions`). Where
+something follows it, the network runs once for every set of units, and single units
+are measured only where they were asked for.
+"""
+
+import dataclasses
+import sys
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float, Int
+
+from jdissect.ablation import interventions
+from jdissect.ablation.detector_groups import Groups, Interpretable
+from jdissect.ablation.forward_passes import ForwardPasses
+from jdissect.ablation.interventions import Effects, Outcomes, zeroing
+from jdissect.ablation.unit_selection import UnitChoice
+from jdissect.analysis import paired_bootstrap
+from jdissect.analysis.paired_bootstrap import Change
+from jdissect.base import paths
+from jdissect.base.errors import UserError
+from jdissect.base.progress import waiting
+from jdissect.checkpoints.networks import Classifier
+from jdissect.evaluation import folder_split
+from jdissect.jobs import dissect
+from jdissect.jobs.job import model_identity
+from jdissect.results.finished_run import StoredRun, open_run
+from jdissect.results.layer_result import Result
+from jdissect.results.run_directory import digest
+from jdissect.runtime import machine
+from jdissect.runtime.devices import in_32_bits
+from jdissect.training.train_classifier import open_network
+
+DRAWS, DRAWS_BY_PASSES = 200, 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ablation:
+    """What was found.
+
+    Attributes:
+      model: its name; weights_sha256, source, split: what was measured on what.
+      layer, units: the layer, and how many units it has.
+      choice: what was asked for; chosen: the units' numbers.
+      linear: whether one forward pass was enough; passes: how many were made.
+      classes: names; labels: int[image].
+      skipped: name and reason of images that could not be read.
+      before, after: outcomes of all images, a row each.
+      change: of top-1.
+      alone: single units' effects; ranking: [class, place] in them, see
+        `interventions.ranking`.
+      run: name of the dissection's directory, '' without; result: the layer's.
+      interpretable: None where there is nothing to compare; `note` says why.
+      seed: of everything random.
+    """
+
+    model: str
+    weights_sha256: str
+    source: str
+    split: str
+    layer: str
+    units: int
+    choice: UnitChoice
+    chosen: Int[np.ndarray, "unit"]
+    linear: bool
+    passes: int
+    classes: tuple[str, ...]
+    labels: Int[np.ndarray, "image"]
+    skipped: tuple[tuple[str, str], ...]
+    before: Outcomes
+    after: Outcomes
+    change: Change
+    alone: Effects
+    ranking: Int[np.ndarray, "class unit"]
+    run: str
+    result: Result | None
+    interpretable: Interpretable | None
+    note: str
+    seed: int
+
+
+def open_dissection(
+    given: str, default: str, choice: UnitChoice, layer: str = ""
+) -> StoredRun | None:
+    """The run that knows the units; None where there is none and none is needed.
+
+    Args:
+      given: its directory, as asked for; '' takes `default` if that is a run.
+      default: where the config's run lies, if there is one.
+      choice: of the units.
+      layer: theirs; '' is the run's last. A default run without it is no help.
+
+    Raises:
+      UserError: there is none and it was asked for, or `choice` needs it.
+    """
+    there = (paths.from_user(default) / "summary.json").is_file()
+    if not given and not there:
+        if choice.needs_result:
+            raise UserError(
+                f"--units={choice.text} needs a dissection, and there is no {default}; "
+                "run python -m jdissect.main, or name a run directory by --run"
+            )
+        return None
+    run = open_run(given or default)
+    if not given and layer and layer not in run.layers and not choice.needs_result:
+        return None
+    return run
+
+
+@in_32_bits
+def ablate(
+    config: ml_collections.ConfigDict,
+    run: StoredRun | None,
+    choice: UnitChoice,
+    *,
+    layer: str = "",
+    seed: int = 0,
+    draws: int | None = None,
+) -> Ablation:
+    """Zeroes units of the config's network on the images of `config.data`.
+
+    Args:
+      config: as `jdissect.evaluate` takes it.
+      run: the same network's dissection; without, units have no concepts.
+      choice: the units.
+      layer: theirs; '' is the run's last, or the config's.
+      seed: of random choices of units and of resamples.
+      draws: random choices; None: as many as `DRAWS` says.
+
+    Raises:
+      UserError: something given is wrong, or does not fit together.
+    """
+    dissect.check(config)
+    layer = layer or (run.layers if run else config.model.layers)[-1]
+    result = run.result(layer) if run else None
+    machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
+    with waiting("opening images"):
+        config, note = folder_split.chosen(config)
+        model, images = open_network(config)
+    if note:
+        print(note, file=sys.stderr)
+    if layer not in model.endpoint_names:
+        raise UserError(
+            f"{config.model.name} has no layer '{layer}'; it has "
+            f"{', '.join(model.endpoint_names)}"
+        )
+    passes = ForwardPasses(model, images, config)
+    units = passes.units(layer)
+    if run:
+        _check_same_network(run, model, config.model.weights)
+        if len(result.thresholds) != units:
+            raise UserError(
+                f"{run.folder / layer} has {len(result.thresholds)} units; the "
+                f"network's {layer} has {units}"
+            )
+    chosen = choice.units(units, layer, result)
+    # Nothing but the spatial mean and `fc` follows the last endpoint of a classifier.
+    linear = layer == model.endpoint_names[-1]
+    draws = draws or (DRAWS if linear else DRAWS_BY_PASSES)
+    streams = [np.random.default_rng([seed, number]) for number in range(3)]
+    groups, note = _groups(config, choice, result)
+    parts = [zeroing(units, [])[None], zeroing(units, chosen)[None]]
+    if groups:
+        parts += groups.masks(draws, streams[0])
+    sets = np.concatenate(parts)
+    if linear:
+        readout = passes.readout()
+        labels, count = readout.labels, 1
+        outcomes = interventions.outcomes(readout, sets)
+        alone = interventions.each_alone(readout, np.arange(units))
+    else:
+        singles = np.stack([zeroing(units, [unit]) for unit in chosen])
+        outcomes, labels = passes.masked(layer, np.concatenate([sets, singles]))
+        count = len(sets) + len(singles)
+        alone = interventions.effects(
+            chosen, outcomes[len(sets) :], labels, model.classes
+        )
+    before, after = outcomes[:1], outcomes[1:2]
+    all_units = interventions.effects(np.array([-1]), before, labels, model.classes)
+    return Ablation(
+        model=config.model.name,
+        weights_sha256=model.weights_sha256,
+        source=config.data.source,
+        split=config.data.split,
+        layer=layer,
+        units=units,
+        choice=choice,
+        chosen=chosen,
+        linear=linear,
+        passes=count,
+        classes=tuple(images.classes),
+        labels=labels,
+        skipped=tuple(passes.skipped),
+        before=before,
+        after=after,
+        change=paired_bootstrap.change(before.right[0], after.right[0], streams[1]),
+        alone=alone,
+        ranking=interventions.ranking(alone, all_units.right[0], all_units.loss[0]),
+        run=run.name if run else "",
+        result=result,
+        interpretable=groups
+        and groups.compared(
+            before.right[0],
+            [outcomes.right[rows] for rows in _rows(parts)[2:]],
+            _loss_added(alone, all_units) / len(labels) if linear else None,
+            result,
+            streams[2],
+        ),
+        note=note,
+        seed=seed,
+    )
+
+
+def _check_same_network(run: StoredRun, model: Classifier, weights: str) -> None:
+    there = run.identity.get("model")
+    if there is not None and there != digest(model_identity(model)):
+        raise UserError(
+            f"{run.folder} is the dissection of another network than {weights}; name "
+            "that of this one by --run"
+        )
+
+
+def _groups(config, choice, result):
+    """What is to be compared, or None and why not."""
+    if result is None:
+        return None, "without a dissection no unit is known to be interpretable"
+    thresholds = sorted(config.iou_thresholds)
+    threshold = choice.threshold
+    if threshold is None:
+        threshold = thresholds[len(thresholds) // 2]
+    detectors = result.detectors(threshold)
+    if detectors.all() or not detectors.any():
+        which = "all" if detectors.any() else "none"
+        return None, f"{which} of the units are detectors at IoU > {threshold:g}"
+    return Groups(threshold, detectors), ""
+
+
+def _rows(parts):
+    ends = np.cumsum([len(part) for part in parts])
+    return [slice(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
+
+
+def _loss_added(alone: Effects, all_units: Effects) -> Float[np.ndarray, "unit"]:
+    """To the sum of all images' losses, by zeroing each unit."""
+    return alone.loss.sum(axis=1) - all_units.loss.sum()

@@ -1,0 +1,182 @@
+"""Counts of unique concepts over other choices of the images.
+
+A *weighting* gives every group of images (`grouped`) a weight; the IoU of a unit and a
+concept under it is a ratio of weighted sums. All that is asked of many weightings, such
+as the resamples of a bootstrap, is asked here, for many at a time, as two matrix
+products: [weighting, group] x [group, pair].
+
+Only *candidates*, pairs of a unit and a concept that could be the unit's best in some
+half or resample, are looked at: a few of the 1,800 concepts a unit.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jdissect.results.group_counts import GroupedCounts
+from jdissect.results.layer_result import Result
+
+LOWEST = 0.01  # IoU of interest
+# A pair is left out whose IoU over all images is below this share of its unit's best,
+_SHARE = 0.05
+# or further below it than so many standard errors of the two.
+_ERRORS = 6.0
+_CHUNK = 2**22  # IoUs at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidates:
+    """Pairs of a unit and a concept with their counts by group.
+
+    Attributes:
+      unit, column: int64[pair], ascending by unit, then column.
+      intersection, union: float64[group, pair]; integers.
+      units, concepts: how many there are.
+    """
+
+    unit: Int[np.ndarray, "pair"]
+    column: Int[np.ndarray, "pair"]
+    intersection: Float[np.ndarray, "group pair"]
+    union: Float[np.ndarray, "group pair"]
+    units: int
+    concepts: int
+
+    @property
+    def starts(self) -> Int[np.ndarray, "unit"]:
+        """The first pair of every unit that has one, ascending."""
+        return np.flatnonzero(np.diff(self.unit, prepend=-1))
+
+    def iou(
+        self, weights: Float[np.ndarray, "weighting group"]
+    ) -> Float[np.ndarray, "weighting pair"]:
+        """The IoU of every pair; 0/0 is 0."""
+        return (weights @ self.intersection) / np.maximum(weights @ self.union, 1.0)
+
+    def best(
+        self, iou: Float[np.ndarray, "weighting pair"]
+    ) -> Int[np.ndarray, "weighting unit"]:
+        """Each unit's pair of highest IoU, the first on a tie; units as in `starts`."""
+        starts = self.starts
+        highest = np.maximum.reduceat(iou, starts, axis=1)
+        lengths = np.diff(starts, append=len(self.unit))
+        is_best = iou == np.repeat(highest, lengths, axis=1)
+        pairs = np.where(is_best, np.arange(len(self.unit), dtype=np.int32), 2**31 - 1)
+        return np.minimum.reduceat(pairs, starts, axis=1)
+
+
+def candidates(
+    result: Result,
+    counts: GroupedCounts,
+    lowest: float = LOWEST,
+) -> Candidates:
+    """The pairs of a layer that matter at IoU thresholds from `lowest` on.
+
+    Args:
+      result: of the layer.
+      counts: its counts by group.
+      lowest: IoU that a pair must be able to reach.
+    """
+    quotient = result.intersection / np.maximum(result.union, 1)
+    best = quotient.max(axis=1, initial=0.0)
+    enough = np.maximum(_SHARE * best, _SHARE * lowest)
+    unit, column = np.nonzero((quotient >= enough[:, None]) & (quotient > 0))
+    common = counts.intersection_of(unit, column)
+    union = counts.union_of(unit, column, common)
+    found = Candidates(
+        unit,
+        column,
+        common.T.astype(np.float64),
+        union.T.astype(np.float64),
+        *quotient.shape,
+    )
+    return _pruned(found, lowest)
+
+
+def _pruned(found: Candidates, lowest: float) -> Candidates:
+    """Without the pairs that are many standard errors below their unit's best."""
+    if not len(found.unit):
+        return found
+    groups = len(found.union)
+    total = np.maximum(found.union.sum(axis=0), 1.0)
+    iou = found.intersection.sum(axis=0) / total
+    # The error of a ratio, linearized: residuals I_g - r U_g add up to 0.
+    residual = found.intersection - iou * found.union
+    spread = (residual**2).sum(axis=0) * groups / max(groups - 1, 1)
+    # Of a half, whose error is sqrt(2) times that of the whole.
+    error = np.sqrt(2 * spread) / total
+    highest = np.zeros(found.units)
+    np.maximum.at(highest, found.unit, iou)
+    of_best = np.zeros(found.units)
+    np.maximum.at(of_best, found.unit, np.where(iou == highest[found.unit], error, 0))
+    reach = iou + _ERRORS * error
+    keep = reach >= np.maximum(
+        lowest, highest[found.unit] - _ERRORS * of_best[found.unit]
+    )
+    return dataclasses.replace(
+        found,
+        unit=found.unit[keep],
+        column=found.column[keep],
+        intersection=np.ascontiguousarray(found.intersection[:, keep]),
+        union=np.ascontiguousarray(found.union[:, keep]),
+    )
+
+
+def levels(
+    found: Candidates,
+    chosen_by: Float[np.ndarray, "weighting group"],
+    judged_by: Float[np.ndarray, "weighting group"] | None = None,
+) -> Float[np.ndarray, "weighting concept"]:
+    """The IoU up to which each concept is detected by some unit.
+
+    A unit's concept is chosen by one weighting, and its IoU taken under another: so
+    the choice does not profit from the noise of what judges it.
+
+    Args:
+      found: the pairs.
+      chosen_by: weightings that choose.
+      judged_by: those that judge; by default the same.
+
+    Returns:
+      0 where no unit has the concept.
+    """
+    result = np.zeros((len(chosen_by), found.concepts))
+    if not len(found.unit):
+        return result
+    for rows in _chunks(len(chosen_by), len(found.unit)):
+        iou = found.iou(chosen_by[rows])
+        pair = found.best(iou)
+        if judged_by is not None:
+            iou = found.iou(judged_by[rows])
+        value = np.take_along_axis(iou, pair, axis=1)
+        np.maximum.at(
+            result[rows],
+            (np.arange(len(pair))[:, None], found.column[pair]),
+            value,
+        )
+    return result
+
+
+def stability(
+    found: Candidates, weights: Float[np.ndarray, "weighting group"]
+) -> Float[np.ndarray, "unit"]:
+    """The share of the weightings in which a unit's concept is that of all images.
+
+    float32; NaN for a unit without candidates.
+    """
+    result = np.full(found.units, np.nan, np.float32)
+    if not len(found.unit):
+        return result
+    whole = found.best(found.iou(np.ones((1, len(found.union)))))[0]
+    same = np.zeros(len(whole))
+    for rows in _chunks(len(weights), len(found.unit)):
+        same += (found.best(found.iou(weights[rows])) == whole).sum(axis=0)
+    result[found.unit[found.starts]] = same / max(len(weights), 1)
+    return result
+
+
+def _chunks(weightings: int, pairs: int) -> Iterator[slice]:
+    size = max(1, _CHUNK // max(pairs, 1))
+    for start in range(0, weightings, size):
+        yield slice(start, start + size)

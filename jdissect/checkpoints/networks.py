@@ -1,0 +1,334 @@
+"""Networks ready to run, from checkpoint folders (see `checkpoint_folder`)."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+from flax import nnx
+
+from jdissect import models
+from jdissect.base import paths
+from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
+from jdissect.checkpoints.weights import (
+    check_output,
+    damaged,
+    load,
+    read_description,
+    save,
+    weights_sha256,
+)
+from jdissect.models import segmenter_labels
+from jdissect.models.preprocess import Preprocessing
+from jdissect.models.upernet import SIDE, STRIDE
+from jdissect.runtime.devices import in_32_bits
+
+__all__ = [
+    "Classifier",
+    "Segmenter",
+    "check_output",
+    "describe_classifier",
+    "describe_segmenter",
+    "load",
+    "load_classifier",
+    "load_configured",
+    "load_segmenter",
+    "read_description",
+    "save",
+    "weights_sha256",
+]
+
+# The segmenters' architectures; all others are classifiers'.
+SEGMENTERS = ("upernet", "ppm")
+_LARGEST_SIDE = 4096  # of a segmenter's images
+_LARGEST_OPTION = 10**7  # of an architecture: classes, units
+_OURS = ("folded", "dtype", "rngs")  # options of `models.build` that no file chooses
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A network ready to run.
+
+    Attributes:
+      apply: `apply(params, images, endpoints=None)` on *normalized* images returns
+        `(logits, {endpoint: feature map})`; see `models.as_function`.
+      params: its parameters, a pytree of device arrays.
+      preprocessing: the normalization its images need.
+      architecture: name and options, as in `model.json`.
+      classes: number of logits; 0: it has no classifier, and its logits are None.
+      endpoint_names: in order of depth.
+      input_size: side of the square images it was trained on.
+      weights_sha256: identifies the weights.
+    """
+
+    apply: Callable
+    params: nnx.State
+    preprocessing: Preprocessing
+    architecture: dict[str, Any]
+    classes: int
+    endpoint_names: tuple[str, ...]
+    input_size: int
+    weights_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter:
+    """A segmenter's network. Its weights are read when they are first asked for.
+
+    Attributes:
+      folder: the checkpoint.
+      architecture: name and options, as in `model.json`.
+      labels: what its channels mean, `vocabulary.UPerNetLabels` or `ColorLabels`.
+      weights_sha256: identifies the weights, but not the labels.
+      dtype, fold: as `load_segmenter` was given them.
+      side: of the square images that a UPerNet sees, pixels.
+    """
+
+    folder: paths.Path
+    architecture: dict[str, Any]
+    labels: Any
+    weights_sha256: str
+    dtype: str
+    fold: bool
+    side: int = SIDE
+
+    def apply(self, params: nnx.State, images: Any, **options) -> dict[str, Any]:
+        """What the network says of *prepared* images: {name: scores}.
+
+        See `models.upernet` and `models.ppm`. Pure; `options` are static.
+        """
+        return self._network.apply(params, images, **options)
+
+    @property
+    def params(self) -> nnx.State:
+        """Its parameters, a pytree of device arrays.
+
+        Raises:
+          UserError: the weights are not those of this network, or damaged.
+        """
+        return self._network.params
+
+    @functools.cached_property
+    def _network(self) -> "_Network":
+        name = self.architecture["name"]
+        return _load_network(self.folder, "segmenter", name, self.dtype, self.fold)
+
+
+def describe_classifier(
+    architecture: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    *,
+    input_size: int = 224,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The description of a classifier that `save` takes.
+
+    Args:
+      architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
+      preprocessing: of its images.
+      input_size: side of the square images it was trained on.
+      source: where the weights come from, e.g. {'file': name, 'sha256': hash}.
+    """
+    return {
+        "kind": "classifier",
+        "architecture": dict(architecture),
+        "preprocessing": preprocessing.to_json(),
+        "input_size": input_size,
+        "source": dict(source or {}),
+    }
+
+
+def describe_segmenter(
+    architecture: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    *,
+    side: int = SIDE,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The description of a segmenter that `save` takes.
+
+    Args:
+      architecture: {'name': 'upernet' or 'ppm', **options of `build`}.
+      labels: the content of a `labels.json` (see `vocabulary`).
+      side: of the square images that a UPerNet sees; left out if it is the usual.
+      source: where the weights come from, e.g. {'files': {name: hash}}.
+    """
+    return {
+        "kind": "segmenter",
+        "architecture": dict(architecture),
+        "labels": dict(labels),
+        **({} if side == SIDE else {"side": side}),
+        "source": dict(source or {}),
+    }
+
+
+@in_32_bits
+def load_classifier(
+    folder: str | os.PathLike,
+    name: str | None = None,
+    *,
+    dtype: str = "float32",
+    fold: bool = True,
+) -> Classifier:
+    """Loads a classifier, with batch normalization folded into its convolutions.
+
+    Args:
+      folder: a checkpoint folder.
+      name: the architecture expected, e.g. 'resnet50'; None takes any.
+      dtype: of the computation, 'float32' or 'bfloat16'; parameters are float32.
+      fold: whether to fold; without, the network computes the same up to rounding.
+
+    Raises:
+      UserError: as `load`; the architecture is another or unknown; or a parameter
+        is missing, unknown or misshapen, by name.
+    """
+    network = _load_network(folder, "classifier", name, dtype, fold)
+    try:
+        preprocessing = Preprocessing.from_json(network.description["preprocessing"])
+        input_size = int(network.description["input_size"])
+        if len(preprocessing.mean) != network.architecture.get("in_channels", 3):
+            raise UserError("preprocessing is not of in_channels channels")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise damaged(folder, error) from error
+    return Classifier(
+        apply=network.apply,
+        params=network.params,
+        preprocessing=preprocessing,
+        architecture=network.architecture,
+        classes=network.shapes.get("fc.bias", (0,))[0],
+        endpoint_names=network.endpoint_names,
+        input_size=input_size,
+        weights_sha256=network.description["weights_sha256"],
+    )
+
+
+def load_configured(config: ml_collections.ConfigDict) -> Classifier:
+    """The network of `config.model`, of whatever architecture its weights are of.
+
+    An empty `config.model.name` is filled in.
+
+    Raises:
+      UserError: as `load_classifier`; or there are no weights.
+    """
+    name = config.model.name
+    if name and name not in models.ARCHITECTURES:
+        known = ", ".join(n for n in models.ARCHITECTURES if n not in SEGMENTERS)
+        raise UserError(
+            f"config.model.name is {name!r}; it must be one of {known}, or '' for what "
+            "the weights are of"
+        )
+    if not config.model.weights:
+        raise UserError(
+            "config.model.weights is not set; give the folder of a converted network "
+            "(python -m converters.resnet --help) or of a trained one"
+        )
+    model = load_classifier(config.model.weights, name or None, dtype=config.dtype)
+    config.model.name = model.architecture["name"]
+    return model
+
+
+@in_32_bits
+def load_segmenter(
+    folder: str | os.PathLike,
+    name: str | None = None,
+    *,
+    dtype: str = "float32",
+    fold: bool = True,
+) -> Segmenter:
+    """A segmenter, its labels checked; with batch normalization folded.
+
+    Args:
+      folder: a checkpoint folder.
+      name: the architecture expected, 'upernet' or 'ppm'; None takes any.
+      dtype, fold: as for `load_classifier`.
+
+    Raises:
+      UserError: as `load_classifier`, but for what concerns the parameters, which is
+        raised when they are asked for; or the labels are not of their form, or do not
+        fit the network; or the side is none.
+    """
+    description = read_description(folder, "segmenter")
+    readers = {
+        "upernet": segmenter_labels.read_upernet,
+        "ppm": segmenter_labels.read_color,
+    }
+    architecture = _architecture(folder, description, name)
+    try:
+        labels = readers[architecture["name"]](description["labels"])
+        segmenter_labels.check_channels(labels, architecture, "labels")
+        side = description.get("side", SIDE)
+        if type(side) is not int or not STRIDE <= side <= _LARGEST_SIDE:
+            raise UserError(
+                f"side is {ascii(side)[:40]}, not {STRIDE} .. {_LARGEST_SIDE}"
+            )
+    except (KeyError, UserError) as error:
+        raise damaged(folder, error) from error
+    return Segmenter(
+        folder=paths.to_path(folder),
+        architecture=architecture,
+        labels=labels,
+        weights_sha256=description["weights_sha256"],
+        dtype=dtype,
+        fold=fold,
+        side=side,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """What a checkpoint folder holds, checked, and as a function."""
+
+    description: dict[str, Any]
+    architecture: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]  # of the parameters as they are stored
+    endpoint_names: tuple[str, ...]
+    apply: Callable
+    params: nnx.State
+
+
+def _load_network(
+    folder: str | os.PathLike, kind: str, name: str | None, dtype: str, fold: bool
+) -> _Network:
+    description = read_description(folder, kind)
+    architecture = _architecture(folder, description, name)
+    try:
+        model = models.build_abstract(**architecture)
+    except Exception as error:  # options may be anything, and what they break, too
+        raise damaged(folder, error) from error
+    shapes = models.shapes(model)
+    where = f"checkpoint {folder}"
+    parameters, _ = load(
+        folder, kind, lambda stored: models.check_shapes(stored, shapes, where)
+    )
+    apply, params = models.for_inference(
+        architecture, parameters, dtype=dtype, fold=fold
+    )
+    endpoint_names = tuple(getattr(model, "endpoint_names", ()))
+    return _Network(description, architecture, shapes, endpoint_names, apply, params)
+
+
+def _architecture(
+    folder: str | os.PathLike, description: Mapping[str, Any], name: str | None
+) -> dict[str, Any]:
+    """Raises UserError if it is not of the description's kind, or not `name`."""
+    try:
+        architecture = dict(description["architecture"])
+        found, kind = architecture["name"], description["kind"]
+        if (found in SEGMENTERS) != (kind == "segmenter"):
+            raise UserError(f"a {printable(found)} is no {kind}")
+        for key, value in architecture.items():
+            if key in _OURS:
+                raise UserError(f"{key} is not an architecture's")
+            if isinstance(value, int) and not 0 <= value <= _LARGEST_OPTION:
+                raise UserError(f"{printable(key)} is {value}")
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise damaged(folder, error) from error
+    if name is not None and name != found:
+        raise UserError(
+            f"checkpoint {folder} holds a {printable(found)}, not a {name}; give "
+            f"--config.model.name={printable(found)}"
+        )
+    return architecture

@@ -1,0 +1,9 @@
+"""The old name of `jdissect.scenes`: `python -m jdissect.data.scenes` still works."""
+
+import sys
+
+from jdissect.scenes import *  # noqa: F403
+from jdissect.scenes.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,92 @@
+"""Sources of probe images: `open_source` for a config, `loader.batches` to read."""
+
+import dataclasses
+from typing import Any
+
+from jdissect.base.errors import UserError
+from jdissect.data.source import Annotations, Example, Source, UnreadableImage
+from jdissect.datasets.broden import BrodenSource, open_broden
+from jdissect.datasets.folder import FolderSource, open_folder
+
+__all__ = [
+    "Annotations",
+    "BrodenSource",
+    "Example",
+    "FolderSource",
+    "Source",
+    "UnreadableImage",
+    "exif_rotation",
+    "open_source",
+]
+
+
+def exif_rotation(data_config: Any) -> bool:
+    """The key of `config.data`; False in a config of before there was one."""
+    return bool(getattr(data_config, "exif_rotation", False))
+
+
+def _open_tfds(config: Any) -> Source:
+    from jdissect.datasets.tfds import open_tfds  # its imports take seconds
+
+    name = getattr(config, "name", "")
+    return open_tfds(
+        name, config.path, config.split, config.num_images, exif_rotation(config)
+    )
+
+
+def _open_scenes(config: Any) -> Source:
+    from jdissect.scenes import open_scenes  # others need not load the drawing
+
+    split = config.split or "probe"
+    return open_scenes(split, config.num_images, prepared=config.path or None)
+
+
+def _open_folder(config: Any) -> Source:
+    return open_folder(config.path, config.num_images, exif_rotation(config))
+
+
+def _open_broden(config: Any) -> Source:
+    if exif_rotation(config):
+        raise UserError(
+            "config.data.exif_rotation is set; images of broden are used as their "
+            "masks are, unrotated."
+        )
+    return open_broden(config.path, config.split, config.num_images)
+
+
+_OPENERS = {
+    "scenes": _open_scenes,
+    "folder": _open_folder,
+    "broden": _open_broden,
+    "tfds": _open_tfds,
+}
+
+
+def open_source(data_config: Any, smallest: int = 1) -> Source:
+    """Opens the images of `config.data`.
+
+    Args:
+        data_config: has `source` ('scenes', 'folder', 'broden', 'tfds'), `path` (for
+            scenes: of prepared pictures, or ''), `split` (scenes: '' is 'probe'),
+            `num_images` (the first ones; 0: all), for tfds `name`, and perhaps
+            `exif_rotation` (turn photographs as their EXIF says).
+        smallest: side in pixels below which an image counts as unreadable, where the
+            source enlarges images; those of broden are as they are.
+
+    Raises:
+        UserError: an unknown source, or one that cannot be opened.
+    """
+    name = data_config.source
+    if name not in _OPENERS:
+        raise UserError(
+            f"config.data.source is {name!r}; it can be {', '.join(_OPENERS)}."
+        )
+    if data_config.num_images < 0:
+        raise UserError(
+            f"config.data.num_images is {data_config.num_images}; give how many images "
+            "to take, or 0 for all."
+        )
+    source = _OPENERS[name](data_config)
+    if hasattr(source, "smallest"):
+        source = dataclasses.replace(source, smallest=smallest)
+    return source

@@ -1,0 +1,277 @@
+"""`jdissect.dissect`: dissects any JAX function that returns feature maps."""
+
+import numbers
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jdissect.base.concepts import NOTHING, Concepts, categories
+from jdissect.base.errors import UserError
+from jdissect.dissection.batches_given import Given, as_array, parameters, shown
+from jdissect.dissection.compiled import Network
+from jdissect.dissection.engine import Dissection, Settings
+from jdissect.dissection.features import Images
+from jdissect.results.layer_result import Result
+from jdissect.runtime import machine
+from jdissect.runtime.devices import Devices, in_32_bits
+
+Apply = Callable[[Any, Any], Mapping[str, Float[Array, "batch height width unit"]]]
+
+
+@in_32_bits
+def dissect(
+    apply: Apply,
+    params: Any,
+    images: Any,
+    label_maps: Int[Array, "image map mask_height mask_width"] | Callable[[Any], Any],
+    *,
+    concepts: Concepts,
+    layers: str | Sequence[str],
+    annotated: Bool[Array, "image category"] | None = None,
+    quantile: float = 0.01,
+    batch_size: int = 32,
+) -> Result | dict[str, Result]:
+    """Finds out which concepts the units of a network detect (Bau et al. 2017).
+
+    Args:
+      apply: `apply(params, images)` returns a dict of feature maps, channels last.
+        Nested dicts (their names are joined by dots), one-tuples, a dict beside logits
+        and, for one layer, a bare array are taken too. It is compiled, and called with
+        `batch_size` images (the last batch is padded with zeros). Computed in 32 bits,
+        whether JAX's 64-bit mode is on or not.
+      params: a pytree of arrays.
+      images: an array, image first, a list of images of one size, or an iterable of
+        batches of any sizes, read once; arrays of NumPy, JAX, PyTorch, Pillow or
+        others. Of a pair (images, labels) the first is taken.
+      label_maps: integers, or a function from a batch of images to them. A pixel may
+        carry a number in every map; 0 is nothing. The masks are compared on this grid.
+      concepts: `concepts[number]` is (name, category). Number 0 and numbers named '-'
+        are no concepts; a concept is the union of all numbers that carry its pair.
+      layers: a name in `apply`'s dict, or several, all from one forward pass an image.
+      annotated: whether an image counts for a category; columns are the categories in
+        order of first appearance in `concepts[1:]`. By default all do.
+      quantile: a unit fires on at most this share of all pixels, in (0, 1).
+      batch_size: images a device a step.
+
+    Returns:
+      The result of the layer if `layers` is a string, else {layer: result}.
+
+    Raises:
+      UserError (a ValueError): shapes, numbers, names or counts that do not fit, in any
+        batch, or an activation that is not finite.
+
+    Warns:
+      UserWarning: `concepts[0]` is not '-'; feature maps that look channels first, or
+        change with the other images of a batch; too few pixels for any unit to fire.
+    """
+    single = isinstance(layers, str)
+    layers = _check_layers(layers)
+    if not isinstance(quantile, numbers.Real) or not 0 < quantile < 1:
+        raise UserError(f"quantile is {quantile}; it must be between 0 and 1")
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    if not callable(apply):
+        raise UserError(f"apply is {shown(apply)}; it must be a function")
+    concepts = _check_concepts(concepts)
+    params = parameters(params)
+    network = Network(apply, layers, params)
+    images = Given(images, network.makes_maps)
+    labels = _Labels(label_maps, annotated, concepts, images.count)
+    devices = Devices()
+    reader = _Reader(images, labels, int(batch_size) * len(devices))
+    keep = "memory"
+    if images.count:
+        one = images.example
+        share = jax.ShapeDtypeStruct((batch_size, *one.shape[1:]), one.dtype)
+        size = sum(
+            maps.size * maps.dtype.itemsize for maps in network.maps(share).values()
+        )
+        keep = machine.keep_features("auto", -(-size // batch_size), images.count, None)
+    found = Dissection(
+        network, params, concepts, Settings(layers, float(quantile), keep=keep), devices
+    ).run(reader.read, images.count)
+    first = found[layers[0]]
+    if not first.can_fire:
+        height, width = first.mask_shape
+        warnings.warn(
+            f"no unit can fire: quantile {quantile} of {first.images} label maps of "
+            f"{height}x{width} pixels is less than a pixel. Give more images, finer "
+            "label maps or a larger quantile",
+            stacklevel=3,
+        )
+    return first if single else found
+
+
+def _check_layers(layers: str | Sequence[str]) -> tuple[str, ...]:
+    layers = (layers,) if isinstance(layers, str) else tuple(layers)
+    if not layers:
+        raise UserError("layers is empty; name one layer or more")
+    for place, name in enumerate(layers):
+        if not isinstance(name, str):
+            raise UserError(f"layers has {shown(name)}; a layer is named by a string")
+        if name in layers[:place]:
+            raise UserError(f"layers has '{name}' twice")
+    return layers
+
+
+def _check_concepts(concepts: Concepts) -> list[tuple[str, str]]:
+    checked = []
+    for concept in concepts:
+        pair = () if isinstance(concept, str) else tuple(concept)
+        if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise UserError(
+                f"concepts must be pairs (name, category), not {concept!r:.40}"
+            )
+        checked.append(pair)
+    if checked and checked[0][0] != NOTHING:
+        warnings.warn(
+            f"concepts[0] is {checked[0]!r:.60}, but number 0 is nothing and never a "
+            "concept: begin with ('-', '-'), and number the label maps from 1",
+            stacklevel=4,
+        )
+    return checked
+
+
+class _Labels:
+    """Label maps and annotations of the images from `first` on."""
+
+    def __init__(self, label_maps, annotated, concepts, count):
+        self._function = label_maps if callable(label_maps) else None
+        self._maps = None
+        self._concepts = concepts
+        self._annotated = None
+        self._shape: tuple | None = None  # (maps, height, width) of an image
+        if self._function is None:
+            self._maps = as_array(label_maps, "label_maps")
+            self._check(self._maps, "label_maps")
+        if annotated is not None:
+            self._annotated = self._checked_annotated(as_array(annotated, "annotated"))
+        for name, array in self._arrays():
+            if count is not None and len(array) != count:
+                raise UserError(
+                    f"{name} holds {len(array)} images, not {count} as images does"
+                )
+
+    def of(self, first: int, batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """(label maps, annotated or None) of a batch that starts at image `first`."""
+        last = first + len(batch)
+        for name, array in self._arrays():
+            if len(array) < last:
+                raise UserError(
+                    f"{name} ends before the images: it holds {len(array)}, and images "
+                    f"gave {last} so far"
+                )
+        maps = self._maps
+        if self._function is None:
+            maps = maps[first:last]
+        else:
+            what = f"label_maps of the batch from image {first} on"
+            maps = as_array(self._function(batch), what)
+            self._check(maps, what)
+            if len(maps) != len(batch):
+                raise UserError(f"{what} holds {len(maps)} images, not {len(batch)}")
+        annotated = self._annotated
+        return maps, None if annotated is None else annotated[first:last]
+
+    def check_end(self, count: int) -> None:
+        """Refuses what is left over after the last image."""
+        for name, array in self._arrays():
+            if len(array) != count:
+                raise UserError(
+                    f"images ends before {name}: it gave {count} images, and {name} "
+                    f"holds {len(array)}"
+                )
+
+    def _arrays(self) -> list[tuple[str, np.ndarray]]:
+        both = (("label_maps", self._maps), ("annotated", self._annotated))
+        return [(name, array) for name, array in both if array is not None]
+
+    def _checked_annotated(self, annotated):
+        width = len(categories(self._concepts))
+        if annotated.ndim != 2 or annotated.shape[1] != width:
+            raise UserError(
+                f"annotated has shape {annotated.shape}; it must be [images, "
+                f"categories] = (..., {width})"
+            )
+        if not ((annotated == 0) | (annotated == 1)).all():
+            raise UserError("annotated has other numbers than 0 and 1")
+        return annotated.astype(bool)
+
+    def _check(self, maps, what):
+        if maps.ndim != 4 or not np.issubdtype(maps.dtype, np.integer):
+            raise UserError(
+                f"{what} is {shown(maps)}; it must be integers "
+                "[images, maps, height, width]"
+            )
+        if 0 in maps.shape[1:]:
+            raise UserError(f"{what} is {shown(maps)}: it is empty")
+        self._shape = self._shape or maps.shape[1:]
+        if maps.shape[1:] != self._shape:
+            raise UserError(
+                f"{what} is [maps, height, width] = {list(maps.shape[1:])}, those "
+                f"before are {list(self._shape)}; all must be on one grid"
+            )
+        if maps.size and not 0 <= maps.min() <= maps.max() < len(self._concepts):
+            raise UserError(
+                f"{what} has numbers from {maps.min()} to {maps.max()}; concepts "
+                f"names 0 to {len(self._concepts) - 1}"
+            )
+
+
+class _Reader:
+    """Batches of one size out of what a caller gave."""
+
+    def __init__(self, images: Given, labels: _Labels, size: int):
+        self._images, self._labels, self._size = images, labels, size
+
+    def read(
+        self,
+        indices: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Images]:
+        if indices is not None:
+            yield from self._some(indices)
+            return
+        if start or stop is not None:  # only a run that is saved begins elsewhere
+            raise ValueError("images are read from the first to the last")
+        first = 0
+        for pixels in self._images.batches(self._size):
+            labels, annotated = self._labels.of(first, pixels)
+            index = np.arange(first, first + len(pixels), dtype=np.int32)
+            yield self._padded(index, pixels, labels, annotated)
+            first += len(pixels)
+        self._labels.check_end(first)
+
+    def _some(self, indices):
+        for start in range(0, len(indices), self._size):
+            index = np.asarray(indices[start : start + self._size], np.int32)
+            pixels = self._images.some(index)
+            parts = [
+                self._labels.of(int(i), pixels[place : place + 1])
+                for place, i in enumerate(index)
+            ]
+            labels = np.concatenate([part[0] for part in parts])
+            annotated = None
+            if parts[0][1] is not None:
+                annotated = np.concatenate([part[1] for part in parts])
+            yield self._padded(index, pixels, labels, annotated)
+
+    def _padded(self, index, pixels, labels, annotated):
+        missing = self._size - len(index)
+
+        def pad(array, value=0):
+            widths = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+            return np.pad(array, widths, constant_values=value)
+
+        return Images(
+            index=pad(index, -1),
+            valid=pad(np.ones(len(index), bool)),
+            pixels=pad(pixels),
+            labels=pad(labels),
+            annotated=None if annotated is None else pad(annotated),
+        )

@@ -1,0 +1,286 @@
+"""What a caller hands over, as arrays: any library's arrays, images, batches of them.
+
+PyTorch's tensors and others come by `__array__` or DLPack; none of these libraries is
+imported.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image
+
+from jdissect.base.errors import UserError
+
+_PIL_MODES = ("RGB", "L")
+_ARRAY = ("__array__", "__array_interface__", "__dlpack__")
+
+
+def as_array(value: Any, what: str) -> np.ndarray:
+    """The numbers of any library's array.
+
+    Args:
+      value: of NumPy, JAX, PyTorch (on any device, with or without gradients), Pillow
+        or what has `__array__` or `__dlpack__`; or nested lists of numbers.
+      what: begins the message.
+
+    Raises:
+      UserError: it holds no numbers, or cannot be read.
+    """
+    if isinstance(value, np.ndarray):
+        array = value
+    elif isinstance(value, Image.Image):
+        if value.mode not in _PIL_MODES:
+            raise UserError(
+                f"{what} is a PIL image of mode {value.mode}; image.convert('RGB') "
+                "makes it one that networks take"
+            )
+        array = np.asarray(value)
+    elif _is_array(value) or isinstance(value, tuple | list):
+        try:
+            array = _converted(value)
+        except Exception as error:  # whatever a library raises
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{what} is {shown(value)}, no array: {reason}") from None
+    else:
+        raise UserError(f"{what} is {shown(value)}, no array")
+    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+        raise UserError(f"{what} is {shown(array)}; it must hold numbers")
+    return array
+
+
+def _converted(value: Any) -> np.ndarray:
+    for name in ("detach", "cpu"):  # PyTorch: without gradients, off the GPU
+        if hasattr(value, "__dlpack__") and callable(getattr(value, name, None)):
+            value = getattr(value, name)()
+    if not hasattr(value, "__dlpack__"):
+        return np.asarray(value)
+    try:
+        if hasattr(value, "__array__"):
+            return np.asarray(value)
+        return np.from_dlpack(value)
+    except Exception:  # bfloat16, or another device
+        return np.asarray(jnp.from_dlpack(value))
+
+
+def _is_array(value: Any) -> bool:
+    return any(hasattr(value, name) for name in _ARRAY)
+
+
+def shown(value: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(value, np.ndarray | jax.Array):
+        return f"{value.dtype}{list(value.shape)}"
+    kind = type(value)
+    module = kind.__module__.partition(".")[0]
+    name = kind.__name__ if module == "builtins" else f"{module}.{kind.__name__}"
+    if isinstance(value, Mapping):
+        return f"a {name} of {', '.join(map(str, list(value)[:6]))}"
+    if isinstance(value, tuple | list):
+        parts = ", ".join(map(shown, value[:3])) + (", ..." if len(value) > 3 else "")
+        return f"a {name} of {len(value)} ({parts})"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"a {name} {list(shape)}"
+    return "None" if value is None else f"a {name}"
+
+
+def parameters(params: Any) -> Any:
+    """A network's parameters as JAX has them without its 64-bit mode.
+
+    Raises:
+      UserError: a leaf is no array.
+    """
+    return jax.tree.map(_parameter, params)
+
+
+def _parameter(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        narrow = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        return leaf if narrow == leaf.dtype else np.asarray(leaf).astype(narrow)
+    if isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex):
+        return leaf
+    return as_array(leaf, "a leaf of params")
+
+
+class Given:
+    """A caller's images.
+
+    Args:
+      images: an array, image first; a list of equal images; or an iterable of batches,
+        of images, or of pairs whose first is either.
+      makes_maps: whether a network takes an array of such a shape and type for a batch;
+        asked of arrays of at most three axes, which may be an image or a batch.
+
+    Attributes:
+      count: how many there are, None if only reading tells.
+
+    Raises:
+      UserError: it is nothing of these.
+    """
+
+    def __init__(self, images: Any, makes_maps: Callable[[jax.ShapeDtypeStruct], bool]):
+        self._makes_maps = makes_maps
+        self._are_images: dict[int, bool] = {}  # arrays of so many axes
+        self._first: tuple | None = None  # (shape, type) of the first image
+        self._array = self._stream = None
+        self.count: int | None = None
+        if isinstance(images, list | tuple):
+            images = self._listed(images)
+        if isinstance(images, Image.Image):
+            raise UserError("images is one image; give a list of images")
+        if _is_array(images):
+            if isinstance(images, jax.Array):  # a slice would be compiled
+                images = np.asarray(images)
+            if not (hasattr(images, "shape") and hasattr(images, "__getitem__")):
+                images = as_array(images, "images")
+            if not len(images.shape):
+                raise UserError(f"images is {shown(images)}; its first axis is images")
+            self._array, self.count = images, int(images.shape[0])
+        elif _is_iterable(images):
+            self._stream = images
+        else:
+            raise UserError(
+                f"images is {shown(images)}; it must be an array, image first, or an "
+                "iterable of batches"
+            )
+
+    @property
+    def example(self) -> np.ndarray:
+        """The first image of an array, as a batch."""
+        return self.some([0])
+
+    def some(self, indices: Sequence[int]) -> np.ndarray:
+        """These images of an array."""
+        parts = [self._slice(int(i), int(i) + 1) for i in indices]
+        return np.concatenate(parts)
+
+    def batches(self, size: int) -> Iterator[np.ndarray]:
+        """All images in batches of `size`, the last perhaps of fewer.
+
+        Raises:
+          UserError: a batch is none, or unlike those before it; there are no images.
+        """
+        if self._array is not None:
+            if not self.count:
+                raise UserError("images holds no image")
+            for start in range(0, self.count, size):
+                yield self._slice(start, min(start + size, self.count))
+            return
+        rest, seen = None, 0
+        for number, given in enumerate(self._stream):
+            batch = self._batch(given, f"batch {number} of images")
+            self._check_alike(batch, f"batch {number} of images")
+            seen += len(batch)
+            rest = batch if rest is None else np.concatenate([rest, batch])
+            while len(rest) >= size:
+                yield rest[:size]
+                rest = rest[size:]
+        if not seen:
+            raise UserError(
+                "images gives no image; is it a generator that was read before?"
+            )
+        if len(rest):
+            yield rest
+
+    def _slice(self, start: int, stop: int) -> np.ndarray:
+        found = as_array(self._array[start:stop], "images")
+        if len(found) != stop - start:
+            raise UserError(
+                f"images says that it holds {self.count} images, and gives "
+                f"{len(found)} from {start} to {stop}"
+            )
+        self._check_alike(found, f"images[{start}:{stop}]")
+        return found
+
+    def _check_alike(self, batch: np.ndarray, what: str) -> None:
+        kind = (batch.shape[1:], batch.dtype)
+        if self._first is None:
+            self._first = kind
+        if kind != self._first:
+            shape, dtype = self._first
+            raise UserError(
+                f"{what} holds images of {batch.dtype}{list(batch.shape[1:])}, those "
+                f"before are {dtype}{list(shape)}; all must be of one size and type"
+            )
+
+    def _listed(self, images: Sequence) -> Any:
+        """A list of images as an array; of batches, as it is."""
+        if not images:
+            raise UserError("images is empty")
+        if _is_array(images[0]):
+            if not self._is_image(images[0], "images[0]"):
+                return images
+            return self._stacked(images, "images")
+        if isinstance(images[0], list) and not any(map(_is_array, images[0])):
+            return as_array(images, "images")  # nested lists of numbers
+        return images
+
+    def _batch(self, given: Any, what: str) -> np.ndarray:
+        if isinstance(given, list | tuple) and given:
+            first, others = given[0], given[1:]
+            if not _is_array(first):
+                return as_array(given, what)
+            alike = [_is_array(e) and _shape(e) == _shape(first) for e in others]
+            if self._is_image(first, what) and all(alike):
+                return self._stacked(given, what)
+            if any(alike):
+                raise UserError(
+                    f"{what} is {shown(given)}; it must be an array, image first, or a "
+                    "pair that begins with one"
+                )
+            given = first  # labels beside it: those come with `label_maps`
+        if isinstance(given, Mapping) or not _is_array(given):
+            raise UserError(
+                f"{what} is {shown(given)}; it must be an array, image first"
+            )
+        array = as_array(given, what)
+        if self._is_image(given, what):
+            return array[None]
+        if not array.ndim:
+            raise UserError(f"{what} is {shown(array)}; it must be an array")
+        return array
+
+    def _is_image(self, value: Any, what: str) -> bool:
+        """Whether it is one image, and no batch."""
+        if isinstance(value, Image.Image):
+            return True
+        axes = len(_shape(value))
+        if not 0 < axes <= 3:
+            return False
+        if axes not in self._are_images:
+            array = as_array(value, what)
+            spec = jax.ShapeDtypeStruct(array.shape, array.dtype)
+            self._are_images[axes] = not self._makes_maps(spec)
+        return self._are_images[axes]
+
+    def _stacked(self, images: Sequence, what: str) -> Shaped[np.ndarray, "image ..."]:
+        arrays = []
+        for number, image in enumerate(images):
+            arrays.append(as_array(image, f"{what}[{number}]"))
+            here, first = arrays[-1], arrays[0]
+            if (here.shape, here.dtype) != (first.shape, first.dtype):
+                raise UserError(
+                    f"{what}[{number}] is {shown(here)}, {what}[0] is {shown(first)}; "
+                    "all images must be of one size and type"
+                )
+        return np.stack(arrays)
+
+
+def _is_iterable(value: Any) -> bool:
+    if isinstance(value, str | bytes | Mapping | set):
+        return False
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if hasattr(value, "shape") else np.shape(value)

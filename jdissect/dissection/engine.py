@@ -1,0 +1,280 @@
+"""The two passes of a dissection.
+
+    images -> network -> features -> sketch -> sweeps -> thresholds T_k     first pass
+                            +-> masks (a > T_k) x label maps -> counts      second pass
+
+Every pass is a loop over batches around one per-device step that never communicates;
+integers are added up at its end, in 64 bits on the host. Features are kept between
+the passes where there is room, so that the network runs once an image; else every
+pass runs it again.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from jdissect.base.concepts import Concepts, categories, columns, first_numbers
+from jdissect.base.errors import UserError
+from jdissect.base.progress import SILENT, ImageBars, Silent
+from jdissect.dissection import passes, thresholds, top_activations
+from jdissect.dissection.features import Features, Read
+from jdissect.dissection.first_pass import NAME, FirstPass
+from jdissect.dissection.resume import Journal
+from jdissect.ops import edge_codes, float_keys, iou, sketch, topk
+from jdissect.ops.edges import EDGES
+from jdissect.results import group_counts, layer_result
+from jdissect.runtime.devices import Devices, in_32_bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is asked for.
+
+    Attributes:
+      layers: names of the feature maps.
+      quantile: share of pixels above T_k, at most; in (0, 1).
+      topk: images a unit.
+      keep: where features stay between the passes, one of `features.KEEP`.
+      folder: for 'disk'.
+      unit_parts: devices of `counters` that share an image's units.
+    """
+
+    layers: tuple[str, ...]
+    quantile: float = 0.01
+    topk: int = 5
+    keep: str = "memory"
+    folder: Path | None = None
+    unit_parts: int = 1
+
+
+class NoneRead(UserError):
+    """None of the images could be read; the journal's notes say which and why."""
+
+
+class Dissection:
+    """A network, its layers and a vocabulary, ready to run over images.
+
+    Args:
+      apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure.
+      params: a pytree of arrays.
+      concepts: vocabulary, (name, category) by number.
+      settings: what is asked for.
+      devices: where the network runs.
+      counters: where activations are counted; by default the same. More of them never
+        change a number.
+      progress: shows every pass over batches and what is done between them.
+      journal: keeps what is found, and knows the other processes of the run.
+
+    Attributes:
+      seconds: {stage: how long it took}.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[Any, Any], dict[str, jax.Array]],
+        params: Any,
+        concepts: Concepts,
+        settings: Settings,
+        devices: Devices,
+        counters: Devices | None = None,
+        progress: ImageBars | Silent = SILENT,
+        journal: Journal | None = None,
+    ):
+        self._journal = journal or Journal()
+        self.settings, self.devices, self.progress = settings, devices, progress
+        self.counters = counters or devices
+        self.seconds: dict[str, float] = {}
+        self._columns = columns(concepts)
+        if not len(self._columns):
+            raise UserError("the vocabulary names no concept (number 0 is never one)")
+        self._concepts = concepts
+        self._categories = categories(concepts)
+        place = {name: i for i, name in enumerate(self._categories)}
+        self._category = np.array(
+            [place[concepts[number][1]] for number in self._columns], np.int32
+        )
+        # Concept number -> column + 1; 0 for nothing. Several numbers may be a concept.
+        column_of = np.zeros(len(concepts), np.int32)
+        column_of[self._columns] = np.arange(1, len(self._columns) + 1)
+        self._column_of = column_of[first_numbers(concepts)]
+        self._apply, self._params = apply, params
+
+    @in_32_bits
+    def run(
+        self,
+        read: Read,
+        count: int | None,
+        blocks: Int[np.ndarray, "image"] | None = None,
+    ) -> dict[str, layer_result.Result]:
+        """Dissects all layers.
+
+        Args:
+          read: reads the images.
+          count: how many images there are, None if only reading tells (then features
+            must be kept).
+          blocks: int32, each image's block, for error bars; by default that of its
+            number as a name.
+
+        Raises:
+          UserError: an activation that is not finite.
+          NoneRead: there is no valid image.
+        """
+        settings = self.settings
+        quantile = settings.quantile
+        features = Features(
+            self._apply,
+            self._params,
+            settings.layers,
+            self.devices,
+            read,
+            settings.keep,
+            settings.folder,
+        )
+        processes = self._journal.processes
+        counting = passes.Passes(
+            features,
+            self.counters,
+            self.progress,
+            self._journal,
+            settings.unit_parts,
+            len(self._categories),
+        )
+        with self._timed("first pass"):
+            if self._journal.begun(NAME):
+                features.prepare()
+            first = self._journal.run(
+                NAME,
+                FirstPass(
+                    features, self.devices, settings.topk, self.progress, self._journal
+                ),
+            )
+        seen = int(first["seen"])
+        if not seen:
+            raise NoneRead("none of the images could be read")
+        if count is None:
+            count = int(first["last"]) + 1
+        tops = {n: topk.result(first["tops"][n], seen) for n in settings.layers}
+        with self._timed("top images"):
+            images = {layer: image for layer, (_, image) in tops.items()}
+            top_map = self._journal.memo(
+                "top maps",
+                {
+                    n: np.zeros(s)
+                    for n, s in top_activations.grids(features, images).items()
+                },
+                lambda: top_activations.collect(features, processes, images),
+            )
+        with self._timed("sketch"):
+            edges = self._journal.memo(
+                "edges",
+                {n: np.zeros((EDGES, units)) for n, units in features.units.items()},
+                lambda: thresholds.place_edges(features, processes, quantile, count),
+            )
+            coded, placed = {}, {}
+            for name, keys_of_edges in edges.items():
+                coded[name], placed[name] = edge_codes.of_edges(keys_of_edges)
+            sketches = thresholds.sketch_all(counting, coded)
+        pixels = seen * features.mask_pixels
+        with self._timed("sweeps"):
+            exact = thresholds.exact(counting, sketches, placed, pixels, quantile)
+        with self._timed("intersections"):
+            entries = len(self._columns) * sum(features.units.values())
+            groups = group_counts.Groups.choose(count, entries, blocks)
+            counts = self._intersections(counting, exact, groups)
+        found = {}
+        for layer in settings.layers:
+            by_block, by_image = groups.packed(counts[layer], self._category)
+            intersection, union, fires = iou.result(counts[layer], self._category)
+            histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
+            names, of_category = layer_result.column_names(
+                self._concepts, self._columns
+            )
+            found[layer] = layer_result.Result(
+                thresholds=float_keys.from_keys_host(exact[layer]),
+                intersection=intersection,
+                union=union,
+                fires=fires,
+                concepts=names,
+                categories=of_category,
+                top_value=tops[layer][0],
+                top_image=tops[layer][1],
+                histogram_counts=histogram[0],
+                histogram_edges=histogram[1],
+                images=seen,
+                quantile=quantile,
+                layer=layer,
+                mask_shape=features.mask_shape,
+                top_map=top_map.get(layer),
+                blocks=by_block,
+                by_image=by_image,
+            )
+        return found
+
+    @contextlib.contextmanager
+    def _timed(self, stage):
+        with self.progress.stage(stage), _Stopwatch(self.seconds, stage):
+            yield
+
+    def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
+        concepts, categories = len(self._columns), len(self._categories)
+        tally = passes.Tally(
+            empty=_Empty(groups.count, concepts, categories),
+            update=_intersect,
+            merge=passes.add,
+            join=iou.join,
+            additive=True,
+            labels=True,
+            group=lambda index: groups.of[index],
+        )
+        return counting.run(
+            "intersections",
+            tally,
+            {name: float_keys.cuts(high) for name, high in exact.items()},
+            (self._column_of, self._category),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Empty:
+    groups: int
+    concepts: int
+    categories: int
+
+    def __call__(self, units: int) -> iou.Counts:
+        return iou.empty(self.groups, self.concepts, self.categories, units)
+
+
+def _intersect(state, maps, batch, cuts, shared, geometry, zero):
+    column_of, category = shared
+    return iou.update(
+        state,
+        maps,
+        batch["valid"],
+        column_of[batch["labels"].astype(jnp.int32)],
+        batch["annotated"],
+        batch["group"],
+        cuts,
+        category,
+        geometry,
+        zero,
+    )
+
+
+class _Stopwatch:
+    def __init__(self, seconds, stage):
+        self._seconds, self._stage = seconds, stage
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_):
+        spent = time.perf_counter() - self._start
+        self._seconds[self._stage] = round(spent, 3)

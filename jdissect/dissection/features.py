@@ -1,0 +1,288 @@
+"""Feature maps of all images: from the network, or kept from its first run.
+
+The network runs once an image where its features can be kept; else every pass runs it
+again. Either way a pass sees the same records in the same order.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jdissect.base.errors import UserError
+from jdissect.dissection import batch_dependence
+from jdissect.dissection.compiled import Network
+from jdissect.dissection.feature_file import Spill
+from jdissect.dissection.feature_maps import of_layers, warn_of_axes
+from jdissect.ops import bit_masks
+from jdissect.runtime.devices import Devices
+
+KEEP = ("none", "memory", "disk")  # where features stay between the passes
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """One batch as a pass reads it; the leading axis is batch_size x devices.
+
+    Attributes:
+      index: int32, each image's number; -1 where padded.
+      valid: bool, whether the image counts.
+      pixels: whatever the network takes.
+      labels: int[image, map, height, width], concept numbers, 0 for nothing; or a
+        function that gives them, called if a pass needs them.
+      annotated: bool[image, category], or None: every image counts for all.
+      skipped: (number, reason) of the images that could not be read.
+    """
+
+    index: np.ndarray
+    valid: np.ndarray
+    pixels: Any
+    labels: np.ndarray | Callable[[], np.ndarray]
+    annotated: np.ndarray | None = None
+    skipped: tuple[tuple[int, str], ...] = ()
+
+
+class Read(Protocol):
+    """Reads this process's share of the images, in batches of one size."""
+
+    def __call__(
+        self,
+        indices: Sequence[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterable[Images]:
+        """Batches of all images, of those from `start` to `stop`, or of some.
+
+        All processes get the same number of batches, the last perhaps of padding only.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What of a batch the passes after the network need: as `Images`, and
+
+    Attributes:
+      features: {layer: [image, height, width, unit]}.
+      labels: gives the label maps, in 16 bits if their numbers allow.
+    """
+
+    index: np.ndarray
+    valid: np.ndarray
+    features: dict[str, Any]
+    labels: Callable[[], np.ndarray]
+    annotated: np.ndarray | None
+    skipped: tuple[tuple[int, str], ...] = ()
+
+
+class Features:
+    """Records of all images, as often as they are wanted.
+
+    Args:
+      apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure; or a
+        caller's `Network`.
+      params: a pytree of arrays.
+      layers: those wanted.
+      devices: where the network runs.
+      read: reads the images. Unless features are kept, it is called for every pass.
+      keep: one of KEEP.
+      folder: where they are kept on 'disk'.
+
+    Attributes (known after the first record):
+      units: {layer: its number of units}.
+      geometry: {layer: `blocks.Geometry`}.
+      mask_shape: (height, width) of the mask grid.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[Any, Any], dict[str, jax.Array]] | Network,
+        params: Any,
+        layers: Sequence[str],
+        devices: Devices,
+        read: Read,
+        keep: str,
+        folder: Path | None = None,
+    ):
+        self._devices, self._read = devices, read
+        self._params = devices.replicate(params)
+        self._keep, self._folder = keep, folder
+        # Together the records of the images from number `_kept_from` on.
+        self._kept: list[Iterable[Record]] = []
+        self._kept_from: int | None = None  # None: nothing is kept
+        self.units: dict[str, int] = {}
+        self.geometry: dict[str, bit_masks.Geometry] = {}
+        self.mask_shape = (0, 0)
+        self._network = apply if isinstance(apply, Network) else None
+        self._forward: Callable[..., Any] | None = None  # of a `Network`: not yet known
+        if self._network is None:
+
+            def forward(state, batch, params):
+                del state
+                return of_layers(apply(params, batch), layers, len(batch))
+
+            self._forward = devices.spmd(forward)
+
+    @property
+    def mask_pixels(self) -> int:
+        """Pixels of the mask grid."""
+        return self.mask_shape[0] * self.mask_shape[1]
+
+    def prepare(self) -> None:
+        """Runs one batch, so that the shapes are known."""
+        if not self.geometry:
+            next(iter(self._run()), None)
+
+    def again(self, start: int = 0) -> Iterator[Record]:
+        """Records of the images from `start` on: those kept, or from the network.
+
+        What the network gives is kept, if that is wanted.
+        """
+        kept = self._kept
+        if self._kept_from is None or start < self._kept_from:
+            new = self._keeper()
+            for record in self._run(None, start, self._kept_from):
+                yield record
+                if new is not None:
+                    new.append(record)
+            if new is None:
+                return
+            self._kept, self._kept_from = [new, *kept], start
+        yield from itertools.chain.from_iterable(kept)
+
+    def holding(self, indices: Sequence[int]) -> Iterable[Record]:
+        """Records that hold this process's share of the given images, and others."""
+        if self._kept_from == 0:
+            return itertools.chain.from_iterable(self._kept)
+        return self._run(indices)
+
+    def _keeper(self) -> "_InMemory | _OnDisk | None":
+        if self._keep == "none":
+            return None
+        return _InMemory() if self._keep == "memory" else _OnDisk(self._folder)
+
+    def _run(self, indices=None, start=0, stop=None):
+        for images in self._read(indices, start, stop):
+            features = self._maps(images.pixels)
+            labels = functools.cache(functools.partial(self._labels, images.labels))
+            self._note_shapes(features, labels)
+            yield Record(
+                index=np.asarray(images.index, np.int32),
+                valid=np.asarray(images.valid, bool),
+                features=features,
+                labels=labels,
+                annotated=images.annotated,
+                skipped=images.skipped,
+            )
+
+    def _maps(self, pixels):
+        if self._forward is None:
+            share = (len(pixels) // len(self._devices), *pixels.shape[1:])
+            step = self._network.step(jax.ShapeDtypeStruct(share, pixels.dtype))
+            self._forward = self._devices.spmd(step)
+            maps = self._maps(pixels)
+            batch_dependence.warn(self._maps, pixels, maps, len(self._devices))
+            return maps
+        maps = self._forward(
+            self._devices.states(np.zeros(())),
+            self._devices.scatter(pixels),
+            self._params,
+        )
+        return {name: each.reshape(-1, *each.shape[2:]) for name, each in maps.items()}
+
+    def _labels(self, labels):
+        labels = _labels(labels)
+        if self.geometry and labels.shape[2:] != self.mask_shape:
+            raise UserError(
+                f"label maps of a batch are {_size(labels.shape[2:])}, those before "
+                f"are {_size(self.mask_shape)}; all must be on one grid"
+            )
+        return labels
+
+    def _note_shapes(self, features, labels):
+        if self.geometry:
+            for name, maps in features.items():
+                plan = self.geometry[name]
+                before = (plan.rows.size, plan.columns.size, self.units[name])
+                if maps.shape[1:] != before:
+                    raise UserError(
+                        f"layer '{name}' has maps [height, width, units] of "
+                        f"{list(maps.shape[1:])} in a batch, and of {list(before)} "
+                        "before; all images must be of one size"
+                    )
+            return
+        shape = labels().shape[2:]
+        self.mask_shape = (int(shape[0]), int(shape[1]))
+        self.units = {name: maps.shape[-1] for name, maps in features.items()}
+        self.geometry = {
+            name: bit_masks.plan(tuple(maps.shape[1:3]), shape)
+            for name, maps in features.items()
+        }
+        if self._network is not None:
+            for name, maps in features.items():
+                warn_of_axes(name, maps.shape, self.mask_shape)
+
+
+class _InMemory:
+    """Records that are kept in memory."""
+
+    def __init__(self):
+        self._records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        maps = {name: np.asarray(maps) for name, maps in record.features.items()}
+        labels = functools.partial(np.asarray, record.labels())
+        self._records.append(dataclasses.replace(record, features=maps, labels=labels))
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+
+class _OnDisk:
+    """Records that are kept on disk; nothing of them is in memory."""
+
+    def __init__(self, folder: Path):
+        self._spill = Spill(folder)
+        self._layers: tuple[str, ...] = ()
+
+    def append(self, record: Record) -> None:
+        self._layers = tuple(record.features)
+        annotated = [] if record.annotated is None else [record.annotated]
+        self._spill.put(
+            [
+                record.index,
+                record.valid,
+                record.labels(),
+                *(record.features[layer] for layer in self._layers),
+                *annotated,
+            ]
+        )
+
+    def __iter__(self) -> Iterator[Record]:
+        for number in range(len(self._spill)):
+            index, valid, labels, *rest = self._spill.get(number)
+            maps, annotated = rest[: len(self._layers)], rest[len(self._layers) :]
+            yield Record(
+                index=index,
+                valid=valid,
+                features=dict(zip(self._layers, maps, strict=True)),
+                labels=functools.partial(np.asarray, labels),
+                annotated=annotated[0] if annotated else None,
+            )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:
+    """Labels in 16 bits if their numbers allow; they are kept beside the features."""
+    labels = np.asarray(labels() if callable(labels) else labels)
+    if labels.size and labels.max() > np.iinfo(np.int16).max:
+        return labels.astype(np.int32)
+    return labels.astype(np.int16)

@@ -1,0 +1,103 @@
+"""The first pass: the network on all images, and the best ones of every unit."""
+
+import functools
+
+import jax
+import numpy as np
+
+from jdissect.base.progress import ImageBars, Silent
+from jdissect.dissection import passes
+from jdissect.dissection.features import Features
+from jdissect.dissection.resume import Journal
+from jdissect.ops import float_keys, topk
+from jdissect.runtime.devices import Devices, Step
+
+NAME = "network"  # of the stage
+
+
+class FirstPass:
+    """A pass as the journal runs it; see `journal.Counting`.
+
+    The result is {'tops': {layer: TopK}, 'seen': number of valid images, 'last': the
+    last image's number}. What could not be read goes to the journal's notes.
+
+    Args:
+      features: of all images.
+      devices: where the network runs.
+      k: images a unit.
+      progress: shows how far it is.
+      journal: of the run.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        devices: Devices,
+        k: int,
+        progress: ImageBars | Silent,
+        journal: Journal,
+    ):
+        self._features, self._devices, self._k = features, devices, k
+        self._progress = progress
+        self._skipped = journal.notes["skipped"]
+        self._state, self._seen, self._last = None, 0, -1
+        self._update = self._devices.spmd(_STEP)
+
+    @property
+    def empty(self):
+        units = self._features.units
+        return _first(
+            {name: topk.empty(self._k, n) for name, n in units.items()}, 0, -1
+        )
+
+    def records(self, start):
+        return self._progress(self._features.again(start), NAME, start)
+
+    def step(self, record):
+        if self._state is None:
+            self._state = self._devices.states(self.empty["tops"])
+        self._seen += int(record.valid.sum())
+        self._last = max(self._last, int(record.index.max()))
+        self._skipped |= {str(index): reason for index, reason in record.skipped}
+        batch = {
+            "features": record.features,
+            "index": record.index,
+            "valid": record.valid,
+        }
+        self._state = self._update(self._state, self._devices.scatter(batch), None)
+
+    def drain(self):
+        parts = [_first(self.empty["tops"], self._seen, self._last)]
+        if self._state is not None:
+            parts += [_first(t, 0, -1) for t in passes.per_device(self._state)]
+        self._state, self._seen = None, 0
+        return functools.reduce(self.merge, parts)
+
+    def merge(self, first, second):
+        tops = passes.each(topk.merge)(first["tops"], second["tops"])
+        return _first(
+            tops,
+            first["seen"] + second["seen"],
+            max(first["last"], second["last"]),
+        )
+
+    def across(self, processes, partial):
+        return processes.fold(self.merge, partial)
+
+
+def _step(state, batch, constants):
+    del constants
+    return {
+        name: topk.update(
+            state[name], float_keys.canonical(maps), batch["index"], batch["valid"]
+        )
+        for name, maps in batch["features"].items()
+    }
+
+
+_STEP = Step(_step)
+
+
+def _first(tops, seen, last):
+    tree = {"tops": tops, "seen": seen, "last": last}
+    return jax.tree.map(lambda array: np.asarray(array, np.int64), tree)

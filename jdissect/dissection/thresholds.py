@@ -1,0 +1,178 @@
+"""Exact thresholds of all units: edges, sketch, sweeps."""
+
+import functools
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from jdissect.base.errors import UserError
+from jdissect.dissection import passes, unit_sharding
+from jdissect.dissection.features import Features
+from jdissect.ops import edge_codes, edges, float_keys, refine, sketch
+from jdissect.runtime.processes import Processes
+
+PILOT_IMAGES = 128  # looked at for placing the sketch's edges
+MAX_SWEEPS = 5
+
+
+def place_edges(
+    features: Features, processes: Processes, quantile: float, count: int
+) -> dict[str, Int[np.ndarray, "edge unit"]]:
+    """Edges of the sketches, from images spread evenly over all.
+
+    Every process looks at those that it holds; the samples come together in the order
+    of the images.
+    """
+    pilots = np.unique(np.linspace(0, count - 1, min(count, PILOT_IMAGES)).round())
+    pilots = pilots.astype(int)
+    found = {
+        # Bits of float32, so that they add up unchanged.
+        name: np.zeros((len(pilots), edges.samples(geometry), units), np.int64)
+        for (name, geometry), units in zip(
+            features.geometry.items(), features.units.values(), strict=True
+        )
+    }
+    seen = np.zeros(len(pilots), np.int64)
+    with processes.agreeing():
+        for record in features.holding(list(pilots)):
+            picked = np.flatnonzero(np.isin(record.index, pilots) & record.valid)
+            if not len(picked):
+                continue
+            place = np.searchsorted(pilots, record.index[picked])
+            seen[place] = 1
+            # Of few sizes, as each is compiled.
+            some = np.resize(picked, 1 << (len(picked) - 1).bit_length())
+            for name, maps in record.features.items():
+                values = _sample(maps[some], features.geometry[name], np.int32(0))
+                bits = np.asarray(values)[: len(picked)].view(np.int32)
+                found[name][place] = bits
+    seen, found = processes.total((seen, found))
+    return {
+        name: edges.place_edges(
+            _floats(bits[seen > 0])
+            if seen.any()
+            else np.zeros((1, bits.shape[-1]), np.float32),
+            quantile,
+        )
+        for name, bits in found.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames="geometry")
+def _sample(maps, geometry, zero):
+    return edges.sample(float_keys.canonical(maps), geometry, zero)
+
+
+def _floats(bits):
+    return bits.astype(np.int32).view(np.float32).reshape(-1, bits.shape[-1])
+
+
+def sketch_all(
+    counting: passes.Passes, coded: dict[str, edge_codes.Codes]
+) -> dict[str, sketch.Sketch]:
+    """One pass: the sketches of all layers.
+
+    Args:
+      counting: the passes.
+      coded: every layer's edges, from `codes.of_edges`.
+
+    Raises:
+      UserError: an activation is NaN or infinite.
+    """
+    found = counting.run(
+        "sketch",
+        passes.Tally(sketch.empty, _sketch, sketch.merge),
+        coded,
+    )
+    for name, state in found.items():
+        if state.invalid.any():
+            unit = int(np.argmax(state.invalid))
+            raise UserError(
+                f"layer '{name}', unit {unit}: an activation is NaN or infinite; "
+                "check the weights, the preprocessing and dtype"
+            )
+    return found
+
+
+def _sketch(state, maps, batch, coded, shared, geometry, zero):
+    del shared
+    return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
+
+
+def exact(
+    counting: passes.Passes,
+    sketches: dict[str, sketch.Sketch],
+    placed: dict[str, Int[np.ndarray, "edge unit"]],
+    pixels: int,
+    quantile: float,
+) -> dict[str, Int[np.ndarray, "unit"]]:
+    """Sweeps until every threshold is exact; their keys.
+
+    Args:
+      counting: the passes.
+      sketches: from `sketch_all`.
+      placed: the keys of the edges that the sketches counted at.
+      pixels: of all images.
+      quantile: share of pixels above a threshold, at most.
+    """
+    allowed = sketch.allowance(pixels, quantile)
+    brackets = {
+        name: jax.tree.map(
+            np.array, sketch.certify(state, placed[name], pixels, quantile).bracket
+        )
+        for name, state in sketches.items()
+    }
+    tally = passes.Tally(
+        refine.empty,
+        _sweep,
+        passes.add,
+        functools.partial(unit_sharding.join, axis=0),
+        additive=True,
+    )
+    for number in range(1, MAX_SWEEPS + 1):
+        # Only layers, and units, whose thresholds are not yet known.
+        picked = {
+            name: _some_units(bracket.high - bracket.low > 1)
+            for name, bracket in brackets.items()
+            if (bracket.high - bracket.low > 1).any()
+        }
+        if not picked:
+            break
+        open_ = {
+            name: type(brackets[name])(*(ends[units] for ends in brackets[name]))
+            for name, units in picked.items()
+        }
+        counts = counting.run(
+            f"sweep {number}",
+            tally,
+            {name: refine.as_arguments(open_[name]) for name in open_},
+            picked=picked,
+        )
+        for name, units in picked.items():
+            narrowed, wrong = refine.narrow(open_[name], counts[name], allowed)
+            state = sketches[name]
+            whole = refine.widest(state.low[units], state.high[units], pixels)
+            for ends, some, every in zip(brackets[name], narrowed, whole, strict=True):
+                ends[units] = np.where(wrong, every, some)
+    if any((b.high - b.low > 1).any() for b in brackets.values()):
+        raise RuntimeError(f"thresholds not exact after {MAX_SWEEPS} sweeps")
+    return {name: bracket.high for name, bracket in brackets.items()}
+
+
+def _sweep(state, maps, batch, arguments, shared, geometry, zero):
+    del shared
+    return refine.update(state, maps, batch["valid"], arguments, geometry, zero)
+
+
+def _some_units(wanted: np.ndarray) -> np.ndarray:
+    """The wanted units and some others: as many as there are, or a power of two.
+
+    So that later sweeps, for few units, cost little, and few shapes are compiled.
+    """
+    units = len(wanted)
+    size = max(64, 1 << int(wanted.sum() - 1).bit_length())
+    if size > units // 2:
+        return np.arange(units)
+    first = np.argsort(~wanted, kind="stable")[:size]
+    return np.sort(first)

@@ -1,0 +1,204 @@
+"""What all figures share: their style, and files of the same bytes every time.
+
+An SVG keeps text as text, so that it can be searched and set in a document's own font;
+neither file has a date in it. Text is shown as it is: a `$` or `_` in the name of a
+model or concept means nothing.
+"""
+
+import contextlib
+import io
+import os
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+import matplotlib
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jdissect.base import paths
+from jdissect.base.atomic_files import write_whole
+from jdissect.report.figures.palette import FAINT, INK
+
+DPI = 200  # of PNGs
+SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text, points
+_SETTINGS = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib
+    "font.size": NORMAL,
+    "axes.titlesize": LARGE,
+    "axes.labelsize": NORMAL,
+    "xtick.labelsize": NORMAL,
+    "ytick.labelsize": NORMAL,
+    "legend.fontsize": NORMAL,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jdissect",
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """While it lasts, figures look the same whatever the user's matplotlibrc says."""
+    with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
+    """An empty figure of that size, inches.
+
+    Args:
+      layout: 'constrained': its parts make room for each other; 'none': they stay where
+        they are put, as `place` does.
+    """
+    figure = Figure((width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_title(figure: Figure, title: str) -> None:
+    """Above everything, unless it is ''."""
+    if title:
+        text = _wrapped(figure, title, 3)
+        figure.suptitle(text, fontsize=LARGE, fontweight="bold")
+
+
+def write_note(figure: Figure, note: str) -> None:
+    """Below everything, unless it is ''."""
+    if note:
+        figure.supxlabel(_wrapped(figure, note, 6), fontsize=NORMAL, style="italic")
+
+
+def _wrapped(figure: Figure, text: str, lines: int) -> str:
+    width = round(figure.get_figwidth() * 72 / (0.62 * LARGE))  # characters
+    return textwrap.fill(shortened(text, lines * width), width)
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file."""
+    file = io.BytesIO()
+    with style():
+        # The resolution is that of photographs in it.
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(file, format="svg", dpi=DPI, metadata=metadata)
+    return file.getvalue()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    file = io.BytesIO()
+    with style():
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+def write(figure: Figure, folder: str | os.PathLike, name: str) -> list[paths.Path]:
+    """Writes NAME.svg and NAME.png; each appears whole or not at all.
+
+    Raises:
+      OSError, UserError: as `files.write_whole`.
+    """
+    folder = paths.to_path(folder)
+    files = {folder / f"{name}.svg": svg(figure), folder / f"{name}.png": png(figure)}
+    paths.make_folder(folder)
+    for path, content in files.items():
+        write_whole(path, content)
+    return list(files)
+
+
+def shortened(text: str, limit: int) -> str:
+    """One printable line of at most `limit` characters; the middle is left out."""
+    printable = (
+        " " if unicodedata.category(c)[0] in "CZ" else c for c in str(text).strip()
+    )
+    text = " ".join("".join(printable).split())
+    if len(text) <= limit:
+        return text
+    end = (limit - 1) // 2
+    return f"{text[: limit - 1 - end].rstrip()}…{text[len(text) - end :].lstrip()}"
+
+
+def short_names(names: Sequence[str], limit: int = 22) -> list[str]:
+    """Names for a figure; those that became alike get their place behind them."""
+    short = [shortened(name, limit) for name in names]
+    return [
+        f"{shortened(name, limit - 4)} ({place})" if short.count(name) > 1 else name
+        for place, name in enumerate(short, 1)
+    ]
+
+
+def rule(axes, horizontal: bool) -> None:
+    """Thin lines behind the data, along the axis to read values from."""
+    axes.grid(axis="y" if horizontal else "x", color=FAINT, alpha=0.35, linewidth=0.4)
+    axes.set_axisbelow(True)
+
+
+def same_models(panels: Mapping[float, Sequence]) -> list[str]:
+    """The names of the models, which are the same in each panel.
+
+    Raises:
+      ValueError: they are not, or there is none.
+    """
+    models = [[one.model for one in row] for row in panels.values()]
+    if not models or not models[0] or any(row != models[0] for row in models):
+        raise ValueError("panels of the same models are needed, one model at least")
+    return models[0]
+
+
+def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
+    """A legend over the panels, below the title, in as few rows as it takes."""
+    objects, labels = zip(*handles, strict=True)
+    labels = [shortened(label, 34) for label in labels]
+    widths = [0.45 + 0.06 * len(label) for label in labels]  # inches
+    columns = len(labels)
+    if sum(widths) > figure.get_figwidth():
+        fitting = max(1, int(figure.get_figwidth() / max(widths)))
+        columns = -(-len(labels) // -(-len(labels) // fitting))
+    legend = figure.legend(
+        *(objects, labels),
+        loc="outside upper center",
+        ncols=columns,
+        handlelength=1.6,
+        columnspacing=1.4,
+        title=_wrapped(figure, title, 3),
+        title_fontproperties={"size": LARGE, "weight": "bold"},
+    )
+    legend.get_title().set_multialignment("center")
+
+
+def count_ticks(axis) -> None:
+    """Ticks at a few whole numbers."""
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float):
+    """Axes without ticks for a picture, at a distance from the top left, inches."""
+    across, up = figure.get_size_inches()
+    axes = figure.add_axes(
+        (left / across, 1 - (top + height) / up, width / across, height / up)
+    )
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def write_at(figure: Figure, left: float, top: float, text: str, **style) -> None:
+    """Text whose baseline is at a distance from the top left, inches."""
+    across, up = figure.get_size_inches()
+    figure.text(left / across, 1 - top / up, text, **style)

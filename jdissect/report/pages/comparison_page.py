@@ -1,0 +1,294 @@
+"""A comparison's `report.html`: the same concept in several networks side by side.
+
+For each concept it shows the best unit of each network. Within the page's bound the
+pictures of 9,000 units have less room than those of one run, so that fewer of their top
+images are shown where there are many.
+"""
+
+import base64
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jdissect.base import paths
+from jdissect.base.atomic_files import write_whole
+from jdissect.base.concepts import reported_categories
+from jdissect.data.source import Source
+from jdissect.report.figures import palette
+from jdissect.report.pages import embedding, layer_data, masks, pictures
+from jdissect.report.pages.page import CHUNK, MASK_BYTES, NAME, counts_table, image_name
+from jdissect.report.probe_images import ProbeImages, open_images, read_pixels
+from jdissect.results.layer_result import Result
+
+if TYPE_CHECKING:
+    from jdissect.analysis.comparison import Comparison
+
+SCRIPTS = ("shared.js", "pictures.js", "list.js", "changes.js", "comparison.js")
+_SMALLEST = 64  # pixels; rather fewer top images than smaller ones
+_MARGIN = 60_000  # bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ComparedModel:
+    """One network of a comparison.
+
+    Attributes:
+      name: unique among those compared.
+      result: of one of its layers.
+      estimates: `uncertainty.LayerEstimates`; None: not known.
+      source: of its images, the same object where networks share them; None: no
+        pictures.
+      error: top-1 error in percent; None: not known.
+    """
+
+    name: str
+    result: Result
+    estimates: Any | None = None
+    source: Source | None = None
+    error: float | None = None
+
+
+def write_comparison(
+    folder: str | os.PathLike,
+    models: Sequence[ComparedModel],
+    figures: Sequence[tuple[str, str]] = (),
+    notes: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
+    limit: int = embedding.LIMIT,
+    heading: str = "",
+) -> paths.Path:
+    """Writes FOLDER/report.html.
+
+    Args:
+      folder: made if it is not there.
+      models: one or more of the same concepts, the one to compare with first.
+      figures: (title, SVG), shown at the top.
+      notes: what a reader must know.
+      thresholds: IoU of the tables; by default those of the first.
+      limit: bytes of the page.
+      heading: of the page; by default the folder's name.
+
+    Returns:
+      where it was written.
+
+    Raises:
+      ValueError: no models, or their concepts differ.
+      OSError, UserError: as `files.write_whole`.
+    """
+    folder = paths.from_user(folder)
+    heading = heading or folder.name
+    page = render(models, figures, notes, thresholds, heading=heading, limit=limit)
+    paths.make_folder(folder)
+    write_whole(folder / NAME, page)
+    return folder / NAME
+
+
+def write_of(
+    comparison: "Comparison",
+    folder: str | os.PathLike,
+    figures: Mapping[str, str],
+    data_path: str = "",
+    heading: str = "",
+) -> paths.Path:
+    """The same of a `comparison.Comparison`, its images opened as its runs say.
+
+    Args:
+      comparison: of runs.
+      folder: made if it is not there.
+      figures: {title: SVG}.
+      data_path: where the images are, in place of what the runs' configs say.
+      heading: of the page; by default the folder's name.
+    """
+    sources: dict[Any, ProbeImages | None] = {}
+    models = []
+    for model in comparison.models:
+        # Networks on the same images share them, and so their thumbnails.
+        run = model.run
+        key = (str(run.config.get("data")), run.names, run.hashes)
+        if key not in sources:
+            sources[key] = open_images(run, data_path=data_path)
+        known = comparison.estimates(model)
+        models.append(
+            ComparedModel(model.name, model.result, known, sources[key], model.error)
+        )
+    path = write_comparison(
+        folder,
+        models,
+        tuple(figures.items()),
+        comparison.notes,
+        comparison.thresholds,
+        heading=heading,
+    )
+    for images in filter(None, sources.values()):
+        images.tell()
+    return path
+
+
+def render(
+    models: Sequence[ComparedModel],
+    figures: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    thresholds: Sequence[float] = (),
+    *,
+    heading: str,
+    limit: int = embedding.LIMIT,
+) -> bytes:
+    """The page; arguments and errors as `write_comparison` has them."""
+    if not models:
+        raise ValueError("there is nothing to compare")
+    first = models[0].result
+    for model in models[1:]:
+        same = model.result.concepts == first.concepts
+        if not same or model.result.categories != first.categories:
+            raise ValueError(f"{model.name} has other concepts than {models[0].name}")
+    sources = list(
+        {id(m.source): m.source for m in models if m.source is not None}.values()
+    )
+    shown = [_Shown(m, sources, MASK_BYTES // len(models)) for m in models]
+    content = {
+        "heading": heading,
+        "notes": notes,
+        "figures": [(title, _image(svg)) for title, svg in figures],
+        "tables": _tables(models, tuple(thresholds) or first.iou_thresholds),
+        "with_intervals": any(model.estimates is not None for model in models),
+        "with_masks": all(one.runs is not None for one in shown),
+        "lost": 0,
+    }
+    ranks = max(one.model.result.top_image.shape[1] for one in shown)
+    page = _finished(content, shown, ranks, None)
+    if sources:
+        made = pictures.make(
+            lambda image: read_pixels(sources[image[0]], image[1]),
+            [[i for o in shown for i in o.pictures(rank)] for rank in range(ranks)],
+            limit - len(page) - _MARGIN,
+            _SMALLEST,
+        )
+        content["lost"] = sum(len(getattr(source, "lost", ())) for source in sources)
+        page = _finished(content, shown, made.ranks, made)
+    return page
+
+
+class _Shown:
+    """The units of a model that the page shows: the best for each concept."""
+
+    def __init__(self, model: ComparedModel, sources: Sequence, mask_bytes: int):
+        self.model = model
+        places = [n for n, source in enumerate(sources) if source is model.source]
+        self._source = places[0] if places else -1
+        self._names = () if model.source is None else model.source.names
+        self.unit, self.iou = layer_data.best_units(model.result)
+        here = self.unit[self.iou > 0]
+        # Those of high IoU first: they keep their pictures where room is short.
+        order = np.argsort(-self.iou[self.iou > 0], kind="stable")
+        self.units = np.array(list(dict.fromkeys(here[order].tolist())), np.int64)
+        self.place = np.full(len(model.result.thresholds), -1)
+        self.place[self.units] = np.arange(len(self.units))
+        k = model.result.top_image.shape[1]
+        self.runs = masks.encode(model.result, self.units, k, mask_bytes)
+
+    def images(self, ranks: int) -> list[list[tuple[int, int]]]:
+        """(number of the source, image) of each unit's first top images."""
+        top = self.model.result.top_image[self.units, :ranks]
+        return [[(self._source, int(index)) for index in row] for row in top]
+
+    def pictures(self, rank: int) -> list[tuple[int, int]]:
+        """The images of one rank, where there is a source to read them from."""
+        if self._source < 0:
+            return []
+        return [image for row in self.images(rank + 1) for image in row[rank:]]
+
+    def name(self, index: int) -> str:
+        """Of an image."""
+        return image_name(self._names, index)
+
+    def packed(self, ranks: int, place_of: Mapping) -> dict[str, Any]:
+        """What the page's script reads."""
+        result = self.model.result
+        places = [[place_of[image] for image in row] for row in self.images(ranks)]
+        concept_place = np.where(self.iou > 0, self.place[self.unit], -1)
+        return {
+            "units": len(result.thresholds),
+            "k": min(ranks, result.top_image.shape[1]),
+            "best": embedding.packed(result.best_concept, "i4"),
+            "iou": embedding.packed(result.best_iou, "f8"),
+            "conceptUnit": embedding.packed_integers(self.unit),
+            "conceptPlace": embedding.packed(concept_place, "i4"),
+            "conceptIou": embedding.packed(self.iou, "f8"),
+            "topImage": embedding.packed_integers(np.array(places, np.int64)),
+        }
+
+
+def _finished(content, shown, ranks: int, made: pictures.Pictures | None) -> bytes:
+    first = shown[0].model.result
+    names: dict[tuple[int, int], str] = {}
+    for one in shown:
+        for image in (image for row in one.images(ranks) for image in row):
+            if image not in names:
+                names[image] = one.name(image[1])
+    place_of = {image: place for place, image in enumerate(names)}
+    categories = reported_categories(first.categories)
+    fills = palette.fills(categories)
+    source = next((o.model.source for o in shown if o.model.source is not None), None)
+    page = {
+        "categories": [
+            {"name": layer_data.short(name), "color": fills[name].color}
+            for name in categories
+        ],
+        **layer_data.described(first, categories),
+        "models": [
+            {
+                "name": layer_data.short(one.model.name),
+                "error": one.model.error,
+                **one.packed(ranks, place_of),
+            }
+            for one in shown
+        ],
+        "images": list(names.values()),
+        "shape": list(source.image_shape) if source is not None else [1, 1],
+        "chunk": CHUNK,
+        "mime": "",
+    }
+    blocks = [
+        (f"masks-{n}", embedding.json_text(layer_data.mask_arrays(one.runs)))
+        for n, one in enumerate(shown)
+    ]
+    if made is not None and made.encoded:
+        page["mime"] = made.mime
+        encoded = [made.encoded.get(image, b"") for image in names]
+        for number, text in enumerate(embedding.chunks(encoded, CHUNK)):
+            blocks.append((f"pictures-{number}", text))
+    return embedding.render(
+        "comparison.html",
+        SCRIPTS,
+        **{
+            **content,
+            "categories": page["categories"],
+            "with_pictures": bool(page["mime"]),
+            "page": embedding.json_text(page),
+            "first_block": ("none", embedding.json_text(None)),
+            "blocks": blocks,
+        },
+    )
+
+
+def _tables(models: Sequence[ComparedModel], thresholds) -> list[dict[str, Any]]:
+    """A table a threshold, a row a model."""
+    of_models = [counts_table(m.result, m.estimates, thresholds) for m in models]
+    return [
+        {
+            "threshold": threshold,
+            "rows": [
+                (layer_data.short(model.name), model.error, rows[n]["cells"])
+                for model, rows in zip(models, of_models, strict=True)
+            ],
+        }
+        for n, threshold in enumerate(thresholds)
+    ]
+
+
+def _image(svg: str) -> str:
+    """As an image, where its styles and names are its own and no script runs."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

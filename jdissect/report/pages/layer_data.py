@@ -1,0 +1,127 @@
+"""A layer's result as a page's scripts read it."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jdissect.report.pages import embedding, masks
+from jdissect.results.layer_result import Result
+
+BEST = 5  # concepts a unit
+BINS = 64  # of a histogram, at most
+NAME = 160  # characters of a name that are shown
+
+
+def best_concepts(
+    result: Result, count: int = BEST
+) -> tuple[Int[np.ndarray, "unit best"], Float[np.ndarray, "unit best"]]:
+    """(columns, float64 IoU) of each unit's best concepts, the best first.
+
+    Ties go to the lower column, as they do for the unit's own concept. A unit that
+    never fires has none: all its IoU are 0.
+    """
+    iou = result.intersection / np.maximum(result.union, 1)
+    columns = np.argsort(-iou, axis=1, kind="stable")[:, :count]
+    found = np.take_along_axis(iou, columns, axis=1)
+    return columns, np.where(result.fires[:, None] > 0, found, 0.0)
+
+
+def best_units(
+    result: Result,
+) -> tuple[Int[np.ndarray, "concept"], Float[np.ndarray, "concept"]]:
+    """(unit, float64 IoU) of the best unit for each concept, whatever its own is."""
+    if not len(result.thresholds):
+        none = np.zeros(len(result.concepts))
+        return none.astype(int), none
+    iou = result.intersection / np.maximum(result.union, 1)
+    iou = np.where(result.fires[:, None] > 0, iou, 0.0)
+    units = iou.argmax(axis=0)
+    return units, np.take_along_axis(iou, units[None], axis=0)[0]
+
+
+def histogram(
+    result: Result, bins: int = BINS
+) -> tuple[Int[np.ndarray, "unit bin"], Float[np.ndarray, "unit edge"]]:
+    """(counts, edges) with neighbouring bins joined until there are at most `bins`.
+
+    The first bin is left as it is: it often holds the exact zeros of a ReLU.
+    """
+    counts, edges = result.histogram_counts, result.histogram_edges
+    join = -(-(counts.shape[1] - 1) // (bins - 1))
+    if join <= 1:
+        return counts, edges
+    starts = np.r_[0, np.arange(1, counts.shape[1], join)]
+    kept = np.r_[starts, counts.shape[1]]
+    return np.add.reduceat(counts, starts, axis=1), edges[:, kept]
+
+
+def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
+    """Names and numbers of a layer, without its arrays.
+
+    Args:
+      result: of the layer.
+      categories: of the page, in order.
+    """
+    return {
+        "name": result.layer,
+        "units": len(result.thresholds),
+        "images": result.images,
+        "quantile": result.quantile,
+        "thresholds": list(result.iou_thresholds),
+        "concepts": [short(name) for name in result.concepts],
+        "category": [categories.index(name) for name in result.categories],
+    }
+
+
+def unit_arrays(result: Result, shown: Int[np.ndarray, "place"]) -> dict[str, Any]:
+    """What the list of units needs.
+
+    Args:
+      result: of the layer.
+      shown: the page's images, ascending.
+    """
+    columns, iou = best_concepts(result)
+    concept_unit, concept_iou = best_units(result)
+    return {
+        "k": result.top_image.shape[1],
+        "five": columns.shape[1],
+        "best": embedding.packed(result.best_concept, "i4"),
+        "fires": embedding.packed(result.fires > 0, "u1"),
+        # As counted: a slider's count is `Result.unique_concepts` of its value.
+        "iou": embedding.packed(result.best_iou, "f8"),
+        "fiveConcept": embedding.packed_integers(columns),
+        "fiveIou": embedding.packed(iou, "f8"),
+        "threshold": embedding.packed(result.thresholds, "f4"),
+        "topImage": embedding.packed_integers(np.searchsorted(shown, result.top_image)),
+        "topValue": embedding.packed(result.top_value, "f4"),
+        "conceptUnit": embedding.packed_integers(concept_unit),
+        "conceptIou": embedding.packed(concept_iou, "f8"),
+    }
+
+
+def histogram_arrays(result: Result) -> dict[str, Any]:
+    """What a unit's histogram needs."""
+    counts, edges = histogram(result)
+    return {
+        "bins": counts.shape[1],
+        "counts": embedding.packed(counts, "f4"),
+        "edges": embedding.packed(edges, "f4"),
+    }
+
+
+def mask_arrays(runs: masks.Runs | None) -> dict[str, Any] | None:
+    """What overlays need; None where there are no masks."""
+    if runs is None:
+        return None
+    return {
+        "shape": list(runs.shape),
+        "ranks": runs.ranks,
+        "ends": embedding.packed_integers(runs.ends),
+        "data": embedding.packed(runs.data, "u1"),
+    }
+
+
+def short(name: str) -> str:
+    """A name that no page is flooded by."""
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"

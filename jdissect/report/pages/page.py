@@ -1,0 +1,257 @@
+"""`report.html` of a run: every unit, its concept, its top images and masks, one file.
+
+The page is what a colleague is sent: it opens from disk, asks nothing of a network, and
+stays within 15 MB for 2,048 units, so that thumbnails are made to fit.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jdissect.base import paths
+from jdissect.base.atomic_files import write_whole
+from jdissect.base.concepts import reported_categories
+from jdissect.data.source import Source
+from jdissect.report.figures import palette
+from jdissect.report.pages import embedding, layer_data, masks, pictures
+from jdissect.report.probe_images import open_images, read_pixels
+from jdissect.results.finished_run import StoredRun
+from jdissect.results.layer_result import Result
+
+NAME = "report.html"
+CHUNK = 256  # pictures a block
+MASK_BYTES = 4_000_000  # of all layers
+_MARGIN = 60_000  # bytes for what is only known with the pictures
+SCRIPTS = (
+    "shared.js",
+    "pictures.js",
+    "counts.js",
+    "list.js",
+    "unit.js",
+    "report.js",
+)
+
+
+def write_report(
+    run: StoredRun,
+    estimates: Mapping[str, Any] | None = None,
+    source: Source | None = None,
+    data_path: str = "",
+) -> paths.Path:
+    """Writes RUN/report.html, all layers of a run in one page.
+
+    Args:
+      run: a finished one.
+      estimates: `uncertainty.LayerEstimates` by layer, or None where there are none.
+      source: of the run's images; by default it is opened as the run's config says.
+        Where that fails the page has no pictures, and a warning goes to stderr; as it
+        does for images that are not those that were counted.
+      data_path: where the images are, in place of what the config says.
+
+    Returns:
+      where it was written.
+
+    Raises:
+      UserError: a layer's files are damaged.
+      OSError: the page cannot be written.
+    """
+    images = open_images(run, source, data_path)
+    results = {layer: run.result(layer) for layer in run.layers}
+    page = render(
+        results,
+        estimates or {},
+        images,
+        heading=run.name or "run",
+        facts=_facts(run),
+        names=run.names,
+    )
+    path = run.path / NAME
+    write_whole(path, page)
+    if images is not None:
+        images.tell()
+    return path
+
+
+def render(
+    results: Mapping[str, Result],
+    estimates: Mapping[str, Any],
+    source: Source | None,
+    *,
+    heading: str,
+    facts: Sequence[tuple[str, str]],
+    names: Sequence[str],
+    limit: int = embedding.LIMIT,
+) -> bytes:
+    """The page.
+
+    Args:
+      results: by layer.
+      estimates: by layer; missing or None where there are none.
+      source: of the images; None: no pictures.
+      heading: the run's name.
+      facts: (what, value) shown at the top.
+      names: of all images, by index.
+      limit: bytes.
+    """
+    tops = [result.top_image for result in results.values()]
+    shown = np.unique(np.concatenate([top.reshape(-1) for top in tops]))
+    content = _content(results, estimates, shown)
+    content["page"] |= {
+        "images": [image_name(names, int(index)) for index in shown],
+        "shape": list(source.image_shape) if source else [1, 1],
+        "chunk": CHUNK,
+    }
+    content |= {"heading": heading, "facts": facts}
+    content["lost"] = 0
+    page = _finished(content, None, shown)
+    if source is None or not len(shown):
+        return page
+    made = pictures.make(
+        lambda index: read_pixels(source, index),
+        _by_rank(tops),
+        limit - len(page) - _MARGIN,
+    )
+    content["lost"] = len(getattr(source, "lost", ()))
+    return _finished(content, made, shown)
+
+
+def _by_rank(tops: Sequence[np.ndarray]) -> list[list[int]]:
+    """Images by rank among a unit's top images, of all layers."""
+    ranks = max(top.shape[1] for top in tops)
+    return [
+        [int(i) for top in tops if rank < top.shape[1] for i in top[:, rank]]
+        for rank in range(ranks)
+    ]
+
+
+def _content(results, estimates, shown) -> dict[str, Any]:
+    """What the template gets, but for pictures."""
+    present = [name for result in results.values() for name in result.categories]
+    categories = reported_categories(present)
+    colors = {name: fill.color for name, fill in palette.fills(categories).items()}
+    layers, units, blocks = [], [], []
+    for number, (name, result) in enumerate(results.items()):
+        known = estimates.get(name)
+        every = np.arange(len(result.thresholds))
+        k = result.top_image.shape[1]
+        found = masks.encode(result, every, k, MASK_BYTES // len(results))
+        arrays = layer_data.unit_arrays(result, shown)
+        if known is not None:
+            arrays["stability"] = embedding.packed(known.stability, "f4")
+        layers.append({**layer_data.described(result, categories), "name": name})
+        units.append((f"units-{number}", embedding.json_text(arrays)))
+        for kind, value in (
+            ("masks", layer_data.mask_arrays(found)),
+            ("histograms", layer_data.histogram_arrays(result)),
+        ):
+            blocks.append((f"{kind}-{number}", embedding.json_text(value)))
+    return {
+        "tables": [
+            counts_table(result, estimates.get(name))
+            for name, result in results.items()
+        ],
+        "layers": list(results),
+        "with_intervals": any(estimates.get(name) is not None for name in results),
+        "with_masks": any(
+            result.top_map is not None and result.mask_shape is not None
+            for result in results.values()
+        ),
+        "page": {
+            "layers": layers,
+            "categories": [
+                {"name": layer_data.short(name), "color": color}
+                for name, color in colors.items()
+            ],
+        },
+        "first_block": units[0],
+        "blocks": [*units[1:], *blocks],
+    }
+
+
+def _finished(content, made: pictures.Pictures | None, shown) -> bytes:
+    page, blocks = dict(content["page"]), list(content["blocks"])
+    page["mime"] = ""
+    if made is not None and made.encoded:
+        encoded = [made.encoded.get(int(index), b"") for index in shown]
+        page["mime"] = made.mime
+        for number, text in enumerate(embedding.chunks(encoded, CHUNK)):
+            blocks.append((f"pictures-{number}", text))
+    return embedding.render(
+        "report.html",
+        SCRIPTS,
+        **{
+            **content,
+            "page": embedding.json_text(page),
+            "categories": page["categories"],
+            "blocks": blocks,
+            "with_pictures": bool(page["mime"]),
+        },
+    )
+
+
+def counts_table(
+    result: Result, estimates: Any | None, thresholds: Sequence[float] = ()
+) -> list[dict[str, Any]]:
+    """Counts at some thresholds, for a template.
+
+    Args:
+      result: of a layer.
+      estimates: its `uncertainty.LayerEstimates`, or None.
+      thresholds: IoU; by default those of the result.
+
+    Returns:
+      a row a threshold: `threshold`, and `cells` of `category`, `concepts`, `units`
+      and `estimate` (None where it is not known).
+    """
+    rows = []
+    for threshold in thresholds or result.iou_thresholds:
+        units = result.detector_units(threshold)
+        known = estimates.counts.get(threshold, {}) if estimates is not None else {}
+        cells = [
+            {
+                "category": name,
+                "concepts": count,
+                "units": units[name],
+                "estimate": known.get(name),
+            }
+            for name, count in result.unique_concepts(threshold).items()
+        ]
+        rows.append({"threshold": threshold, "cells": cells})
+    return rows
+
+
+def _facts(run: StoredRun) -> list[tuple[str, str]]:
+    def get(*keys):
+        value: Any = run.config
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return "" if value in (None, "") else str(value)
+
+    # A page is mailed: of paths it tells the last name, not where somebody keeps files.
+    data = (get("data", "source"), get("data", "name"), _last_name(get("data", "path")))
+    first = run.result(run.layers[0])
+    facts = [
+        ("network", get("model", "name") or first.model),
+        ("weights", _last_name(get("model", "weights"))),
+        ("images", f"{run.images:,}"),
+        ("skipped", f"{len(run.skipped)}" if run.skipped else ""),
+        ("data", " ".join(filter(None, data))),
+        ("labels by", get("segmenter", "name")),
+        ("quantile", get("quantile") or f"{first.quantile:g}"),
+    ]
+    return [(what, layer_data.short(value)) for what, value in facts if value]
+
+
+def _last_name(path: str) -> str:
+    """Of a path of any system, or of a URL."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def image_name(names: Sequence[str], index: int) -> str:
+    """An image's name; of a long one the end, which tells more than its beginning."""
+    if not 0 <= index < len(names):
+        return f"image {index}"
+    name, limit = names[index], layer_data.NAME
+    return name if len(name) <= limit else f"…{name[1 - limit :]}"

@@ -1,0 +1,61 @@
+"""Several networks beside each other, on a terminal."""
+
+from jdissect.analysis.comparison import Comparison
+from jdissect.analysis.uncertainty import Interval
+from jdissect.report.tables.layer import aligned
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Unique concepts by category at each IoU threshold, a line a network.
+
+    With intervals of the total where they are known, see `uncertainty`.
+    """
+    models = comparison.models
+    known = [comparison.estimates(model) for model in models]
+    names = list(models[0].result.unique_concepts(0.0))
+    rows = [["IoU >", "network", *names, "expected", "cross-fitted", "top-1 error"]]
+    for threshold in comparison.thresholds:
+        for number, (model, estimates) in enumerate(zip(models, known, strict=True)):
+            total = estimates and estimates.counts[threshold]["total"]
+            rows.append(
+                [
+                    "" if number else f"{threshold:g}",
+                    model.name,
+                    *model.result.unique_concepts(threshold).values(),
+                    _interval(total and total.expected),
+                    f"{total.cross_fitted:.1f} {_interval(total.interval)}"
+                    if total
+                    else "-",
+                    "-" if model.error is None else f"{model.error:.2f} %",
+                ]
+            )
+    return aligned(rows)
+
+
+def differences_table(comparison: Comparison) -> str:
+    """Total unique concepts of each network less those of the first."""
+    first, *others = comparison.models
+    rows = [["IoU >", f"less {first.name}", "difference", "expected", "cross-fitted"]]
+    for threshold in comparison.thresholds:
+        before = first.result.unique_concepts(threshold)["total"]
+        for number, model in enumerate(others):
+            count = model.result.unique_concepts(threshold)["total"]
+            found = comparison.difference(first, model, threshold)
+            rows.append(
+                [
+                    "" if number else f"{threshold:g}",
+                    model.name,
+                    f"{count - before:+d}",
+                    _interval(found and found.expected, "+"),
+                    f"{found.cross_fitted:+.1f} {_interval(found.interval, '+')}"
+                    if found
+                    else "-",
+                ]
+            )
+    return aligned(rows)
+
+
+def _interval(interval: Interval | None, sign: str = "") -> str:
+    if interval is None:
+        return "-"
+    return f"[{interval.low:{sign}.1f}, {interval.high:{sign}.1f}]"

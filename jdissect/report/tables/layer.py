@@ -1,0 +1,104 @@
+"""What a run found, on a terminal."""
+
+import numpy as np
+
+from jdissect.base.printable import printable
+from jdissect.ops import sketch
+from jdissect.results.layer_result import FEW_IMAGES, Result
+
+BEST_UNITS = 10
+
+
+def counts_table(result: Result) -> str:
+    """Unique concepts and detector units by category, a line a threshold."""
+    names = list(result.unique_concepts(0.0))
+    rows = [["IoU >", "", *names]]
+    for threshold in result.iou_thresholds:
+        concepts = result.unique_concepts(threshold)
+        units = result.detector_units(threshold)
+        rows.append(
+            [f"{threshold:g}", "unique concepts"] + [concepts[n] for n in names]
+        )
+        rows.append(["", "detector units"] + [units[n] for n in names])
+    return aligned(rows)
+
+
+def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
+    """The units of highest IoU with their concepts."""
+    order = np.argsort(-result.best_iou, kind="stable")[:count]
+    rows = [["unit", "IoU", "concept", "category", "T_k"]]
+    for unit in order:
+        column = result.best_concept[unit]
+        if column < 0:
+            continue
+        rows.append(
+            [
+                unit,
+                f"{result.best_iou[unit]:.3f}",
+                result.concepts[column],
+                result.categories[column],
+                f"{result.thresholds[unit]:.4g}",
+            ]
+        )
+    return aligned(rows)
+
+
+def remarks(result: Result) -> list[str]:
+    """What is to be known before the tables are believed, a paragraph each."""
+    found = []
+    pixels = int(result.histogram_counts.sum(axis=1).max(initial=0))
+    if pixels and not sketch.allowance(pixels, result.quantile):
+        found.append(
+            f"No unit can fire: quantile {result.quantile:g} of {pixels:,} pixels is "
+            "less than one pixel.\nTake more images, a larger config.mask_size or a "
+            "larger config.quantile."
+        )
+    elif not (result.fires > 0).any():
+        found.append(
+            "No unit fires: each is at its highest value on more pixels than quantile "
+            f"{result.quantile:g} allows,\nas where all its activations are equal."
+        )
+    if result.images < FEW_IMAGES:
+        found.append(
+            f"Only {result.images} image{'s' * (result.images != 1)}: counts of fewer "
+            f"than {FEW_IMAGES} tell little of a network,\nas one of random weights "
+            "has about as many."
+        )
+    return found
+
+
+def layer_report(result: Result) -> str:
+    """Both tables with a heading, and what is to be known of them."""
+    heading = (
+        f"{result.model or 'model'}, {result.layer}: {len(result.thresholds)} units, "
+        f"{result.images} images, quantile {result.quantile:g}"
+    )
+    lines = [heading, "", counts_table(result), ""]
+    if (result.fires > 0).any():
+        lines += [best_units_table(result), ""]
+    for text in remarks(result):
+        lines += [text, ""]
+    return "\n".join(lines)
+
+
+def aligned(rows: list[list]) -> str:
+    """Columns two spaces apart, numbers to the right."""
+    text = [[printable(str(cell), 80) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
+    number = [all(_is_number(row[i]) for row in text[1:]) for i in range(len(text[0]))]
+    lines = []
+    for row in text:
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, number, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or 0)
+    except ValueError:
+        return False
+    return True

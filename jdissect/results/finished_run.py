@@ -1,0 +1,228 @@
+"""Finished run directories, read for what comes after a dissection.
+
+What a run directory holds is written in `store` and `results`. Whoever reads one may
+have it from somebody else, or from another version: everything is checked before it is
+used, and what is wrong is said in one line with file and key.
+"""
+
+import csv
+import dataclasses
+import functools
+import math
+import os
+import re
+from typing import Any
+
+import ml_collections
+import numpy as np
+from jaxtyping import Int
+
+from jdissect.base import csv_cells, paths, replacing, safe_reading
+from jdissect.base.errors import UserError
+from jdissect.results import layer_result, load_layer
+from jdissect.results.group_counts import BLOCKS
+from jdissect.results.run_directory import FORMAT_VERSION, MARK
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A finished run.
+
+    Attributes:
+      folder: its directory.
+      config: as it was run; {} where config.json is missing.
+      identity: {part: what can change the numbers}, see `store.identity`.
+      layers: names of the probed layers.
+      images: how many were counted.
+      names: of all images, by index.
+      blocks: int64[image] in [0, 32), by index.
+      skipped: indices of the images that could not be read.
+      seconds: {stage: s}.
+      hashes: sha256 of each image's content, by index, see `Source.content_hashes`; ()
+        where an older version made the run.
+      top1_error: of the network, percent; None: not known.
+      by_itself: whether it is a result that `Result.save` wrote outside of a run; its
+        images' names are not known.
+    """
+
+    folder: paths.Path
+    config: dict[str, Any]
+    identity: dict[str, Any]
+    layers: tuple[str, ...]
+    images: int
+    names: tuple[str, ...]
+    blocks: Int[np.ndarray, "image"]
+    skipped: frozenset[int]
+    seconds: dict[str, float]
+    hashes: tuple[str, ...] = ()
+    top1_error: float | None = None
+    by_itself: bool = False
+
+    @property
+    def path(self) -> paths.Path:
+        """What was opened: the run directory, or the result's folder."""
+        return self.folder / self.layers[0] if self.by_itself else self.folder
+
+    @property
+    def name(self) -> str:
+        """The directory's."""
+        beside = self.path.name.startswith(replacing.PREFIX)
+        return paths.as_text((self.path.parent if beside else self.path).name)
+
+    def settings(self) -> ml_collections.ConfigDict:
+        """The config as entry points take it."""
+        return ml_collections.ConfigDict(self.config)
+
+    @functools.cache  # noqa: B019
+    def result(self, layer: str) -> layer_result.Result:
+        """What was found in a layer.
+
+        Raises:
+          UserError: there is no such layer, or its files are not what they should be.
+        """
+        if layer not in self.layers:
+            raise UserError(
+                f"{self.folder} has no layer '{layer}'; it has {', '.join(self.layers)}"
+            )
+        result = load_layer.load(self.folder / layer)
+        last, images = int(result.top_image.max(initial=-1)), len(self.names)
+        if last >= images and not self.by_itself:
+            raise UserError(
+                f"{self.folder / layer / 'topk.npz'}: 'image' has {last}, but "
+                f"images.csv lists {images} images"
+            )
+        return result
+
+
+def open_run(folder: str | os.PathLike) -> StoredRun:
+    """Reads a finished run directory, or a result that a program saved by itself.
+
+    Raises:
+      UserError: it is none, unfinished, of a newer version, or damaged.
+    """
+    folder = replacing.current(paths.from_user(folder), MARK)
+    path = folder / MARK
+    if not path.is_file():
+        raise UserError(f"{folder} holds no run: {load_layer.instead(folder)}")
+    summary = safe_reading.read_json(path)
+    if "format_version" not in summary and "units" in summary:
+        if not paths.is_remote(folder):  # so that '.' has a name and a folder above
+            folder = folder.resolve()
+        above = folder.parent / "summary.json"
+        if above.is_file() and "format_version" in safe_reading.read_json(above):
+            raise UserError(
+                f"{folder} is a layer of a run; give the run, {folder.parent}"
+            )
+        return _saved_result(folder)
+    version = _field(summary, "format_version", int, path)
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format_version is {version}, newer than this program's "
+            f"{FORMAT_VERSION}; update jdissect"
+        )
+    status = _field(summary, "status", str, path)
+    if status != "finished":
+        raise UserError(
+            f"{folder} is unfinished (status: {status}); the command that began it "
+            "goes on with it"
+        )
+    layers = _field(summary, "layers", list, path)
+    if not layers or not all(isinstance(name, str) and _plain(name) for name in layers):
+        raise UserError(f"{path}: layers is {layers!r:.60}, no list of layers")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"{folder} is damaged: no {config.name} in it")
+    names, blocks, skipped, hashes = _images(folder / "images.csv")
+    return StoredRun(
+        folder=folder,
+        config=safe_reading.read_json(config),
+        identity=_field(summary, "identity", dict, path),
+        layers=tuple(layers),
+        images=_count(summary, "images", path),
+        names=names,
+        blocks=blocks,
+        skipped=skipped,
+        seconds=_field(summary, "seconds", dict, path),
+        hashes=hashes,
+        top1_error=_error(summary, path),
+    )
+
+
+def _saved_result(folder: paths.Path) -> StoredRun:
+    """A result that a program saved by itself, as a run that knows nothing more."""
+    result = load_layer.load(folder)
+    return StoredRun(
+        folder=folder.parent,
+        config={},
+        identity={"quantile": result.quantile},
+        layers=(folder.name,),
+        images=result.images,
+        names=(),
+        blocks=np.zeros(0, np.int64),
+        skipped=frozenset(),
+        seconds={},
+        by_itself=True,
+    )
+
+
+def _plain(layer: str) -> bool:
+    """Whether a layer's name leads nowhere else."""
+    return bool(layer) and not set(layer) & {"/", "\\"} and layer not in (".", "..")
+
+
+def _field(content: dict, key: str, kind: type, path: paths.Path) -> Any:
+    if key not in content:
+        raise UserError(f"{path} lacks '{key}'")
+    value = content[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UserError(f"{path}: {key} is {value!r:.60}, no {kind.__name__}")
+    return value
+
+
+def _count(content: dict, key: str, path: paths.Path) -> int:
+    value = _field(content, key, int, path)
+    if value < 0:
+        raise UserError(f"{path}: {key} is {value}, less than 0")
+    return value
+
+
+def _error(summary: dict, path: paths.Path) -> float | None:
+    if "top1_error" not in summary:
+        return None
+    value = _field(summary, "top1_error", float, path)
+    if not 0 <= value <= 100 or not math.isfinite(value):
+        raise UserError(f"{path}: top1_error is {value}, no percentage")
+    return value
+
+
+def _images(path: paths.Path):
+    """(names, blocks, skipped indices, hashes) of images.csv."""
+    if not path.is_file():
+        raise UserError(f"{path.parent} is damaged: no {path.name} in it")
+    names, blocks, skipped, hashes = [], [], set(), []
+    columns, line = "index,name,block,skipped", 2
+    try:
+        text = paths.read_bytes(path).decode("utf-8")
+        rows = csv_cells.csv_rows(text)
+        # Until there were hashes, names were written as they are.
+        hashed = "sha256" in (rows.fieldnames or ())
+        columns += ",sha256" * hashed
+        for number, row in enumerate(rows):
+            line = number + 2
+            if int(row["index"]) != number or not 0 <= int(row["block"]) < BLOCKS:
+                raise ValueError
+            names.append(csv_cells.true_text(row["name"]) if hashed else row["name"])
+            blocks.append(int(row["block"]))
+            if int(row["skipped"]):
+                skipped.add(number)
+            if hashed:
+                if not _HASH.fullmatch(row["sha256"]):
+                    raise ValueError
+                hashes.append(row["sha256"])
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
+        raise UserError(f"{path}: line {line} is no {columns}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    return tuple(names), np.array(blocks, np.int64), frozenset(skipped), tuple(hashes)

@@ -1,0 +1,242 @@
+"""What a dissection found in one layer, and its files.
+
+A unit's concept is the one of highest IoU (the lowest number on a tie; a unit that
+never fires, or only where no concept is, has none); the unit is a *detector* of it if
+that IoU exceeds a threshold.
+*Unique concepts* counts the distinct concepts among the detectors, by category.
+Source: Bau et al. 2017, section 3; counts as in netdissect 2020.
+"""
+
+import dataclasses
+import fractions
+import functools
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jdissect.base import paths, replacing
+from jdissect.base.atomic_files import utf8, write_whole
+from jdissect.base.concepts import reported_categories
+from jdissect.base.csv_cells import csv_text
+from jdissect.base.errors import UserError
+from jdissect.results import group_counts
+
+IOU_THRESHOLDS = (0.03, 0.04, 0.05)
+FEW_IMAGES = 30  # below, counts tell little of a network
+BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
+SUMMARY = "summary.json"
+_FILES = (
+    *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
+    *("units.csv", "report.html", SUMMARY),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """One layer's units against all concepts.
+
+    Attributes:
+      thresholds: float32[unit], T_k: a unit fires where its activation exceeds it.
+      intersection: int64[unit, concept], pixels of both unit and concept.
+      union: int64[unit, concept], pixels where either is the case.
+      fires: int64[unit], pixels where the unit fires.
+      concepts, categories: names by column; together a concept's identity.
+      top_value: float32[unit, k], highest activations (raw map), descending.
+      top_image: int32[unit, k], the images they occur in.
+      histogram_counts: int64[unit, bin] of the upsampled pixels.
+      histogram_edges: float32[unit, bin + 1].
+      images: how many were counted.
+      quantile: share of pixels above T_k, at most.
+      iou_thresholds: at which `summary` counts.
+      model, layer: names.
+      mask_shape: (height, width) of the grid that masks are compared on; None: of an
+        older version.
+      top_map: float32[unit, k, height, width], each unit's feature map on its top
+        images, before upsampling; None where it was not kept.
+      blocks: the counts by block of images (`store.block`); None: not kept.
+      by_image: the counts by image, of small sets; None: not kept.
+    """
+
+    thresholds: Float[np.ndarray, "unit"]
+    intersection: Int[np.ndarray, "unit concept"]
+    union: Int[np.ndarray, "unit concept"]
+    fires: Int[np.ndarray, "unit"]
+    concepts: tuple[str, ...]
+    categories: tuple[str, ...]
+    top_value: Float[np.ndarray, "unit k"]
+    top_image: Int[np.ndarray, "unit k"]
+    histogram_counts: Int[np.ndarray, "unit bin"]
+    histogram_edges: Float[np.ndarray, "unit edge"]
+    images: int
+    quantile: float
+    iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS
+    model: str = ""
+    layer: str = ""
+    mask_shape: tuple[int, int] | None = None
+    top_map: Float[np.ndarray, "unit k height width"] | None = None
+    blocks: group_counts.GroupedCounts | None = None
+    by_image: group_counts.GroupedCounts | None = None
+
+    @property
+    def can_fire(self) -> bool:
+        """Whether any unit could fire: else the quantile is less than one pixel.
+
+        True where the number of pixels is not known (`mask_shape` is None).
+        """
+        if self.mask_shape is None:
+            return True
+        pixels = self.images * self.mask_shape[0] * self.mask_shape[1]
+        return fractions.Fraction(str(self.quantile)) * pixels >= 1
+
+    def replace(self, **changes) -> "Result":
+        """The same with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    @functools.cached_property
+    def _quotient(self) -> Float[np.ndarray, "unit concept"]:
+        return self.intersection / np.maximum(self.union, 1)
+
+    @functools.cached_property
+    def iou(self) -> Float[np.ndarray, "unit concept"]:
+        """float32; 0/0 is 0. Thresholds are compared with float64: `detectors`."""
+        return self._quotient.astype(np.float32)
+
+    @functools.cached_property
+    def best_concept(self) -> Int[np.ndarray, "unit"]:
+        """The column of each unit's concept, -1 for a unit that overlaps none."""
+        if not self.concepts:
+            return np.full(len(self.thresholds), -1)
+        return np.where(self.best_iou > 0, self._quotient.argmax(axis=1), -1)
+
+    @functools.cached_property
+    def best_iou(self) -> Float[np.ndarray, "unit"]:
+        """float64 IoU with that concept, 0 without one."""
+        if not self.concepts:
+            return np.zeros(len(self.thresholds))
+        return np.where(self.fires > 0, self._quotient.max(axis=1), 0.0)
+
+    def detectors(self, threshold: float) -> Bool[np.ndarray, "unit"]:
+        """The units that have a concept and an IoU with it that exceeds `threshold`."""
+        return (self.best_concept >= 0) & (self.best_iou > threshold)
+
+    def _by_category(self, columns) -> dict[str, int]:
+        found = [self.categories[column] for column in columns]
+        names = reported_categories(self.categories)
+        counts = {name: found.count(name) for name in names}
+        return {**counts, "total": len(found)}
+
+    def unique_concepts(self, threshold: float) -> dict[str, int]:
+        """Distinct concepts among the detectors by category, and their `total`."""
+        return self._by_category(
+            np.unique(self.best_concept[self.detectors(threshold)])
+        )
+
+    def detector_units(self, threshold: float) -> dict[str, int]:
+        """Detectors by their concept's category, and their `total`."""
+        return self._by_category(self.best_concept[self.detectors(threshold)])
+
+    def summary(self) -> dict:
+        """What `summary.json` of a layer holds."""
+        return {
+            "model": self.model,
+            "layer": self.layer,
+            "images": self.images,
+            "units": len(self.thresholds),
+            "quantile": self.quantile,
+            **({"mask_shape": list(self.mask_shape)} if self.mask_shape else {}),
+            "iou_thresholds": {
+                str(threshold): {
+                    "unique_concepts": self.unique_concepts(threshold),
+                    "detector_units": self.detector_units(threshold),
+                }
+                for threshold in self.iou_thresholds
+            },
+        }
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
+
+        Also topmaps.npz, blocks.npz and by_image.npz, where there is something in them.
+        A result that is there stays until this one is whole (see `replacing`).
+
+        Raises:
+          UserError: the folder is that of a run.
+          OSError: as the file system has it; no file is left half-written.
+        """
+        folder = paths.from_user(folder)
+        _refuse_run(folder)
+        with replacing.making(folder, SUMMARY, _FILES) as place:
+            self._write(place)
+
+    def _write(self, folder: paths.Path) -> None:
+        arrays = {
+            "dissection.npz": {
+                "thresholds": self.thresholds,
+                "intersection": self.intersection,
+                "union": self.union,
+                "fires": self.fires,
+                "iou": self.iou,
+                "concepts": np.array(self.concepts, dtype=str),
+                "categories": np.array(self.categories, dtype=str),
+            },
+            "topk.npz": {"value": self.top_value, "image": self.top_image},
+            "histogram.npz": {
+                "counts": self.histogram_counts,
+                "edges": self.histogram_edges,
+            },
+        }
+        if self.top_map is not None:
+            arrays[TOP_MAPS] = {"map": self.top_map}
+        for name, content in arrays.items():
+            file = io.BytesIO()
+            np.savez_compressed(file, **content)
+            write_whole(folder / name, file.getvalue())
+        for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
+            if counts is not None:
+                counts.save(folder / name)
+        write_whole(folder / "units.csv", utf8(csv_text(self._units())))
+        # Last: a folder with a summary is complete.
+        text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
+        write_whole(folder / SUMMARY, utf8(text))
+
+    def _units(self) -> Iterator[tuple]:
+        """The rows of units.csv. An IoU has all its digits: a threshold decides so."""
+        yield ("unit", "concept", "category", "iou", "threshold")
+        for unit, column in enumerate(self.best_concept):
+            named = column >= 0
+            yield (
+                unit,
+                self.concepts[column] if named else "",
+                self.categories[column] if named else "",
+                exact(self.best_iou[unit]),
+                repr(float(self.thresholds[unit])),
+            )
+
+
+def exact(iou: float) -> str:
+    """A float64 in at least six decimals, and in as many as tell it from all others."""
+    rounded = f"{iou:.6f}"
+    return rounded if float(rounded) == iou else repr(float(iou))
+
+
+def _refuse_run(folder: paths.Path) -> None:
+    """A run's own summary must not be replaced by a layer's."""
+    path = folder / SUMMARY
+    try:
+        summary = json.loads(paths.read_bytes(path)) if path.is_file() else {}
+    except ValueError:
+        return
+    if isinstance(summary, dict) and "format_version" in summary:
+        raise UserError(f"{folder} is a run; save the result to a folder of its own")
+
+
+def column_names(
+    concepts: Sequence[tuple[str, str]], columns: Int[np.ndarray, "column"]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names, categories) of the given numbers of a vocabulary."""
+    picked = [concepts[number] for number in columns]
+    return tuple(name for name, _ in picked), tuple(c for _, c in picked)

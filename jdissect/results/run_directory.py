@@ -1,0 +1,351 @@
+"""Run directories: what a run is, whether it may be continued, and its files.
+
+A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
+(see `results`), while it is unfinished also `checkpoints` (see `journal`). What takes
+the place of a finished run is made beside it, in a run directory inside this one (see
+`replacing`): the old run stays until the new one is whole. A run's
+*identity* is everything that can change its numbers, in named parts; the *result hash*
+is the hash of all parts, so that a directory is never continued or reused with
+something else in it, and a refusal can say what differs.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import jaxlib
+
+from jdissect.base import paths, replacing
+from jdissect.base.atomic_files import utf8, write_whole
+from jdissect.base.csv_cells import csv_text
+from jdissect.base.errors import UserError
+from jdissect.results.group_counts import block
+
+FORMAT_VERSION = 1
+MARK = "summary.json"
+_FILES = (MARK, "config.json", "images.csv", "report.html")
+_SAVED_AT_ONCE = 4  # layers: each is in memory again, compressed
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+RUN_SOURCES = (
+    *("dissection", "results/group_counts", "base/concepts"),
+    *("data/formats", "data/images", "ops", "models", "segmenters"),
+)
+
+
+@functools.cache
+def source_hash(names: tuple[str, ...] = RUN_SOURCES) -> str:
+    """sha256 of source files: by default of all that compute a run's numbers.
+
+    Args:
+      names: modules and folders of this package.
+    """
+    here = Path(__file__).parents[1]
+    files: list[Path] = []
+    for name in names:
+        file = here / f"{name}.py"
+        files += [file] if file.is_file() else (here / name).rglob("*.py")
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(path.relative_to(here).as_posix().encode() + b"\0")
+        total.update(path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def identity(
+    *, images: Sequence[tuple[str, str]], model: Any, segmenter: Any, keys: Mapping
+) -> dict[str, Any]:
+    """A run's identity by parts.
+
+    Args:
+      images: (name, content hash) in order.
+      model: JSON, says which weights.
+      segmenter: JSON, says which label maps.
+      keys: each configuration key that can change a number.
+    """
+    return {
+        "images": digest([list(pair) for pair in images]),
+        "model": digest(model),
+        "segmenter": digest(segmenter),
+        "source": source_hash(),
+        "platform": jax.default_backend(),
+        "jaxlib": jaxlib.__version__,
+        **{key: json.loads(json.dumps(value)) for key, value in keys.items()},
+    }
+
+
+class Run:
+    """A run directory.
+
+    Attributes:
+      folder: its path.
+      place: where the run is being made: there, or beside a finished run.
+      parts: the identity of the run that is to be there.
+    """
+
+    def __init__(self, folder: str | os.PathLike, parts: Mapping[str, Any]):
+        self.folder, self.parts = paths.from_user(folder), dict(parts)
+        self.place = self.folder
+        self._new: list[paths.Path] = []
+        self._layers: tuple[str, ...] = ()
+
+    @property
+    def result_hash(self) -> str:
+        return digest(self.parts)
+
+    def stored_summary(self) -> dict | None:
+        """The summary that is there, None in a missing or empty directory.
+
+        Raises:
+          UserError: the directory holds something else, or a file is broken.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; give another --workdir")
+        summary = _read_summary(replacing.current(self.folder, MARK) / MARK)
+        there = self.folder.is_dir() and not paths.is_empty(self.folder)
+        if summary is None and there:
+            raise UserError(
+                f"{self.folder} is not empty and holds no run; give another --workdir"
+            )
+        return summary
+
+    def is_finished(self, overwrite: bool) -> bool:
+        """Whether this very run is there, complete; decides where else to make it.
+
+        Args:
+          overwrite: replace what is there: a finished run, once this one is whole too,
+            or an unfinished one of something else. This very run, unfinished, is
+            resumed.
+
+        Raises:
+          UserError: another run is there and `overwrite` is not given.
+        """
+        summary = self.stored_summary()
+        self.place = self.folder
+        if summary is None:
+            return False
+        same = summary["result_hash"] == self.result_hash
+        finished = summary["status"] == "finished"
+        if not same and not overwrite:
+            self._refuse(summary["identity"])
+        if same and finished and not overwrite:
+            return True
+        if finished:
+            self.place = replacing.beside(self.folder, self.result_hash)
+            made = _read_summary(self.place / MARK) or {}
+            # Whole, but for the switch.
+            return made.get("status") == "finished" and self._is_this(made)
+        return False
+
+    def settle(self) -> None:
+        """Ends a switch to a newer run that was cut off."""
+        replacing.settle(self.folder, MARK, _owned)
+
+    def _is_this(self, summary: Mapping) -> bool:
+        return summary.get("result_hash") == self.result_hash
+
+    def _refuse(self, stored: Mapping) -> NoReturn:
+        changed = [
+            key
+            for key in dict.fromkeys([*self.parts, *stored])
+            if self.parts.get(key) != stored.get(key)
+        ]
+        raise UserError(
+            f"{self.folder} holds another run (different: {', '.join(changed)}); "
+            "give another --workdir, or --overwrite to replace it"
+        )
+
+    @property
+    def checkpoints(self) -> paths.Path:
+        """Where the state of the unfinished run is kept."""
+        return self.place / "checkpoints"
+
+    def begin(self, config: Mapping[str, Any], layers: Sequence[str]) -> None:
+        """Makes `place` ready for the run, which may have been cut off before."""
+        if not paths.is_remote(self.place):
+            above = [self.place, *self.place.parents]
+            self._new = [path for path in above if not path.exists()]
+        self._layers = tuple(layers)
+        replacing.settle(self.folder, MARK, _owned, keep=self.place)
+        previous = _read_summary(self.place / MARK) or {}
+        going_on = self._is_this(previous) and previous["status"] == "running"
+        paths.make_folder(self.place)
+        if not going_on:
+            # First: no run takes up the state of another.
+            paths.remove_folder(self.checkpoints)
+        # Then: whenever this is cut off, an unfinished run is there, never a finished
+        # one without its arrays or files that belong to no run.
+        self._summarize("running", images=0, skipped=[], seconds={}, layers=layers)
+        for layer in previous.get("layers", []):
+            paths.remove_folder(self.place / _plain(layer))
+        for name in ("images.csv", "report.html"):
+            (self.place / name).unlink(missing_ok=True)
+        self._write("config.json", config)
+
+    def tell_progress(self, layers: Sequence[str], progress: Mapping) -> None:
+        """Adds to the summary of the run, while it is unfinished, how far it is.
+
+        Args:
+          layers: as `begin` has them.
+          progress: JSON; see `progress.Progress.kept`.
+        """
+        self._summarize(
+            "running",
+            images=0,
+            skipped=[],
+            seconds={},
+            layers=layers,
+            progress=dict(progress),
+        )
+
+    def abandon(self) -> bool:
+        """Takes back what was written since `begin`, unless a state was saved.
+
+        Returns:
+          whether nothing is left to go on with, or to read.
+        """
+        summary = _read_summary(self.place / MARK) or {}
+        if summary.get("status") == "finished" or self._has_saved():
+            return False
+        for layer in self._layers:
+            paths.remove_folder(self.place / _plain(layer))
+        paths.remove_folder(self.checkpoints)
+        for name in _FILES:
+            with contextlib.suppress(OSError):  # what went wrong before is what counts
+                (self.place / name).unlink()
+        for folder in self._new:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+        return True
+
+    def _has_saved(self) -> bool:
+        from jdissect.checkpoints.run_state import (
+            Checkpoints,  # it loads Orbax, which readers spare
+        )
+
+        return bool(Checkpoints(self.checkpoints).steps())
+
+    def finish(
+        self,
+        *,
+        found: Mapping[str, Any],
+        names: Sequence[str],
+        hashes: Sequence[str],
+        skipped: Mapping[int, str],
+        images: int,
+        seconds: Mapping[str, float],
+        sent_bytes: int = 0,
+        top1_error: float | None = None,
+    ) -> None:
+        """Writes the results; the summary last.
+
+        `hashes` are those of the images' contents, for images.csv: what draws an image
+        later can tell whether it is the one that was counted. `sent_bytes` is what the
+        processes of the run gave to exchanges in all, `top1_error` the network's in
+        percent, where it is known.
+        """
+
+        def save(layer):
+            found[layer].save(self.place / _plain(layer))
+
+        # Most of it is compressing, which needs no interpreter.
+        with concurrent.futures.ThreadPoolExecutor(_SAVED_AT_ONCE) as pool:
+            list(pool.map(save, found))
+        write_whole(self.place / "images.csv", utf8(images_csv(names, hashes, skipped)))
+        self._summarize(
+            "finished",
+            images=images,
+            skipped=[names[index] for index in sorted(skipped)],
+            skipped_reasons={names[i]: skipped[i] for i in sorted(skipped)},
+            seconds=dict(seconds),
+            layers=list(found),
+            sent_bytes=sent_bytes,
+            **({} if top1_error is None else {"top1_error": top1_error}),
+        )
+        paths.remove_folder(self.checkpoints)
+        if self.place != self.folder:
+            replacing.switch(self.folder, self.place, MARK, _owned)
+            self.place = self.folder
+
+    def _summarize(self, status, **fields):
+        self._write(
+            MARK,
+            {
+                "format_version": FORMAT_VERSION,
+                "result_hash": self.result_hash,
+                "identity": self.parts,
+                "status": status,
+                **fields,
+            },
+        )
+
+    def _write(self, name, content):
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        write_whole(self.place / name, utf8(text + "\n"))
+
+
+def _read_summary(path: paths.Path) -> dict | None:
+    """A run's summary; None where there is none.
+
+    Raises:
+      UserError: it is something else, or of a newer version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(paths.read_bytes(path))
+        version = summary["format_version"]
+        summary["result_hash"], summary["status"], summary["identity"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{path} is not the summary of a run; give another --workdir"
+        ) from None
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}, newer than this program's "
+            f"{FORMAT_VERSION}; update jdissect or give another --workdir"
+        )
+    return summary
+
+
+def _owned(folder: paths.Path) -> list[str]:
+    """Names of all that belongs to the run in a folder."""
+    summary = _read_summary(folder / MARK) or {}
+    layers = [layer for layer in summary.get("layers", []) if isinstance(layer, str)]
+    return [*_FILES, "checkpoints", *layers]
+
+
+def images_csv(
+    names: Sequence[str], hashes: Sequence[str], skipped: Container[int] = ()
+) -> str:
+    """images.csv: the images by index, with block and content hash.
+
+    Names are made safe for a spreadsheet; `tables.true_text` gives them back.
+    """
+    rows = (
+        (index, name, block(name), int(index in skipped), digest)
+        for index, (name, digest) in enumerate(zip(names, hashes, strict=True))
+    )
+    return csv_text([("index", "name", "block", "skipped", "sha256"), *rows])
+
+
+def _plain(layer: str) -> str:
+    """A layer's folder; a name from a damaged summary must not lead elsewhere."""
+    if not layer or "/" in layer or "\\" in layer or layer in (".", ".."):
+        raise UserError(f"'{layer}' cannot be the name of a layer's folder")
+    return layer

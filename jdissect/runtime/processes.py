@@ -1,0 +1,209 @@
+"""The processes of a run, and how they agree.
+
+A run of many processes (one a host of a TPU pod, say) is one program that all of them
+execute on shares of the images. Steps never communicate; what is exchanged between
+them, at the end of a pass and where a run is saved, goes through the functions here.
+Every process must come to each exchange in the same order. Integers are added exactly,
+so nothing depends on how many processes there are.
+
+A process that fails for a reason the user can mend brings its message to the next
+exchange, where all of them raise it: nobody waits for one that has gone.
+"""
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jdissect.base.errors import UserError, of_system
+from jdissect.runtime.shutdown import lost
+
+_CHUNK = 1 << 21  # 64-bit integers added up at a time
+_STATUS = re.compile(r"[A-Z_]+: ")  # how errors of XLA begin
+_LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
+
+
+@dataclasses.dataclass(eq=False)
+class Processes:
+    """The processes of a run, as one of them sees them.
+
+    Attributes:
+      index: of this process; the first writes and speaks.
+      count: of all.
+      sent: bytes that this process has given to exchanges.
+    """
+
+    index: int = 0
+    count: int = 1
+    sent: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.index == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON value of every process, in their order."""
+        if self.count == 1:
+            return [value]
+        return [json.loads(data) for data in self._bytes(json.dumps(value).encode())]
+
+    def fold(self, merge: Callable[[Any, Any], Any], tree: Any) -> Any:
+        """The merged trees of all processes; for what is small.
+
+        Args:
+          merge: (tree, tree) -> tree.
+          tree: of NumPy arrays, of equal shapes everywhere.
+        """
+        if self.count == 1:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        leaves = [np.asarray(leaf, order="C") for leaf in leaves]
+        merged = None
+        for data in self._bytes(b"".join(leaf.tobytes() for leaf in leaves)):
+            there, place = [], 0
+            for leaf in leaves:
+                array = np.frombuffer(data, leaf.dtype, leaf.size, place)
+                there.append(array.reshape(leaf.shape).copy())
+                place += leaf.nbytes
+            other = jax.tree.unflatten(structure, there)
+            merged = other if merged is None else merge(merged, other)
+        return merged
+
+    def total(self, tree: Any) -> Any:
+        """The sum of all processes' trees of int64 arrays, exactly.
+
+        Devices add 32 bits at most. Where no sum can exceed them, as of most counts, a
+        number travels as it is; else as four limbs of 16 bits.
+        """
+        if self.count == 1:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        flat = np.concatenate([np.ravel(leaf).astype(np.int64) for leaf in leaves])
+        ends = self.gather([int(flat.min(initial=0)), int(flat.max(initial=0))])
+        lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
+        narrow = lowest >= 0 and highest * self.count < 2**32
+        summed = np.empty_like(flat)
+        for start in range(0, flat.size, _CHUNK):
+            part = flat[start : start + _CHUNK]
+            summed[start : start + _CHUNK] = self._summed(part, 1 if narrow else _LIMBS)
+        ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+        parts = zip(np.split(summed, ends), leaves, strict=True)
+        return jax.tree.unflatten(
+            structure, [part.reshape(leaf.shape) for part, leaf in parts]
+        )
+
+    @contextlib.contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Runs a block on all processes; what one cannot do, none goes on from.
+
+        Raises:
+          UserError: that of the block, here or on another process.
+        """
+        error = None
+        try:
+            yield
+        except UserError as raised:
+            error = raised
+        except OSError as raised:
+            if self.count == 1:
+                raise
+            error = of_system(raised)
+        self.agree(error)
+
+    def agree(self, error: UserError | None) -> None:
+        """An exchange of errors.
+
+        Raises:
+          UserError: `error`, or that of the first process that has one.
+        """
+        if self.count > 1:
+            texts = self.gather(None if error is None else str(error))
+            for process, text in enumerate(texts):
+                if text is not None and error is None:
+                    raise UserError(f"process {process}: {text}")
+        if error is not None:
+            raise error
+
+    def count_later(self, here: bool) -> Callable[[], int]:
+        """On how many processes something is so; sent without waiting for an answer.
+
+        Returns:
+          gives the number, and waits for it.
+        """
+        if self.count == 1:
+            return lambda: int(here)
+        sent = self._send(np.array([here], np.uint32), _sum)
+        return lambda: int(self._receive(sent)[0])
+
+    def _bytes(self, data: bytes) -> list[bytes]:
+        """The bytes of every process."""
+        lengths = self._everyone(np.array([len(data)], np.uint32))[:, 0]
+        # Few shapes, as each is compiled: a power of two, or a multiple of a megabyte.
+        longest = max(1, int(lengths.max()))
+        size = min(1 << (longest - 1).bit_length(), -(-longest // 2**20) * 2**20)
+        mine = np.zeros(max(64, size), np.uint8)
+        mine[: len(data)] = np.frombuffer(data, np.uint8)
+        rows = self._everyone(mine)
+        return [row[:n].tobytes() for row, n in zip(rows, lengths, strict=True)]
+
+    def _everyone(self, array: np.ndarray) -> np.ndarray:
+        return self._exchange(array, _rows)
+
+    def _summed(self, part: np.ndarray, count: int) -> np.ndarray:
+        """The sum of all processes' parts, each number in `count` limbs."""
+        # Few shapes, as each is compiled.
+        size = max(64, 1 << max(0, part.size - 1).bit_length())
+        limbs = np.zeros((count, size), np.uint32)
+        mask = 0xFFFFFFFF if count == 1 else 0xFFFF
+        for limb in range(count):
+            limbs[limb, : part.size] = (part >> 16 * limb) & mask
+        limbs = self._exchange(limbs, _sum)
+        limbs = limbs[:, : part.size].astype(np.int64)
+        return sum(limbs[limb] << 16 * limb for limb in range(count))
+
+    def _exchange(self, array: np.ndarray, function: Callable) -> np.ndarray:
+        """`function` of all processes' arrays, stacked; on one device of each."""
+        return self._receive(self._send(array, function))
+
+    def _send(self, array: np.ndarray, function: Callable) -> jax.Array:
+        self.sent += array.nbytes
+        by_process: dict[int, Any] = {}
+        for device in jax.devices():
+            by_process.setdefault(device.process_index, device)
+        devices = [by_process[process] for process in range(self.count)]
+        mesh = Mesh(np.asarray(devices), ("process",))
+        try:
+            stacked = jax.make_array_from_process_local_data(
+                NamedSharding(mesh, PartitionSpec("process")), array[None]
+            )
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            return jax.jit(function, out_shardings=everywhere)(stacked)
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            # What fails before it is queued comes as a ValueError with a status.
+            if isinstance(error, ValueError) and not _STATUS.match(str(error)):
+                raise
+            lost(str(error))
+
+    def _receive(self, sent: jax.Array) -> np.ndarray:
+        try:
+            return np.asarray(sent.addressable_data(0))
+        except jax.errors.JaxRuntimeError as error:
+            lost(str(error))
+
+
+ALONE = Processes()
+
+
+def _rows(stacked):
+    return stacked
+
+
+def _sum(stacked):
+    return stacked.sum(axis=0, dtype=np.uint32)

@@ -1,0 +1,80 @@
+"""The world's label maps as the channels of a UPerNet.
+
+A world's number is unique over all categories; UPerNet's heads count objects and
+materials from 0, nothing, and parts within their owner (`vocabulary.UPerNetLabels`).
+Concepts keep their (name, category), so results in either numbering join by name.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int16
+
+from jdissect.base.concepts import NOTHING
+from jdissect.models.segmenter_labels import UPerNetLabels
+from jdissect.scenes.world import (
+    CLASSES,
+    CONCEPTS,
+    MATERIAL_NUMBER,
+    MATERIALS,
+    OBJECT_NUMBER,
+    OBJECT_PARTS,
+    OBJECTS,
+    PART_NUMBER,
+    PARTS,
+)
+
+NO_OWNER = -1  # the part channel of a pixel whose object has no parts
+
+
+class Channels(NamedTuple):
+    """What a number of the world is to each head.
+
+    Attributes:
+        object, material: channel by number; 0 for numbers of other categories.
+        part: channel by object and number; the group's first where the number is no
+            part of the object, NO_OWNER where the object has no parts.
+        part_owner: object of each part channel.
+    """
+
+    object: Int16[np.ndarray, "number"]
+    material: Int16[np.ndarray, "number"]
+    part: Int16[np.ndarray, "object number"]
+    part_owner: Int16[np.ndarray, "channel"]
+
+
+@functools.cache
+def upernet_labels() -> UPerNetLabels:
+    """What the channels of a UPerNet of scenes mean."""
+    return UPerNetLabels(
+        objects=(NOTHING, *OBJECTS),
+        parts=(NOTHING, *PARTS),
+        materials=(NOTHING, *MATERIALS),
+        scenes=CLASSES,
+        object_parts=tuple(
+            (OBJECT_NUMBER[owner], (NOTHING, *parts))
+            for owner, parts in OBJECT_PARTS.items()
+            if parts
+        ),
+    )
+
+
+@functools.cache
+def channels() -> Channels:
+    """From numbers to the channels of `upernet_labels`."""
+    labels = upernet_labels()
+    of_object = np.zeros(len(CONCEPTS), np.int16)
+    of_material = np.zeros(len(CONCEPTS), np.int16)
+    for channel, name in enumerate(labels.objects[1:], 1):
+        of_object[OBJECT_NUMBER[name]] = channel
+    for channel, name in enumerate(labels.materials[1:], 1):
+        of_material[MATERIAL_NUMBER[name]] = channel
+    of_part = np.full((len(labels.objects), len(CONCEPTS)), NO_OWNER, np.int16)
+    owners: list[int] = []
+    for owner, group in labels.object_parts:
+        of_part[owner] = len(owners)
+        for channel, name in enumerate(group[1:], len(owners) + 1):
+            of_part[owner, PART_NUMBER[name]] = channel
+        owners += [owner] * len(group)
+    return Channels(of_object, of_material, of_part, np.array(owners, np.int16))

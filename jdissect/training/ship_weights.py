@@ -1,0 +1,129 @@
+"""Makes a trained network one that comes with the package.
+
+    python -m jdissect.training.ship_weights --run=runs/mixup-train --name=mixup
+
+Writes jdissect/weights/NAME, kernels as float16 if that leaves every reported figure
+as it is (else float32), and the network's entry in jdissect/weights/manifest.json:
+its config, seed, steps, date, and its scores, measured with the weights as written.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from jdissect.base.atomic_files import write_whole
+from jdissect.checkpoints import shipped
+from jdissect.checkpoints import weights as checkpoint_folder
+from jdissect.runtime import command_line
+from jdissect.training import train_classifier, train_segmenter
+
+Scores = dict[str, Any]
+
+
+def ship(
+    trained: Path, name: str, measure: Callable[[str, dict], Scores], folder: Path
+) -> dict[str, Any]:
+    """Writes a network and its entry of the manifest.
+
+    Args:
+      trained: checkpoint folder of the network.
+      name: to ship it under.
+      measure: scores of a checkpoint folder, given its training's config.
+      folder: where shipped networks are.
+
+    Returns:
+      The entry.
+
+    Raises:
+      UserError: the checkpoint cannot be read, or the folder not be written.
+    """
+    parameters, description = checkpoint_folder.load(trained)
+    source = dict(description["source"])
+    config = source.pop("config")
+    config["data"]["path"] = ""  # where the pictures lay is of no interest
+    wanted = measure(str(trained), config)
+    # Vectors are few, and the variances among them may not fit in 16 bits.
+    halves = {
+        key: array.astype(np.float16) if array.ndim > 1 else array
+        for key, array in parameters.items()
+    }
+    description = {
+        **{key: description[key] for key in description if key != "weights_sha256"},
+        "source": {key: source[key] for key in ("classes",) if key in source},
+    }
+    chosen, scores, kind = parameters, wanted, "float32"
+    with tempfile.TemporaryDirectory() as trial:
+        checkpoint_folder.save(Path(trial) / name, halves, description, tensors=True)
+        rounded = measure(str(Path(trial) / name), config)
+    if rounded == wanted:
+        chosen, kind = halves, "float16"
+    else:
+        print(f"{name}: float16 changes {_changes(wanted, rounded)}; float32 it is")
+    sha256 = checkpoint_folder.save(
+        folder / name, chosen, description, overwrite=True, tensors=True
+    )
+    entry = {
+        **{key: source[key] for key in ("seed", "steps", "date")},
+        "kernels": kind,
+        "bytes": (folder / name / checkpoint_folder.TENSORS).stat().st_size,
+        "weights_sha256": sha256,
+        "scores": scores,
+        "config": config,
+    }
+    path = folder / shipped.MANIFEST
+    manifest = json.loads(path.read_bytes()) if path.is_file() else {}
+    manifest = dict(sorted({**manifest, name: entry}.items()))
+    write_whole(path, (json.dumps(manifest, indent=2) + "\n").encode())
+    return entry
+
+
+def measure(weights: str, config: Mapping[str, Any]) -> Scores:
+    """Scores of a network on the validation split of what it was trained on.
+
+    Args:
+      weights: checkpoint folder.
+      config: of its training.
+    """
+    config = ml_collections.ConfigDict(config)
+    if checkpoint_folder.read_description(weights)["kind"] == "segmenter":
+        found = train_segmenter.measure(weights, config)
+        return {key: round(value, 1) for key, value in found.items()}
+    config.model.weights = weights
+    config.data.split = config.train.validation_split
+    config.data.num_images = config.train.validation_images
+    found = train_classifier.evaluate(config, tell=lambda _: None)
+    return {key: found[key] for key in ("top1_error", "top5_error", "images")}
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {before[key]} -> {after.get(key)}"
+        for key in before
+        if before[key] != after.get(key)
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and ships; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jdissect.training.ship_weights",
+        description=__doc__.split("\n\n")[0],
+    )
+    parser.add_argument("--run", required=True, type=Path, help="of a training")
+    parser.add_argument("--name", required=True, help="to ship it under")
+    options = parser.parse_args(argv[1:])
+    entry = ship(options.run / "model", options.name, measure, shipped.FOLDER)
+    print(f"{options.name}: {entry['bytes']:,} bytes, {entry['kernels']}")
+    print(json.dumps(entry["scores"], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.entry(main))
