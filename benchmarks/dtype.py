@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jdissect.dissection import settings
 from jdissect.jobs import dissect
 from jdissect.results.load_layer import load
 from jdissect.runtime import command_line
@@ -41,12 +42,12 @@ def main(argv) -> int:
     values = command_line.define(argv, {}, {})
     config = command_line.parse(values, argv)
     with tempfile.TemporaryDirectory() as folder:
-        for dtype in dissect.DTYPES:
+        for dtype in settings.DTYPES:
             config.dtype = dtype
             dissect.dissect(config, str(Path(folder) / dtype))
         for layer in config.model.layers:
-            first, second = (load(Path(folder) / d / layer) for d in dissect.DTYPES)
-            print(f"\n{config.model.name} {layer}: {' against '.join(dissect.DTYPES)}")
+            first, second = (load(Path(folder) / d / layer) for d in settings.DTYPES)
+            print(f"\n{config.model.name} {layer}: {' against '.join(settings.DTYPES)}")
             for name, value in compare(first, second).items():
                 print(f"  {name:36s} {value:.4g}")
             for threshold in first.iou_thresholds:

@@ -26,7 +26,7 @@ from jdissect.runtime.devices import Devices
 
 BATCH, SIDE, UNITS, MASK = 4, 4, 64, 8
 # So many that few images, too, are counted by block: by image, counters are as large as
-# `grouped.BY_IMAGE_ENTRIES` allows, and become resident one image after the other.
+# `group_counts.BY_IMAGE_ENTRIES` allows, and become resident one image after the other.
 CONCEPTS = 40
 
 OPTIONS = {
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # So that `cli.entry` leaves memory as it is had: what is freed goes back to the
-    # system, and what stays shows.
+    # So that `command_line.entry` leaves memory as it is had: what is freed goes back
+    # to the system, and what stays shows.
     os.environ.setdefault("MALLOC_TOP_PAD_", "131072")
     sys.exit(command_line.entry(main))

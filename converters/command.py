@@ -9,12 +9,12 @@ import numpy as np
 from absl import flags
 
 from converters import choice, convert, torch_files, verify
-from jdissect import commands, models
+from jdissect import models
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.checkpoints import networks
 from jdissect.models.preprocess import Preprocessing
-from jdissect.runtime import command_line, preemption
+from jdissect.runtime import command_line, plain_flags, preemption
 
 
 class Plan(NamedTuple):
@@ -47,7 +47,7 @@ class Job(NamedTuple):
     Attributes:
       sources: the files' tensors and where each goes.
       twin: makes the same network in PyTorch.
-      description: for `checkpoints.save`; its 'architecture' is that of the network.
+      description: for `networks.save`; its 'architecture' is that of the network.
       origin: the files that were read, a line each.
       advice: what to do next.
       notes: what was chosen and assumed, a line each.
@@ -216,7 +216,7 @@ def _parse(options: flags.FlagValues, argv: Sequence[str]) -> None:
     try:
         rest = options(list(argv))[1:]
     except flags.Error as error:
-        raise commands.refusal(error, options) from error
+        raise plain_flags.refusal(error, options) from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; see --help")
 

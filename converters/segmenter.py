@@ -33,7 +33,7 @@ class Segmenter(NamedTuple):
       decoder: from the decoder's tensors and the file's name to options of the
         architecture and the mapping; raises UserError.
       twin: from options of the architecture to the network in PyTorch.
-      read_labels: of `vocabulary`.
+      read_labels: of `segmenter_labels`.
       verify: keyword arguments of `verify.compare`.
     """
 

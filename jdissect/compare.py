@@ -22,12 +22,12 @@ _OPTIONS = {
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and compares; returns the exit code."""
-    from jdissect import commands
     from jdissect.base.errors import UserError
+    from jdissect.runtime import plain_flags
 
     usage = "jdissect.compare RUN [RUN ...] --output=DIR [FLAG ...]"
-    options = {**_OPTIONS, "data_path": commands.DATA_PATH}
-    flags, folders, _ = commands.parse(argv, usage, options)
+    options = {**_OPTIONS, "data_path": plain_flags.DATA_PATH}
+    flags, folders, _ = plain_flags.parse(argv, usage, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {usage}")
     if not flags.output:

@@ -16,13 +16,13 @@ def main(argv: Sequence[str]) -> int:
     )
     config = command_line.parse(flags, argv)
     processes = command_line.join(flags)
+    from jdissect.evaluation import run
     from jdissect.runtime import preemption
-    from jdissect.training import train_classifier
 
     # There is nothing to save, so that one of many processes ends at once, too: JAX
     # would only remember the signal.
     with preemption.on_sigterm(preemption.end):
-        train_classifier.evaluate(config, flags.output, processes)
+        run.evaluate(config, flags.output, processes)
     return 0
 
 

@@ -9,18 +9,15 @@
   --cutoff, for pandas.read_parquet and the like.
 """
 
-import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-_FORMATS = ("descriptions", "report", "parquet")
-_SIDE = 224  # of exported images, pixels
+from jdissect.report.export import FORMATS, write
+
 _OPTIONS = {
     "output": ("", "Folder to write to."),
-    "formats": (list(_FORMATS), "Of: descriptions, report, parquet."),
+    "formats": (list(FORMATS), "Of: descriptions, report, parquet."),
     "layers": ([], "By default all of each run."),
     "cutoff": (0.01, "Pairs of a higher IoU go into the Parquet table."),
     "images": (True, "Write the units' top images beside report.json."),
@@ -29,14 +26,14 @@ _OPTIONS = {
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and exports; returns the exit code."""
-    from jdissect import commands
     from jdissect.base import paths
     from jdissect.base.errors import UserError
     from jdissect.results.finished_run import open_run
+    from jdissect.runtime import plain_flags
 
     usage = "jdissect.export RUN [RUN ...] --output=DIR [FLAG ...]"
-    options = {**_OPTIONS, "data_path": commands.DATA_PATH}
-    flags, folders, _ = commands.parse(argv, usage, options)
+    options = {**_OPTIONS, "data_path": plain_flags.DATA_PATH}
+    flags, folders, _ = plain_flags.parse(argv, usage, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {usage}")
     if not flags.output:
@@ -44,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
     output = paths.from_user(flags.output)
     if Path(flags.output).is_file():
         raise UserError(f"{output} is a file; give another --output")
-    if unknown := [name for name in flags.formats if name not in _FORMATS]:
-        raise UserError(f"--formats has '{unknown[0]}'; of {', '.join(_FORMATS)}")
+    if unknown := [name for name in flags.formats if name not in FORMATS]:
+        raise UserError(f"--formats has '{unknown[0]}'; of {', '.join(FORMATS)}")
     if not 0 <= flags.cutoff < 1:
         raise UserError(f"--cutoff is {flags.cutoff}; a number in [0, 1)")
     found = [open_run(folder) for folder in folders]
@@ -71,192 +68,6 @@ def main(argv: Sequence[str]) -> int:
         ):
             print(text)
     return 0
-
-
-def write(
-    run: Any,
-    results: dict[str, Any],
-    folder: Any,
-    *,
-    formats: Sequence[str] = _FORMATS,
-    cutoff: float = 0.01,
-    images: bool = True,
-    data_path: str = "",
-) -> list[str]:
-    """Writes a run's layers; returns the files' paths.
-
-    Args:
-      run: `runs.StoredRun`.
-      results: {layer: `results.Result`}.
-      folder: that exists.
-      formats: which of `descriptions`, `report` and `parquet`.
-      cutoff: IoU above which pairs go into the Parquet table.
-      images: whether to write pictures beside `report.json`.
-      data_path: where the images are, in place of what the run's config says.
-
-    Raises:
-      OSError: as the file system has it; no file is left half-written.
-    """
-    from jdissect.base import paths
-    from jdissect.base.atomic_files import utf8, write_whole
-
-    content: dict[str, bytes] = {}
-    shown: dict[str, bytes] = {}
-    if "descriptions" in formats:
-        content["descriptions.csv"] = utf8(descriptions(results))
-    if "parquet" in formats:
-        content["units.parquet"] = parquet(run.name, results, cutoff)
-    if "report" in formats:
-        pictures = _Pictures(run, data_path) if images else None
-        for layer, result in results.items():
-            name = "report.json" if len(results) == 1 else f"report-{layer}.json"
-            report = netdissect_report(result, run.name, pictures and pictures.of)
-            text = json.dumps(report, indent=1, ensure_ascii=False)
-            content[name] = utf8(text)
-        if pictures:
-            pictures.tell()
-            shown = pictures.files
-    # All is made before anything is replaced.
-    if shown:
-        paths.make_folder(folder / "images")
-    for name, data in [*shown.items(), *content.items()]:
-        write_whole(folder / name, data)
-    return [str(folder / name) for name in content]
-
-
-def descriptions(results: dict[str, Any]) -> str:
-    """CLIP-Dissect's `descriptions.csv`: a line a unit; none for one without a concept.
-
-    Names that a spreadsheet would run have an apostrophe before them.
-    """
-    from jdissect.base.csv_cells import csv_text
-    from jdissect.results.layer_result import exact
-
-    rows: list[tuple] = [("layer", "unit", "description", "similarity")]
-    for layer, result in results.items():
-        for unit, column in enumerate(result.best_concept):
-            if column >= 0:
-                iou = exact(result.best_iou[unit])
-                rows.append((layer, unit, result.concepts[column], iou))
-    return csv_text(rows)
-
-
-def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
-    """netdissect's `report.json` of a layer.
-
-    Args:
-      result: of the layer.
-      name: of the network, for the header.
-      picture: image number -> its file's name, or None where it cannot be had.
-    """
-    units = []
-    for unit in (-result.best_iou).argsort(kind="stable"):
-        column = result.best_concept[unit]
-        if column < 0:
-            continue
-        record = {
-            "unit": int(unit),
-            "iou": float(result.best_iou[unit]),
-            "label": result.concepts[column],
-            "cat": result.categories[column],
-        }
-        shown = picture and picture(int(result.top_image[unit, 0]))
-        units.append({**record, **({"image": shown} if shown else {})})
-    header: dict[str, Any] = {"name": f"{name} {result.layer}"}
-    if units and "image" in units[0]:
-        header["image"] = units[0]["image"]
-    return {"header": header, "units": units}
-
-
-def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
-    """A row a pair of a unit and a concept with an IoU above `cutoff`, as Parquet.
-
-    Columns: run, layer, unit, concept, category, iou, intersection and union (pixels),
-    threshold (T_k), is_best (whether it is the unit's concept).
-    """
-    import numpy as np
-    import pyarrow
-    import pyarrow.parquet
-
-    def names(values, numbers):
-        return pyarrow.DictionaryArray.from_arrays(
-            pyarrow.array(np.asarray(numbers, np.int32)), pyarrow.array(list(values))
-        )
-
-    tables = []
-    for layer, result in results.items():
-        iou = result.intersection / np.maximum(result.union, 1)
-        unit, column = np.nonzero(iou > cutoff)
-        categories = list(dict.fromkeys(result.categories)) or [""]
-        place = np.array([categories.index(c) for c in result.categories], np.int32)
-        # A name of two categories has one place in the dictionary of names.
-        concepts = list(dict.fromkeys(result.concepts)) or [""]
-        number = {name: n for n, name in enumerate(concepts)}
-        of_name = np.array([number[name] for name in result.concepts], np.int32)
-        columns = {
-            "run": names([run], np.zeros(len(unit))),
-            "layer": names([layer], np.zeros(len(unit))),
-            "unit": unit.astype(np.int32),
-            "concept": names(concepts, of_name[column]),
-            "category": names(categories, place[column]),
-            "iou": iou[unit, column],  # float64, as it is compared
-            "intersection": result.intersection[unit, column],
-            "union": result.union[unit, column],
-            "threshold": result.thresholds[unit],
-            "is_best": result.best_concept[unit] == column,
-        }
-        tables.append(pyarrow.table(columns))
-    table = pyarrow.concat_tables(tables).unify_dictionaries()
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
-
-
-class _Pictures:
-    """Small JPEGs of images, made when first asked for.
-
-    Attributes:
-      files: {name, relative to report.json: content}.
-    """
-
-    def __init__(self, run, data_path):
-        from jdissect.base.errors import UserError
-        from jdissect.report.probe_images import open_counted
-
-        self._made, self.files, self._images = {}, {}, None
-        try:
-            self._images = open_counted(run, data_path=data_path)
-        except UserError as error:
-            reason = " ".join(str(error).split())
-            print(f"{run.path}: report.json without images: {reason}", file=sys.stderr)
-
-    def of(self, index: int) -> str | None:
-        """The file's name, relative to report.json; None where it cannot be had."""
-        if self._images is None:
-            return None
-        if index not in self._made:
-            self._made[index] = self._make(index)
-        return self._made[index]
-
-    def tell(self) -> None:
-        """One line, if images were asked for that are not there any more."""
-        if self._images is not None:
-            self._images.tell()
-
-    def _make(self, index):
-        from PIL import Image
-
-        from jdissect.report.probe_images import read_pixels
-
-        if (pixels := read_pixels(self._images, index)) is None:
-            return None
-        picture = Image.fromarray(pixels)
-        picture.thumbnail((_SIDE, _SIDE))
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=80)
-        name = f"images/{index:07d}.jpg"
-        self.files[name] = file.getvalue()
-        return name
 
 
 if __name__ == "__main__":

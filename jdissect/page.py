@@ -14,11 +14,11 @@ _USAGE = "jdissect.page RUN [RUN ...] [--data_path=DIR]"
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and writes; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import commands
     from jdissect.base.errors import UserError
+    from jdissect.runtime import plain_flags
 
-    options = {"data_path": commands.DATA_PATH}
-    flags, folders, _ = commands.parse(argv, _USAGE, options)
+    options = {"data_path": plain_flags.DATA_PATH}
+    flags, folders, _ = plain_flags.parse(argv, _USAGE, options)
     if not folders:
         raise UserError(f"name a run directory or more: python -m {_USAGE}")
     from jdissect.analysis import uncertainty

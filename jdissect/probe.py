@@ -5,16 +5,8 @@ at growing batch sizes, and prints the integers to set. A run itself never probe
 sizes are part of what its bits depend on.
 """
 
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
-
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-ROUNDS = 3
-NEAR = 1.03  # a smaller batch is preferred to one so little faster
-LONGEST = 20.0  # seconds of a batch; larger ones are not tried
+from collections.abc import Sequence
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,126 +16,11 @@ def main(argv: Sequence[str]) -> int:
 
     flags = command_line.define(argv, {}, {})
     config = command_line.parse(flags, argv)
+    from jdissect.jobs.batch_size import probe
+
     found = probe(config)
     print("\nset:", *(f"--config.{key}={size}" for key, size in found.items()))
     return 0
-
-
-def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
-    """The config's keys for batch sizes, and what to set them to here.
-
-    Prints milliseconds an image by batch size, of one device.
-
-    Raises:
-      UserError: the config is not one that `jdissect.main` could run.
-    """
-    from jdissect.checkpoints import networks
-    from jdissect.datasets import open_source
-    from jdissect.jobs import dissect
-    from jdissect.runtime import machine
-    from jdissect.runtime.devices import network_devices
-    from jdissect.segmenters import smallest_image
-
-    dissect.check(config)
-    devices, _ = network_devices(config.parallel)
-    machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
-    source = open_source(config.data, smallest_image(config.segmenter.name))
-    model = networks.load_configured(config)
-    runs = {"data.batch_size": _network(config, model, devices)}
-    if config.segmenter.name == "upernet":
-        runs["segmenter.batch_size"] = _segmenter(config, source, devices)
-    found = {}
-    for key, run in runs.items():
-        print(f"\n{key}, on each of {len(devices)} x {devices.devices[0].device_kind}")
-        found[key] = choose(_times(run, source.image_shape, sizes, len(devices)))
-    return found
-
-
-def choose(times: dict[int, float]) -> int:
-    """The smallest batch size that is nearly as fast as any.
-
-    Args:
-      times: of an image, by batch size; not empty.
-    """
-    best = min(times.values())
-    return min(size for size, each in times.items() if each <= NEAR * best)
-
-
-def _times(run, shape, sizes, devices: int) -> dict[int, float]:
-    """Milliseconds an image by batch size, up to where memory or patience ends."""
-    import jax
-    import numpy as np
-
-    rng, found = np.random.default_rng(0), {}
-    for size in sizes:
-        pixels = rng.integers(0, 256, (size * devices, *shape, 3), np.uint8)
-        try:
-            run(pixels, size)  # compiles
-            seconds = [_timed(run, pixels, size) for _ in range(ROUNDS)]
-        except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if not found or "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            print(f"{size:6d}  out of memory")
-            break
-        typical = statistics.median(seconds)
-        found[size] = 1e3 * typical / len(pixels)
-        print(f"{size:6d}  {found[size]:9.2f} ms an image", flush=True)
-        if 2 * typical > LONGEST:
-            break
-    return found
-
-
-def _timed(run, pixels, size) -> float:
-    start = time.perf_counter()
-    run(pixels, size)
-    return time.perf_counter() - start
-
-
-def _network(config, model, devices) -> Callable[[Any, int], None]:
-    import jax
-    import numpy as np
-
-    from jdissect.base.errors import UserError
-    from jdissect.jobs.job import network_of
-
-    layers = tuple(config.model.layers)
-    missing = [name for name in layers if name not in model.endpoint_names]
-    if missing:
-        raise UserError(
-            f"{config.model.name} has no layer '{missing[0]}'; it has "
-            f"{', '.join(model.endpoint_names)}"
-        )
-    network = network_of(model, layers, config.dtype)
-    step = devices.spmd(lambda state, pixels, params: network(params, pixels))
-    params = devices.replicate(model.params)
-
-    def run(pixels, size):
-        del size
-        state = devices.states(np.zeros(()))
-        jax.block_until_ready(step(state, devices.scatter(pixels), params))
-
-    return run
-
-
-def _segmenter(config, source, devices) -> Callable[[Any, int], None]:
-    import numpy as np
-
-    from jdissect.data.loader import Batch
-    from jdissect.segmenters import open_segmenter
-
-    config, opened = config.copy_and_resolve_references(), {}
-
-    def run(pixels, size):
-        if size not in opened:
-            config.segmenter.batch_size = size
-            hashes = ["a random image"] * len(pixels)
-            opened.clear()  # weights of one at a time
-            opened[size] = open_segmenter(config, source, hashes, devices, None)
-        count = len(pixels)
-        index, valid = np.arange(count, dtype=np.int32), np.ones(count, bool)
-        opened[size].label_maps(Batch(index, valid, pixels, None, None, ()))
-
-    return run
 
 
 if __name__ == "__main__":

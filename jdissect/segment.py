@@ -57,14 +57,14 @@ def _segment(config, output: Path, overwrite: bool, progress) -> None:
     from jdissect.data import loader
     from jdissect.data.source import none_read
     from jdissect.datasets import open_source
-    from jdissect.jobs import dissect
+    from jdissect.dissection import settings
     from jdissect.report.figures import overlay
     from jdissect.runtime import machine
     from jdissect.runtime.devices import network_devices
     from jdissect.segmenters import open_segmenter, smallest_image
     from jdissect.segmenters.parsing import QUARTER_MAPS
 
-    dissect.check(config)
+    settings.check(config)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give another --output")
     if output.is_dir() and any(output.iterdir()) and not overwrite:

@@ -27,13 +27,12 @@ _OPTIONS = {
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs; returns the exit code."""
     # Imported here so that a bad flag is answered before JAX is loaded.
-    from jdissect import commands
     from jdissect.base.errors import UserError
-    from jdissect.runtime import command_line
+    from jdissect.runtime import command_line, plain_flags
 
     usage = "jdissect.study [FLAG ...] [--config.KEY=VALUE ...]"
     passed_on = ("--config.", "-config.")
-    flags, unknown, rest = commands.parse(argv, usage, _OPTIONS, passed_on)
+    flags, unknown, rest = plain_flags.parse(argv, usage, _OPTIONS, passed_on)
     if unknown:
         raise UserError(f"unexpected argument '{unknown[0]}'; see --help")
     configs = {name: _config(command_line, flags, rest, name) for name in NAMES}
@@ -81,7 +80,7 @@ class _Replaced:
 
     def __init__(self, folder: Path, configs: Mapping, overwrite: bool):
         from jdissect.base import paths
-        from jdissect.results.run_directory import digest
+        from jdissect.base.identity import digest
 
         self.names: list[str] = []
         self._path = folder / "replaced.json" if overwrite else None

@@ -24,7 +24,8 @@ class Group:
     """Processes of one run; a context manager that leaves none behind.
 
     Args:
-      commands: a process's arguments of Python each, without the flags of `cli.join`.
+      commands: a process's arguments of Python each, without the flags of
+        `command_line.join`.
       devices: of each process.
     """
 

@@ -17,11 +17,11 @@ from jdissect.ablation import run as ablation
 from jdissect.ablation import unit_selection
 from jdissect.ablation.forward_passes import ForwardPasses
 from jdissect.ablation.interventions import outcomes, zeroing
+from jdissect.base.identity import digest
 from jdissect.checkpoints import networks
+from jdissect.checkpoints.networks import model_identity
 from jdissect.datasets.labelled import open_labelled
-from jdissect.jobs.job import model_identity
 from jdissect.models.preprocess import IMAGENET, normalize
-from jdissect.results.run_directory import digest
 from jdissect.runtime import command_line
 from jdissect.scenes import open_scenes
 from tests import small_runs

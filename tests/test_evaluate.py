@@ -11,9 +11,9 @@ from jdissect import evaluate, models
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
 from jdissect.datasets.labelled import imagenet_wnids
+from jdissect.evaluation.run import open_network
 from jdissect.models.preprocess import IMAGENET
 from jdissect.runtime import command_line
-from jdissect.training.train_classifier import open_network
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jdissect import figures, scenes
 from jdissect.report import top_masks
-from jdissect.report.figures import detector_pictures, drawing
+from jdissect.report.figures import detector_pictures, drawing, inputs
 from jdissect.results import layer_result
 from jdissect.runtime import command_line
 from tests.detecting import make_result
@@ -98,7 +98,7 @@ def test_photographs_that_cannot_be_read(tmp_path, capsys):
     assert code == 0 and "A: b.png\nB: c\\x1b[2J.png\nwritten" in out
     assert err.startswith("skipped 1 image that could not be read, such as a.heic: HE")
     assert err.count("\n") == 1
-    turned = figures._photographs(str(photos / "b.png"), 1, 32, True)[1][0]
+    turned = inputs.photographs(str(photos / "b.png"), 1, 32, True)[1][0]
     assert not turned.any()
     for name, reason in (
         (photos / "a.heic", "a.heic: HEIC is not read by Pillow"),

@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from jdissect import main
-from jdissect.base import atomic_files
-from jdissect.results import run_directory
+from jdissect.base import atomic_files, identity
 from jdissect.runtime import command_line
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
@@ -514,24 +513,16 @@ def test_full_disk_at_the_start(capsys, quick, tmp_path, monkeypatch, name):
 
 def test_result_hash_covers_its_parts():
     keys = {"quantile": 0.01}
-    base = run_directory.identity(
+    base = identity.identity(
         images=[("a", "1")], model={"w": 1}, segmenter=1, keys=keys
     )
     changed = [
-        run_directory.identity(
-            images=[("a", "2")], model={"w": 1}, segmenter=1, keys=keys
-        ),
-        run_directory.identity(
-            images=[("b", "1")], model={"w": 1}, segmenter=1, keys=keys
-        ),
-        run_directory.identity(
-            images=[("a", "1")], model={"w": 2}, segmenter=1, keys=keys
-        ),
-        run_directory.identity(
-            images=[("a", "1")], model={"w": 1}, segmenter=2, keys=keys
-        ),
-        run_directory.identity(
+        identity.identity(images=[("a", "2")], model={"w": 1}, segmenter=1, keys=keys),
+        identity.identity(images=[("b", "1")], model={"w": 1}, segmenter=1, keys=keys),
+        identity.identity(images=[("a", "1")], model={"w": 2}, segmenter=1, keys=keys),
+        identity.identity(images=[("a", "1")], model={"w": 1}, segmenter=2, keys=keys),
+        identity.identity(
             images=[("a", "1")], model={"w": 1}, segmenter=1, keys={"quantile": 0.02}
         ),
     ]
-    assert len({run_directory.digest(parts) for parts in [base, *changed]}) == 6
+    assert len({identity.digest(parts) for parts in [base, *changed]}) == 6

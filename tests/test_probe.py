@@ -8,6 +8,7 @@ import pytest
 
 from configs import mixup
 from jdissect import probe
+from jdissect.jobs import batch_size
 from jdissect.runtime import command_line
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -22,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
     ],
 )
 def test_the_smallest_that_is_nearly_as_fast(times, expected):
-    assert probe.choose(times) == expected
+    assert batch_size.choose(times) == expected
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_the_networks_of_a_config(segmented, small, tiny_classifier, tmp_path, c
     config.segmenter.upernet = str(small.upernet)
     config.cache.dir = str(tmp_path)
     before = config.to_json()
-    found = probe.probe(config, sizes=(1, 2))
+    found = batch_size.probe(config, sizes=(1, 2))
     keys = ["data.batch_size", "segmenter.batch_size"][: 1 + segmented]
     assert set(found) == set(keys)
     assert set(found.values()) <= {1, 2} and config.to_json() == before
@@ -50,7 +51,7 @@ def test_memory_ends_the_probe(monkeypatch, capsys):
         if size > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    found = probe._times(run, (2, 2), probe.SIZES, 1)
+    found = batch_size._times(run, (2, 2), batch_size.SIZES, 1)
     assert list(found) == [1, 2, 4]
     assert "8  out of memory" in capsys.readouterr().out
 

@@ -1,0 +1,1 @@
+"""What a classifier loses when units are set to zero."""

@@ -13,10 +13,10 @@ from jdissect.base.progress import counting
 from jdissect.checkpoints.networks import Classifier
 from jdissect.data.source import none_read
 from jdissect.datasets.labelled import Labelled
+from jdissect.evaluation.batches import EvaluationBatch, evaluation_batches
 from jdissect.models.layers import spatial_mean
 from jdissect.models.preprocess import normalize
 from jdissect.runtime.devices import Devices
-from jdissect.training.batches import EvaluationBatch, evaluation_batches
 
 _AT_ONCE = 8  # masks for which what comes before the masked layer is computed once
 

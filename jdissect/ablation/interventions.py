@@ -9,8 +9,8 @@ forward pass: with f_u the unit's map, W and b the classifier's weights,
     logits = sum_u mean(f_u) W_u + b,     so that without the units S
     logits_S = logits - sum_{u in S} mean(f_u) W_u.
 
-An image is *right* if no class comes before its own (`evaluation.ranks`), and its *log-
-probability* is that of its class after softmax. `paired` has the intervals.
+An image is *right* if no class comes before its own (`classifier.ranks`), and its *log-
+probability* is that of its class after softmax. `paired_bootstrap` has the intervals.
 """
 
 import dataclasses

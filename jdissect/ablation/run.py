@@ -24,17 +24,16 @@ from jdissect.analysis import paired_bootstrap
 from jdissect.analysis.paired_bootstrap import Change
 from jdissect.base import paths
 from jdissect.base.errors import UserError
+from jdissect.base.identity import digest
 from jdissect.base.progress import waiting
-from jdissect.checkpoints.networks import Classifier
+from jdissect.checkpoints.networks import Classifier, model_identity
+from jdissect.dissection import settings
 from jdissect.evaluation import folder_split
-from jdissect.jobs import dissect
-from jdissect.jobs.job import model_identity
+from jdissect.evaluation.run import open_network
 from jdissect.results.finished_run import StoredRun, open_run
 from jdissect.results.layer_result import Result
-from jdissect.results.run_directory import digest
 from jdissect.runtime import machine
 from jdissect.runtime.devices import in_32_bits
-from jdissect.training.train_classifier import open_network
 
 DRAWS, DRAWS_BY_PASSES = 200, 10
 
@@ -135,7 +134,7 @@ def ablate(
     Raises:
       UserError: something given is wrong, or does not fit together.
     """
-    dissect.check(config)
+    settings.check(config)
     layer = layer or (run.layers if run else config.model.layers)[-1]
     result = run.result(layer) if run else None
     machine.use_compilation_cache(machine.cache_dir(config.cache.dir))

@@ -260,11 +260,9 @@ def _without_intervals(models: Sequence[Model]) -> list[str]:
 def _known_error(run: StoredRun) -> float | None:
     if run.top1_error is not None or run.by_itself:
         return run.top1_error
-    from jdissect.jobs import (
-        dissect,  # it loads JAX, for which one run's weights are read
-    )
+    from jdissect.results import finished_run
 
-    return dissect.known_error(run)
+    return finished_run.known_error(run)
 
 
 def _at_once(function: Callable, arguments: Iterable) -> list:

@@ -1,9 +1,9 @@
 """Counts of unique concepts over other choices of the images.
 
-A *weighting* gives every group of images (`grouped`) a weight; the IoU of a unit and a
-concept under it is a ratio of weighted sums. All that is asked of many weightings, such
-as the resamples of a bootstrap, is asked here, for many at a time, as two matrix
-products: [weighting, group] x [group, pair].
+A *weighting* gives every group of images (`group_counts`) a weight; the IoU of a unit
+and a concept under it is a ratio of weighted sums. All that is asked of many
+weightings, such as the resamples of a bootstrap, is asked here, for many at a time, as
+two matrix products: [weighting, group] x [group, pair].
 
 Only *candidates*, pairs of a unit and a concept that could be the unit's best in some
 half or resample, are looked at: a few of the 1,800 concepts a unit.

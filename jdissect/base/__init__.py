@@ -1,0 +1,1 @@
+"""Errors, paths, files and progress. Imports nothing of the other folders."""

@@ -1,0 +1,1 @@
+"""Networks from checkpoint folders, and the saved state of runs."""

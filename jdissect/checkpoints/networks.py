@@ -1,4 +1,4 @@
-"""Networks ready to run, from checkpoint folders (see `checkpoint_folder`)."""
+"""Networks ready to run, from checkpoint folders (see `checkpoints.weights`)."""
 
 import dataclasses
 import functools
@@ -13,6 +13,7 @@ from jdissect import models
 from jdissect.base import paths
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
+from jdissect.checkpoints import shipped
 from jdissect.checkpoints.weights import (
     check_output,
     damaged,
@@ -81,7 +82,7 @@ class Segmenter:
     Attributes:
       folder: the checkpoint.
       architecture: name and options, as in `model.json`.
-      labels: what its channels mean, `vocabulary.UPerNetLabels` or `ColorLabels`.
+      labels: what its channels mean, `segmenter_labels.UPerNetLabels` or `ColorLabels`.
       weights_sha256: identifies the weights, but not the labels.
       dtype, fold: as `load_segmenter` was given them.
       side: of the square images that a UPerNet sees, pixels.
@@ -152,7 +153,7 @@ def describe_segmenter(
 
     Args:
       architecture: {'name': 'upernet' or 'ppm', **options of `build`}.
-      labels: the content of a `labels.json` (see `vocabulary`).
+      labels: the content of a `labels.json` (see `segmenter_labels`).
       side: of the square images that a UPerNet sees; left out if it is the usual.
       source: where the weights come from, e.g. {'files': {name: hash}}.
     """
@@ -332,3 +333,19 @@ def _architecture(
             f"--config.model.name={printable(found)}"
         )
     return architecture
+
+
+def model_identity(model: Classifier) -> dict[str, Any]:
+    """What makes a network itself: a run's `identity.model` is its digest."""
+    return {
+        "architecture": model.architecture,
+        "preprocessing": model.preprocessing.to_json(),
+        "weights": model.weights_sha256,
+    }
+
+
+def top1_error(weights: str) -> float | None:
+    """In percent, of a network that was trained here, as measured then; else None."""
+    if weights.startswith(shipped.PREFIX):
+        return shipped.entry(weights)["scores"]["top1_error"]
+    return read_description(weights)["source"].get("top1_error")

@@ -1,0 +1,1 @@
+"""How images are read: files, formats, content hashes, batches."""

@@ -42,7 +42,7 @@ def open_rgb(
 
     Args:
         file: path, URL, or binary file object, of the encoded image; at most
-            `files.MAX_BYTES` are read.
+            `atomic_files.MAX_BYTES` are read.
         name: what to call the image in an error.
         exif_rotation: turn it as its EXIF orientation says. (TIFF's own orientation
             PIL applies in any case.)

@@ -98,7 +98,7 @@ class BrodenSource:
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each photograph's bytes; see `hashing.hash_files`."""
+        """The sha256 of each photograph's bytes; see `content_hashes.hash_files`."""
         files = [self.root / "images" / row.image for row in self.rows[only]]
         return hash_files(files, cache_dir, f"broden {self.root}")
 

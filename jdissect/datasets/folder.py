@@ -45,7 +45,7 @@ class FolderSource:
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each file's bytes; see `hashing.hash_files`."""
+        """The sha256 of each file's bytes; see `content_hashes.hash_files`."""
         files = [paths.to_path(path) for path in self.paths[only]]
         return hash_files(files, cache_dir, f"folder {self.root}")
 

@@ -60,7 +60,7 @@ class TfdsSource:
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each image's encoded bytes; see `hashing.hash_records`."""
+        """The sha256 of each image's bytes as stored: `content_hashes.hash_records`."""
         wanted = range(len(self.names))[only]
         scope = "tfds " + self.names[0].rpartition("/")[0]
         return hash_records(self._encoded, wanted, self.files, cache_dir, scope)

@@ -1,0 +1,1 @@
+"""The dissection: passes over images, and how they resume. `api` is the library."""

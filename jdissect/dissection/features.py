@@ -95,7 +95,7 @@ class Features:
 
     Attributes (known after the first record):
       units: {layer: its number of units}.
-      geometry: {layer: `blocks.Geometry`}.
+      geometry: {layer: `bit_masks.Geometry`}.
       mask_shape: (height, width) of the mask grid.
     """
 

@@ -16,7 +16,7 @@ NAME = "network"  # of the stage
 
 
 class FirstPass:
-    """A pass as the journal runs it; see `journal.Counting`.
+    """A pass as the journal runs it; see `resume.Counting`.
 
     The result is {'tops': {layer: TopK}, 'seen': number of valid images, 'last': the
     last image's number}. What could not be read goes to the journal's notes.

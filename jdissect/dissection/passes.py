@@ -108,7 +108,7 @@ class Passes:
 
 
 class _Counting:
-    """A pass as the journal runs it; see `journal.Counting`."""
+    """A pass as the journal runs it; see `resume.Counting`."""
 
     def __init__(self, passes, name, tally, per_unit, shared, picked):
         self._passes, self._name, self._tally = passes, name, tally

@@ -75,7 +75,7 @@ def sketch_all(
 
     Args:
       counting: the passes.
-      coded: every layer's edges, from `codes.of_edges`.
+      coded: every layer's edges, from `edge_codes.of_edges`.
 
     Raises:
       UserError: an activation is NaN or infinite.

@@ -1,0 +1,1 @@
+"""Errors of a classifier or a segmenter on labelled images."""

@@ -13,10 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 from jdissect.base.progress import counting
 from jdissect.data.source import none_read
 from jdissect.datasets.labelled import Labelled
+from jdissect.evaluation.batches import evaluation_batches
 from jdissect.models.preprocess import Preprocessing, normalize
 from jdissect.runtime.devices import Devices
 from jdissect.runtime.processes import ALONE, Processes
-from jdissect.training.batches import evaluation_batches
 
 Apply = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 

@@ -1,0 +1,1 @@
+"""A whole run, from a config to a finished run directory."""

@@ -5,81 +5,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 
 from jdissect.base import paths
 from jdissect.base.errors import UserError
 from jdissect.base.progress import EVERY, EVERY_REMOTE, Progress
-from jdissect.checkpoints import networks, shipped
+from jdissect.checkpoints.networks import top1_error
 from jdissect.data.source import skipped_line
+from jdissect.dissection.settings import check
 from jdissect.jobs.job import Job
 from jdissect.report.tables.layer import layer_report
 from jdissect.results import load_layer
-from jdissect.results.finished_run import StoredRun, open_run
-from jdissect.runtime import consistency, machine, preemption
-from jdissect.runtime.devices import MODES, in_32_bits
+from jdissect.results.finished_run import open_run
+from jdissect.runtime import consistency, preemption
+from jdissect.runtime.devices import in_32_bits
 from jdissect.runtime.processes import ALONE, Processes
-
-DTYPES = ("float32", "bfloat16")
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that no run could have.
-
-    Raises:
-      UserError: naming key and value.
-    """
-
-    def must(condition: bool, key: str, value: Any, what: str) -> None:
-        if not condition:
-            raise UserError(f"config.{key} is {value!r}; it must be {what}")
-
-    data, segmenter = config.data, config.segmenter
-    must(data.batch_size >= 1, "data.batch_size", data.batch_size, "at least 1")
-    must(data.workers >= 0, "data.workers", data.workers, "0 or more")
-    must(data.num_images >= 0, "data.num_images", data.num_images, "0 (all) or more")
-    must(
-        segmenter.batch_size >= 1,
-        "segmenter.batch_size",
-        segmenter.batch_size,
-        "at least 1",
-    )
-    must(0 < config.quantile < 1, "quantile", config.quantile, "between 0 and 1")
-    must(config.mask_size >= 0, "mask_size", config.mask_size, "0 or a side in pixels")
-    must(config.topk >= 1, "topk", config.topk, "at least 1")
-    must(len(config.model.layers) > 0, "model.layers", (), "one layer or more")
-    must(
-        len(set(config.model.layers)) == len(config.model.layers),
-        "model.layers",
-        tuple(config.model.layers),
-        "free of repetitions",
-    )
-    thresholds = tuple(config.iou_thresholds)
-    must(
-        len(thresholds) > 0 and all(0 <= t < 1 for t in thresholds),
-        "iou_thresholds",
-        thresholds,
-        "one number or more in [0, 1)",
-    )
-    must(config.dtype in DTYPES, "dtype", config.dtype, " or ".join(DTYPES))
-    must(config.parallel in MODES, "parallel", config.parallel, " or ".join(MODES))
-    must(
-        config.checkpoint_every >= 0,
-        "checkpoint_every",
-        config.checkpoint_every,
-        "0 (about a minute) or a number of steps",
-    )
-    must(config.mesh.unit >= 1, "mesh.unit", config.mesh.unit, "at least 1")
-    must(config.cache.max_gb >= 0, "cache.max_gb", config.cache.max_gb, "0 or more")
-    keep = machine.FEATURES
-    must(
-        config.cache.features in keep,
-        "cache.features",
-        config.cache.features,
-        ", ".join(keep),
-    )
 
 
 @in_32_bits
@@ -205,27 +146,6 @@ def _tell(tell, found, skipped, names) -> None:
         tell(f"{skipped_line(named, len(names))}\n")
     for result in found.values():
         tell(layer_report(result))
-
-
-def top1_error(weights: str) -> float | None:
-    """In percent, of a network that was trained here, as measured then; else None."""
-    if weights.startswith(shipped.PREFIX):
-        return shipped.entry(weights)["scores"]["top1_error"]
-    return networks.read_description(weights)["source"].get("top1_error")
-
-
-def known_error(run: StoredRun) -> float | None:
-    """Top-1 error in percent of a finished run's network; None: not known."""
-    if run.top1_error is not None:
-        return run.top1_error
-    try:
-        weights = run.config["model"]["weights"]
-        # The run may be anybody's: no store is asked in its name.
-        error = None if paths.is_elsewhere(weights) else top1_error(weights)
-    except (UserError, OSError, KeyError, TypeError, AttributeError):
-        return None  # weights that are no longer there
-    known = isinstance(error, int | float) and 0 <= error <= 100
-    return float(error) if known else None
 
 
 def _tell_stored(tell, folder: Path, layers) -> None:

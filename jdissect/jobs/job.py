@@ -1,33 +1,27 @@
 """What a config asks for, opened: images, network, segmenter, and how they run."""
 
-import dataclasses
-import functools
 import math
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_collections
-import numpy as np
 import PIL
 
-from jdissect import models
 from jdissect.base import paths
 from jdissect.base.errors import UserError
+from jdissect.base.identity import identity
 from jdissect.base.progress import ImageBars, Progress
 from jdissect.checkpoints import networks
-from jdissect.data import loader
-from jdissect.data.source import Subset, none_read, share
+from jdissect.checkpoints.networks import model_identity
+from jdissect.data.source import none_read
 from jdissect.datasets import exif_rotation, open_source
 from jdissect.dissection.engine import Dissection, NoneRead, Settings
-from jdissect.dissection.features import Images
 from jdissect.dissection.resume import Journal
-from jdissect.models.preprocess import normalize
+from jdissect.jobs.inputs import Reader, feature_bytes, network_of
 from jdissect.results import group_counts, layer_result
-from jdissect.results.run_directory import Run, identity
+from jdissect.results.run_directory import Run
 from jdissect.runtime import machine, resources
 from jdissect.runtime.devices import network_devices
 from jdissect.runtime.processes import Processes
@@ -40,7 +34,7 @@ class Job:
     """What a config asks for, opened.
 
     Args:
-      config: of values that `runner.check` has passed.
+      config: of values that `dissection.settings.check` has passed.
 
     Attributes:
       source: of the images.
@@ -228,87 +222,6 @@ class Job:
         }
         # Label maps: part of the pass that asked for them, the first or the last.
         return found, {"segmenter": round(reader.seconds, 3), **dissection.seconds}
-
-
-def network_of(
-    model: networks.Classifier, layers: tuple[str, ...], dtype: str
-) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """(params, uint8 pixels) -> {layer: feature maps}, as a dissection runs it."""
-
-    def apply(params, pixels):
-        images = normalize(pixels, model.preprocessing, dtype)
-        return model.apply(params, images, layers)[1]
-
-    return models.by_parts(apply)
-
-
-def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) -> int:
-    """Of one image of (height, width), all layers of what `network_of` gives."""
-    pixels = jax.ShapeDtypeStruct((1, *image_shape, 3), np.uint8)
-    maps = jax.eval_shape(network, params, pixels)
-    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(maps))
-
-
-class Reader:
-    """This process's batches of a source with their label maps; see `features.Read`."""
-
-    def __init__(
-        self,
-        source,
-        segmenter,
-        config,
-        devices: int,
-        processes: Processes,
-        progress: Progress,
-    ):
-        self._source, self._segmenter, self._progress = source, segmenter, progress
-        self._config, self._size = config.data, config.data.batch_size * devices
-        self._processes = processes
-        self.seconds = 0.0  # spent on label maps
-
-    def read(self, indices=None, start=0, stop=None):
-        if indices is None:
-            indices = range(start, len(self._source.names) if stop is None else stop)
-        mine, steps = share(
-            indices, self._size, self._processes.index, self._processes.count
-        )
-        for batch in loader.batches(
-            Subset(self._source, mine),
-            self._size,
-            workers=self._config.workers,
-            strict=self._config.strict,
-            at_least=steps,
-        ):
-            here = batch.index >= 0
-            index = np.full(self._size, -1, np.int64)
-            index[here] = mine[batch.index[here]]
-            batch = dataclasses.replace(batch, index=index.astype(np.int32))
-            yield Images(
-                index=batch.index,
-                valid=batch.valid,
-                pixels=batch.pixels,
-                labels=functools.partial(self._labels, batch),
-                annotated=self._segmenter.annotated(batch),
-                skipped=tuple((int(mine[i]), why) for i, why in batch.skipped),
-            )
-
-    def _labels(self, batch):
-        start = time.perf_counter()
-        # The first time a network may be compiled for them.
-        name = "label maps" if self.seconds else "label maps, compiling"
-        with self._progress.stage(name):
-            maps = self._segmenter.label_maps(batch)
-        self.seconds += time.perf_counter() - start
-        return maps
-
-
-def model_identity(model: networks.Classifier) -> dict[str, Any]:
-    """What makes a network itself: a run's `identity.model` is its digest."""
-    return {
-        "architecture": model.architecture,
-        "preprocessing": model.preprocessing.to_json(),
-        "weights": model.weights_sha256,
-    }
 
 
 def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):

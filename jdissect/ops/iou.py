@@ -1,7 +1,7 @@
 """Intersections of all units with all concepts, exactly, in integers.
 
 Masks and label planes are bits in words of 32 pixels (see `ops.blocks`), so that an
-intersection is an `and` and a population count of each word (see `common_bits`). Only
+intersection is an `and` and a population count of each word (see `mask_overlap`). Only
 the concepts that occur in an image are looked at, in chunks. A pixel may carry several
 numbers, at most one a map; it belongs to a concept if any map shows it.
 
@@ -70,9 +70,10 @@ def update(
       labels: int32, 0 for nothing, else column + 1.
       annotated: whether each image counts for each category.
       group: int32, each image's.
-      cuts: float32, `keys.cuts` of T_k; a unit fires where its activation is above.
+      cuts: float32, `float_keys.cuts` of T_k; a unit fires where its activation is
+        above.
       category: int32, the category of each column.
-      geometry: from `blocks.plan`.
+      geometry: from `bit_masks.plan`.
       zero: an int32 0 given to the compiled program (see `upsample.fence`).
     """
     concepts = category.shape[0]

@@ -68,7 +68,7 @@ def over_words(
       function: (carry, ids, here) -> carry, where ids are places in the flattened
         words and `here` says which of them count.
       carry: where the fold starts.
-      words: from `blocks.pack`.
+      words: from `bit_masks.pack`.
     """
     total, units = words.shape
     height = next(n for n in range(min(16, total), 0, -1) if total % n == 0)
@@ -123,7 +123,7 @@ def update(
       features: feature maps of any float type.
       valid: images that count.
       bracket: from `as_arguments`.
-      geometry: from `blocks.plan`.
+      geometry: from `bit_masks.plan`.
       zero: an int32 0 given to the compiled program (see `upsample.fence`).
     """
     rows, columns = geometry.rows, geometry.columns
@@ -200,7 +200,7 @@ class Arguments(NamedTuple):
     Attributes:
       low: int32 key. Key k in (low, high] falls into slot (k - low - 1) >> shift.
       shift: uint32.
-      cut_low, cut_high: float32, `keys.cuts` of both ends.
+      cut_low, cut_high: float32, `float_keys.cuts` of both ends.
     """
 
     low: Int[Array, "unit"]

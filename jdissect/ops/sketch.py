@@ -89,7 +89,7 @@ def update(
       features: feature maps of any float type.
       valid: images that count; the others are padding.
       codes: of the edges from `edges.place_edges`.
-      geometry: from `blocks.plan`.
+      geometry: from `bit_masks.plan`.
       zero: an int32 0 given to the compiled program (see `upsample.fence`).
     """
     rows, columns = geometry.rows, geometry.columns

@@ -38,7 +38,7 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
       {title of a figure: the figure as SVG}, for a page.
 
     Raises:
-      OSError, UserError: as `files.write_whole`.
+      OSError, UserError: as `atomic_files.write_whole`.
     """
     folder = paths.from_user(folder)
     paths.make_folder(folder)

@@ -198,7 +198,7 @@ def _is_within(name: str) -> bool:
 
 def _hashes_of_old(run: "StoredRun", source: Source, anew: bool) -> tuple[str, ...]:
     """Of a run whose images.csv has none: its identity is a hash of all of them."""
-    from jdissect.results.run_directory import digest
+    from jdissect.base.identity import digest
 
     if anew:
         known = dict(zip(source.names, source.content_hashes(None), strict=True))

@@ -1,0 +1,1 @@
+"""What a dissection found, in memory and on disk."""

@@ -1,8 +1,8 @@
 """Finished run directories, read for what comes after a dissection.
 
-What a run directory holds is written in `store` and `results`. Whoever reads one may
-have it from somebody else, or from another version: everything is checked before it is
-used, and what is wrong is said in one line with file and key.
+What a run directory holds is written in `run_directory` and `layer_result`. Whoever
+reads one may have it from somebody else, or from another version: everything is checked
+before it is used, and what is wrong is said in one line with file and key.
 """
 
 import csv
@@ -19,6 +19,7 @@ from jaxtyping import Int
 
 from jdissect.base import csv_cells, paths, replacing, safe_reading
 from jdissect.base.errors import UserError
+from jdissect.checkpoints.networks import top1_error
 from jdissect.results import layer_result, load_layer
 from jdissect.results.group_counts import BLOCKS
 from jdissect.results.run_directory import FORMAT_VERSION, MARK
@@ -33,7 +34,7 @@ class StoredRun:
     Attributes:
       folder: its directory.
       config: as it was run; {} where config.json is missing.
-      identity: {part: what can change the numbers}, see `store.identity`.
+      identity: {part: what can change the numbers}, see `base.identity`.
       layers: names of the probed layers.
       images: how many were counted.
       names: of all images, by index.
@@ -226,3 +227,17 @@ def _images(path: paths.Path):
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     return tuple(names), np.array(blocks, np.int64), frozenset(skipped), tuple(hashes)
+
+
+def known_error(run: StoredRun) -> float | None:
+    """Top-1 error in percent of a finished run's network; None: not known."""
+    if run.top1_error is not None:
+        return run.top1_error
+    try:
+        weights = run.config["model"]["weights"]
+        # The run may be anybody's: no store is asked in its name.
+        error = None if paths.is_elsewhere(weights) else top1_error(weights)
+    except (UserError, OSError, KeyError, TypeError, AttributeError):
+        return None  # weights that are no longer there
+    known = isinstance(error, int | float) and 0 <= error <= 100
+    return float(error) if known else None

@@ -57,7 +57,7 @@ class Result:
         older version.
       top_map: float32[unit, k, height, width], each unit's feature map on its top
         images, before upsampling; None where it was not kept.
-      blocks: the counts by block of images (`store.block`); None: not kept.
+      blocks: the counts by block of images (`group_counts.block`); None: not kept.
       by_image: the counts by image, of small sets; None: not kept.
     """
 

@@ -79,7 +79,7 @@ def load(folder: str | os.PathLike) -> Result:
 
 
 def results_in(folder: paths.Path) -> list[paths.Path]:
-    """The folders in a folder that `load` or `runs.open_run` could read, by name."""
+    """The folders in a folder that `load` or `open_run` could read, by name."""
     try:
         names = sorted(paths.folders_in(folder)) if folder.is_dir() else []
         return [folder / name for name in names if (folder / name / SUMMARY).is_file()]

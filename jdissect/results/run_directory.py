@@ -1,90 +1,32 @@
 """Run directories: what a run is, whether it may be continued, and its files.
 
 A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
-(see `results`), while it is unfinished also `checkpoints` (see `journal`). What takes
-the place of a finished run is made beside it, in a run directory inside this one (see
-`replacing`): the old run stays until the new one is whole. A run's
-*identity* is everything that can change its numbers, in named parts; the *result hash*
-is the hash of all parts, so that a directory is never continued or reused with
-something else in it, and a refusal can say what differs.
+(see `layer_result`), while it is unfinished also `checkpoints` (see `run_state`). What
+takes the place of a finished run is made beside it, in a run directory inside this one
+(see `replacing`): the old run stays until the new one is whole. A run's *identity* is
+everything that can change its numbers, in named parts; the *result hash* is the hash of
+all parts, so that a directory is never continued or reused with something else in it,
+and a refusal can say what differs.
 """
 
 import concurrent.futures
 import contextlib
-import functools
-import hashlib
 import json
 import os
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
-
-import jax
-import jaxlib
 
 from jdissect.base import paths, replacing
 from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.csv_cells import csv_text
 from jdissect.base.errors import UserError
+from jdissect.base.identity import digest
 from jdissect.results.group_counts import block
 
 FORMAT_VERSION = 1
 MARK = "summary.json"
 _FILES = (MARK, "config.json", "images.csv", "report.html")
 _SAVED_AT_ONCE = 4  # layers: each is in memory again, compressed
-
-
-def digest(value: Any) -> str:
-    """sha256 of a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-RUN_SOURCES = (
-    *("dissection", "results/group_counts", "base/concepts"),
-    *("data/formats", "data/images", "ops", "models", "segmenters"),
-)
-
-
-@functools.cache
-def source_hash(names: tuple[str, ...] = RUN_SOURCES) -> str:
-    """sha256 of source files: by default of all that compute a run's numbers.
-
-    Args:
-      names: modules and folders of this package.
-    """
-    here = Path(__file__).parents[1]
-    files: list[Path] = []
-    for name in names:
-        file = here / f"{name}.py"
-        files += [file] if file.is_file() else (here / name).rglob("*.py")
-    total = hashlib.sha256()
-    for path in sorted(files):
-        total.update(path.relative_to(here).as_posix().encode() + b"\0")
-        total.update(path.read_bytes() + b"\0")
-    return total.hexdigest()
-
-
-def identity(
-    *, images: Sequence[tuple[str, str]], model: Any, segmenter: Any, keys: Mapping
-) -> dict[str, Any]:
-    """A run's identity by parts.
-
-    Args:
-      images: (name, content hash) in order.
-      model: JSON, says which weights.
-      segmenter: JSON, says which label maps.
-      keys: each configuration key that can change a number.
-    """
-    return {
-        "images": digest([list(pair) for pair in images]),
-        "model": digest(model),
-        "segmenter": digest(segmenter),
-        "source": source_hash(),
-        "platform": jax.default_backend(),
-        "jaxlib": jaxlib.__version__,
-        **{key: json.loads(json.dumps(value)) for key, value in keys.items()},
-    }
 
 
 class Run:
@@ -335,7 +277,7 @@ def images_csv(
 ) -> str:
     """images.csv: the images by index, with block and content hash.
 
-    Names are made safe for a spreadsheet; `tables.true_text` gives them back.
+    Names are made safe for a spreadsheet; `csv_cells.true_text` gives them back.
     """
     rows = (
         (index, name, block(name), int(index in skipped), digest)

@@ -1,0 +1,1 @@
+"""Devices, processes, signals, memory, and the command line."""

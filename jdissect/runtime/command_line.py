@@ -14,9 +14,14 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from jdissect import commands
 from jdissect.base.errors import UserError
-from jdissect.runtime import config_values, malloc, native_output, preemption
+from jdissect.runtime import (
+    config_values,
+    malloc,
+    native_output,
+    plain_flags,
+    preemption,
+)
 
 if TYPE_CHECKING:
     from jdissect.runtime.processes import Processes
@@ -243,7 +248,7 @@ def _one_line(what: str, known: Iterable[str] = ()) -> Iterator[None]:
     except UserError:
         raise
     except flags.Error as error:
-        raise commands.refusal(error, known) from error
+        raise plain_flags.refusal(error, known) from error
     except Exception as error:  # a config file is a program and may fail in any way
         text = " ".join(str(error).split())
         raise UserError(f"{what}: {type(error).__name__}: {text}") from error

@@ -20,7 +20,7 @@ def check_alike(
 
     Args:
       processes: of the run.
-      parts: the identity of the run (see `store.identity`).
+      parts: the identity of the run (see `base.identity`).
       layout: {name: JSON} of what else must agree.
 
     Raises:

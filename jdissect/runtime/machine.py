@@ -103,7 +103,7 @@ def keep_features(
       images: how many this process keeps.
       folder: where they would go on disk; None: nowhere.
       sharing: processes that keep as many on this host and in this container, from
-        `machine.sharing`.
+        `resources.sharing`.
 
     Returns:
       'memory', 'disk' or 'none'.

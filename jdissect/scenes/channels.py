@@ -1,8 +1,9 @@
 """The world's label maps as the channels of a UPerNet.
 
 A world's number is unique over all categories; UPerNet's heads count objects and
-materials from 0, nothing, and parts within their owner (`vocabulary.UPerNetLabels`).
-Concepts keep their (name, category), so results in either numbering join by name.
+materials from 0, nothing, and parts within their owner
+(`segmenter_labels.UPerNetLabels`). Concepts keep their (name, category), so results in
+either numbering join by name.
 """
 
 import functools

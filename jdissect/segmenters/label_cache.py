@@ -2,7 +2,7 @@
 
 A segmenter takes about half a second an image, reading its maps back a fraction of a
 millisecond. Entries are found by key alone, a hash of everything that the maps depend
-on, which the caller makes (`store.digest`): a key whose maps could change is a wrong
+on, which the caller makes (`identity.digest`): a key whose maps could change is a wrong
 key, and an entry is never out of date.
 
 `FOLDER/ab/abcd...` is the entry of key 'abcd...', all numbers little-endian:

@@ -3,7 +3,7 @@
 The maps of an image are, in this order (davidbau/dissect, netdissect/segmenter.py):
 objects, materials, parts, and if wanted top and bottom quarters, left and right
 quarters; then a map for each category of the colour segmenter. Numbers are those of
-`vocabulary`.
+`models.segmenter_labels`.
 """
 
 from collections.abc import Callable

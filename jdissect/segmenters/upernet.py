@@ -14,11 +14,11 @@ import jaxlib
 import numpy as np
 from jaxtyping import Int16
 
+from jdissect.base import identity
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.models.upernet import SIDE, STRIDE
-from jdissect.results import run_directory
 from jdissect.runtime.devices import Devices, in_32_bits
 from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.label_cache import LabelCache
@@ -85,7 +85,7 @@ class UPerNetSegmenter:
         self._step = devices.spmd(
             lambda state, batch, params: self._parser(params, *batch)
         )
-        self._recipe = run_directory.digest(
+        self._recipe = identity.digest(
             {
                 "networks": self.identity(None),
                 "quarters": quarters,
@@ -95,7 +95,7 @@ class UPerNetSegmenter:
                 "platform": devices.devices[0].platform,
                 "device": devices.devices[0].device_kind,
                 "jax": [jax.__version__, jaxlib.__version__],
-                "source": run_directory.source_hash(SOURCES),
+                "source": identity.source_hash(SOURCES),
             }
         )
 
@@ -106,7 +106,7 @@ class UPerNetSegmenter:
             name: network
             and {
                 "weights": network.weights_sha256,
-                "labels": run_directory.digest(network.labels.to_json()),
+                "labels": identity.digest(network.labels.to_json()),
                 **({} if network.side == SIDE else {"side": network.side}),
             }
             for name, network in zip(("upernet", "color"), self._networks, strict=True)
@@ -143,7 +143,7 @@ class UPerNetSegmenter:
         pixels = hashlib.sha256(np.ascontiguousarray(batch.pixels[place])).hexdigest()
         shape = list(batch.pixels.shape[1:])
         content = self._hashes[batch.index[place]]
-        return run_directory.digest([self._recipe, content, pixels, shape])
+        return identity.digest([self._recipe, content, pixels, shape])
 
     @in_32_bits
     def _segment(self, pixels: np.ndarray) -> np.ndarray:

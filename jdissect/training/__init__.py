@@ -3,7 +3,7 @@
     images -> canvas -> [crop, flip, jitter, lighting, mixing] -> step -> checkpoints
      host                whole batch, on the devices              every device its share
 
-`runner.train` goes from a config to a run directory; `evaluation` measures any network.
-Of many processes each reads its share of every batch, and the first writes: `job` has
-the order of what they exchange.
+`train_classifier.train` goes from a config to a run directory. Of many processes each
+reads its share of every batch, and the first writes: `job` has the order of what they
+exchange.
 """

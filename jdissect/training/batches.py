@@ -1,11 +1,10 @@
-"""Labelled images as batches, read ahead while the devices compute.
+"""Labelled images in batches to train on, read ahead while the devices compute.
 
-For training, photographs of several sizes lie in the top left of a common canvas, in an
-order that (seed, epoch) decides; any batch of an epoch can be the first, so that a
-training that was interrupted reads exactly the batches that remain. For evaluation all
-images have one size. Of many processes each reads the same slice of every batch, the
-first the first. `data.loader` reads both; beside an image it carries a small array
-of integers, which here holds its size and class.
+Photographs of several sizes lie in the top left of a common canvas, in an order that
+(seed, epoch) decides. Any batch of an epoch can be the first, so that a training that
+was interrupted reads exactly the batches that remain. Of many processes each reads the
+same slice of every batch, the first the first. Beside an image `data.loader` carries a
+small array of integers, which here holds its size and class.
 """
 
 import dataclasses
@@ -22,11 +21,11 @@ from jdissect.data.source import (
     Annotations,
     Example,
     Names,
-    Subset,
     UnreadableImage,
     share,
 )
 from jdissect.datasets.labelled import Labelled
+from jdissect.evaluation.batches import packed
 from jdissect.runtime.processes import ALONE, Processes
 
 
@@ -37,15 +36,6 @@ class TrainingBatch(NamedTuple):
     sizes: Int[np.ndarray, "batch 2"]  # height and width of each
     labels: Int[np.ndarray, "batch"]
     replaced: tuple[tuple[str, str], ...]  # name and reason of images not readable
-
-
-class EvaluationBatch(NamedTuple):
-    """Images to evaluate on; rows that are not valid are padding or not readable."""
-
-    pixels: UInt8[np.ndarray, "batch height width 3"]
-    labels: Int[np.ndarray, "batch"]
-    valid: np.ndarray
-    skipped: tuple[tuple[str, str], ...]  # name and reason of images not readable
 
 
 def canvas_shape(images: Labelled, image_size: int, canvas: int) -> tuple[int, int]:
@@ -125,38 +115,6 @@ def training_batches(
         yield TrainingBatch(batch.pixels, numbers[:, :2], numbers[:, 2], replaced)
 
 
-def evaluation_batches(
-    images: Labelled,
-    batch_size: int,
-    image_size: int,
-    *,
-    workers: int = 0,
-    strict: bool = False,
-    processes: Processes = ALONE,
-) -> Iterator[EvaluationBatch]:
-    """Every image once: shorter side to 8/7 of `image_size` and centre crop, or stored.
-
-    Of many processes each yields `batch_size` of every so many images for all of them.
-
-    Raises:
-      UserError: as `training_batches`.
-    """
-    every = range(len(images.names))
-    mine, _ = share(every, batch_size, processes.index, processes.count)
-    view = Subset(_Central(images, image_size), mine)
-    for batch in loader.batches(view, batch_size, workers=workers, strict=strict):
-        yield EvaluationBatch(
-            batch.pixels,
-            batch.labels[:, 0, 0, 0],
-            batch.valid,
-            tuple((view.names[i], reason) for i, reason in batch.skipped),
-        )
-
-
-def _numbers(*values: int) -> np.ndarray:
-    return np.array([[values]], np.int32)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Canvas:
     """Images in an order, on a canvas, as a source; labels are height, width, class."""
@@ -180,45 +138,5 @@ class _Canvas:
             image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
         pixels = np.zeros((height, width, 3), np.uint8)
         pixels[: image.height, : image.width] = np.asarray(image)
-        numbers = _numbers(image.height, image.width, label)
+        numbers = packed(image.height, image.width, label)
         return Example(pixels, numbers, np.zeros(0, bool))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Central:
-    """The middle of every image, as a source; its label is the class."""
-
-    images: Labelled
-    image_size: int
-    annotations: Annotations = Annotations((), maps=1, grid=(1, 1))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.images.names
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        return self.images.stored or (self.image_size, self.image_size)
-
-    def read(self, index: int) -> Example:
-        image, label = self.images.read(index)
-        if self.images.stored is None:
-            image = central_crop(image, self.image_size)
-        return Example(np.asarray(image), _numbers(label), np.zeros(0, bool))
-
-
-def central_crop(image: Image.Image, side: int) -> Image.Image:
-    """Shorter side to 8/7 of `side` (256 at 224), then the central square.
-
-    As torchvision's Resize and CenterCrop: PIL's bilinear resize, which antialiases;
-    the longer side is truncated to whole pixels.
-    """
-    short = round(side * 8 / 7)
-    width, height = image.size
-    if width <= height:
-        size = (short, int(short * height / width))
-    else:
-        size = (int(short * width / height), short)
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    return image.crop((left, top, left + side, top + side))

@@ -13,9 +13,9 @@ import jaxlib
 import ml_collections
 import optax
 
+from jdissect.base.identity import digest, source_hash
 from jdissect.base.progress import waiting
 from jdissect.checkpoints import networks
-from jdissect.results.run_directory import digest, source_hash
 from jdissect.runtime import consistency, machine, preemption
 from jdissect.runtime.devices import Devices, in_32_bits
 from jdissect.runtime.preemption import Terminated

@@ -48,7 +48,7 @@ class Batch(Protocol):
 
 
 class Evaluation(Protocol):
-    """What an evaluation finds: `evaluation.Counts`, for one."""
+    """What an evaluation finds: `evaluation.classifier.Counts`, for one."""
 
     def metrics(self) -> dict[str, float]:
         """What `metrics.jsonl` keeps of it."""

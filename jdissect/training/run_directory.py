@@ -20,8 +20,8 @@ from typing import Any
 from jdissect.base import paths, replacing
 from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.errors import UserError
+from jdissect.base.identity import digest
 from jdissect.checkpoints.run_state import Checkpoints
-from jdissect.results.run_directory import digest
 
 FORMAT_VERSION = 1
 MARK = "training.json"

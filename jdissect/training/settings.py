@@ -10,14 +10,13 @@ from jdissect.base.errors import UserError
 from jdissect.checkpoints import shipped
 from jdissect.checkpoints.networks import SEGMENTERS
 from jdissect.datasets import exif_rotation
+from jdissect.evaluation.settings import check_evaluation, listed, must
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
 from jdissect.models.resnet import DEPTHS
 from jdissect.models.upernet import STRIDE
-from jdissect.runtime.devices import MODES
 from jdissect.scenes import SIDE
 from jdissect.training.batch_norm import fits, fitting
 
-DTYPES = ("float32", "bfloat16")
 # What changes when files are written, and not what is trained.
 _OF_THE_RUN = ("train.log_every", "train.checkpoint_every")
 
@@ -30,18 +29,20 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     train, mixing = config.train, config.augment
     known = [name for name in models.ARCHITECTURES if name not in SEGMENTERS]
-    _must(config.model.name in known, config, "model.name", f"one of {_or(known)}")
+    must(config.model.name in known, config, "model.name", f"one of {listed(known)}")
     recipes = augment.RECIPES
-    _must(mixing.recipe in recipes, config, "augment.recipe", f"one of {_or(recipes)}")
-    _must(mixing.alpha > 0, config, "augment.alpha", "above 0")
-    _must(0 < mixing.crop_area <= 1, config, "augment.crop_area", "in (0, 1]")
-    _must(
+    must(
+        mixing.recipe in recipes, config, "augment.recipe", f"one of {listed(recipes)}"
+    )
+    must(mixing.alpha > 0, config, "augment.alpha", "above 0")
+    must(0 < mixing.crop_area <= 1, config, "augment.crop_area", "in (0, 1]")
+    must(
         train.canvas == 0 or train.canvas >= train.image_size,
         config,
         "train.canvas",
         "0, or at least config.train.image_size",
     )
-    _must(train.last_stride in (1, 2), config, "train.last_stride", "1 or 2")
+    must(train.last_stride in (1, 2), config, "train.last_stride", "1 or 2")
     check_training(config)
 
 
@@ -56,7 +57,7 @@ def check_segmenter(config: ml_collections.ConfigDict) -> None:
             "this is no config of a segmenter's training; "
             "--config=configs/segmenter.py is"
         )
-    _must(config.model.name == "upernet", config, "model.name", "upernet")
+    must(config.model.name == "upernet", config, "model.name", "upernet")
     if config.data.source != "scenes":
         raise UserError(
             f"config.data.source is {config.data.source!r}; a segmenter needs masks of "
@@ -64,12 +65,12 @@ def check_segmenter(config: ml_collections.ConfigDict) -> None:
         )
     train = config.train
     depths = tuple(map(str, DEPTHS))
-    _must(train.depth in DEPTHS, config, "train.depth", f"one of {_or(depths)}")
-    _must(train.fpn_dim >= 1, config, "train.fpn_dim", "at least 1")
-    _must(train.window >= STRIDE, config, "train.window", f"at least {STRIDE} pixels")
-    _must(1 <= train.grid <= train.window, config, "train.grid", "1 .. the window")
+    must(train.depth in DEPTHS, config, "train.depth", f"one of {listed(depths)}")
+    must(train.fpn_dim >= 1, config, "train.fpn_dim", "at least 1")
+    must(train.window >= STRIDE, config, "train.window", f"at least {STRIDE} pixels")
+    must(1 <= train.grid <= train.window, config, "train.grid", "1 .. the window")
     for head in config.loss:
-        _must(config.loss[head] >= 0, config, f"loss.{head}", "0 or more")
+        must(config.loss[head] >= 0, config, f"loss.{head}", "0 or more")
     check_training(config)
     side = segmenter_side(config)
     if side < STRIDE:
@@ -82,32 +83,22 @@ def check_segmenter(config: ml_collections.ConfigDict) -> None:
 def check_training(config: ml_collections.ConfigDict) -> None:
     """As `check`, of what any training needs."""
     train, mixing = config.train, config.augment
-    _must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
-    _must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
+    must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
+    must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
     for key in ("epochs", "batch_size", "bn_group", "width", "log_every"):
-        _must(train[key] >= 1, config, f"train.{key}", "at least 1")
+        must(train[key] >= 1, config, f"train.{key}", "at least 1")
     for key in ("num_images", "validation_images", "checkpoint_every", "seed"):
-        _must(train[key] >= 0, config, f"train.{key}", "0 or more")
-    _must(train.learning_rate > 0, config, "train.learning_rate", "above 0")
-    _must(0 <= train.momentum < 1, config, "train.momentum", "in [0, 1)")
-    _must(train.weight_decay >= 0, config, "train.weight_decay", "0 or more")
+        must(train[key] >= 0, config, f"train.{key}", "0 or more")
+    must(train.learning_rate > 0, config, "train.learning_rate", "above 0")
+    must(0 <= train.momentum < 1, config, "train.momentum", "in [0, 1)")
+    must(train.weight_decay >= 0, config, "train.weight_decay", "0 or more")
     check_evaluation(config)
-    _must(
+    must(
         not config.model.weights or config.model.weights.startswith(shipped.PREFIX),
         config,
         "model.weights",
         "empty: training starts from random weights",
     )
-
-
-def check_evaluation(config: ml_collections.ConfigDict) -> None:
-    """As `check`, of what an evaluation needs."""
-    least = "at least 32 pixels"
-    _must(config.train.image_size >= 32, config, "train.image_size", least)
-    _must(config.dtype in DTYPES, config, "dtype", _or(DTYPES))
-    _must(config.parallel in MODES, config, "parallel", _or(MODES))
-    _must(config.data.batch_size >= 1, config, "data.batch_size", "at least 1")
-    _must(config.data.workers >= 0, config, "data.workers", "0 or more")
 
 
 def check_batch(config: ml_collections.ConfigDict, devices: int) -> None:
@@ -183,14 +174,3 @@ def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
     for part in ("train", "augment"):
         found |= {f"{part}.{key}": value for key, value in config[part].items()}
     return {key: value for key, value in found.items() if key not in _OF_THE_RUN}
-
-
-def _must(condition: bool, config: Any, key: str, what: str) -> None:
-    if not condition:
-        part, _, name = key.rpartition(".")
-        value = (config[part] if part else config)[name]
-        raise UserError(f"config.{key} is {value!r}; it must be {what}")
-
-
-def _or(names) -> str:
-    return ", ".join(names)

@@ -21,8 +21,9 @@ import numpy as np
 from jdissect.base.atomic_files import write_whole
 from jdissect.checkpoints import shipped
 from jdissect.checkpoints import weights as checkpoint_folder
+from jdissect.evaluation import run
 from jdissect.runtime import command_line
-from jdissect.training import train_classifier, train_segmenter
+from jdissect.training import train_segmenter
 
 Scores = dict[str, Any]
 
@@ -98,7 +99,7 @@ def measure(weights: str, config: Mapping[str, Any]) -> Scores:
     config.model.weights = weights
     config.data.split = config.train.validation_split
     config.data.num_images = config.train.validation_images
-    found = train_classifier.evaluate(config, tell=lambda _: None)
+    found = run.evaluate(config, tell=lambda _: None)
     return {key: found[key] for key in ("top1_error", "top5_error", "images")}
 
 

@@ -1,6 +1,6 @@
 """One training step on all devices, and the state that it moves.
 
-The state is a copy a device (`parallel.Devices.states`); every device computes the
+The state is a copy a device (`devices.Devices.states`); every device computes the
 gradient of its share of the batch, and the sum over devices moves every copy alike.
 """
 
@@ -58,7 +58,7 @@ def first_copy(state: Any) -> Any:
 
 
 def parameters(state: State) -> dict[str, np.ndarray]:
-    """Parameters and statistics by name, as `checkpoints.save` wants them."""
+    """Parameters and statistics by name, as `networks.save` wants them."""
     flat = [
         *nnx.to_flat_state(state["params"]),
         *nnx.to_flat_state(state["statistics"]),

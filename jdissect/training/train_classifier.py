@@ -1,30 +1,19 @@
-"""From a configuration to a trained network, and to a network's errors."""
+"""From a configuration to a trained network."""
 
 import functools
-import json
-import re
-import sys
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import ml_collections
 
 from jdissect import models
-from jdissect.base.atomic_files import write_whole
 from jdissect.base.errors import UserError
+from jdissect.base.identity import digest
 from jdissect.base.printable import printable
-from jdissect.base.progress import waiting
 from jdissect.checkpoints import networks
-from jdissect.data.source import skipped_line
-from jdissect.datasets import exif_rotation
-from jdissect.datasets.class_order import doubt
-from jdissect.datasets.labelled import Labelled, imagenet_wnids, open_labelled
-from jdissect.evaluation import folder_split
-from jdissect.evaluation.classifier import Counts, Evaluator
-from jdissect.results.run_directory import digest
-from jdissect.runtime import consistency, machine
-from jdissect.runtime.devices import Devices, all_devices, in_32_bits
+from jdissect.datasets.labelled import Labelled, open_labelled
+from jdissect.evaluation.classifier import Counts
+from jdissect.evaluation.run import evaluator_of
+from jdissect.runtime.devices import all_devices
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.training import job, recipe, settings, step
 from jdissect.training.batches import canvas_shape, training_batches
@@ -69,87 +58,6 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
     )
 
 
-@in_32_bits
-def evaluate(
-    config: ml_collections.ConfigDict,
-    output: str = "",
-    processes: Processes = ALONE,
-    tell: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Tells the errors of the config's network on its data.
-
-    Args:
-      config: `model.weights` and `data` say what.
-      output: JSON file to write them to, too; '' for none.
-      processes: that share the images; all of them call this.
-      tell: takes lines for a person.
-
-    Returns:
-      what that file holds.
-
-    Raises:
-      UserError: something given is wrong, on whichever process.
-    """
-    with processes.agreeing(), waiting("opening images", not processes.first):
-        machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
-        config, note = folder_split.chosen(config)
-        model, images = open_network(config)
-    parts = {
-        "weights": model.weights_sha256,
-        "images": digest([*images.classes, *images.names]),
-        "image_size": config.train.image_size,
-        "dtype": config.dtype,
-        "data.batch_size": config.data.batch_size,
-        "data.exif_rotation": exif_rotation(config.data),
-        "number of devices": jax.local_device_count(),
-    }
-    consistency.check_alike(processes, parts, {})
-    if note and processes.first:
-        print(note, file=sys.stderr)
-    evaluator = _evaluator(config, model.apply, model.preprocessing, processes)
-    counts = evaluator.run(model.params, images, "evaluation")
-    found = {
-        "model": config.model.name,
-        "weights_sha256": model.weights_sha256,
-        "source": config.data.source,
-        "split": config.data.split,
-        **counts.to_json(),
-    }
-    with processes.agreeing():
-        if processes.first:
-            _tell(tell, config, model, counts)
-            if output:
-                content = json.dumps(found, indent=2) + "\n"
-                write_whole(output, content.encode())
-    return found
-
-
-def open_network(config) -> tuple[networks.Classifier, Labelled]:
-    """The config's network, and the images that it is to classify.
-
-    Raises:
-      UserError: no weights or classes, or the two do not fit.
-    """
-    settings.check_evaluation(config)
-    model = networks.load_configured(config)
-    if not model.classes:
-        raise UserError(
-            f"checkpoint {config.model.weights} has no classifier: it can be "
-            "dissected, but not evaluated or ablated"
-        )
-    description = networks.read_description(config.model.weights)
-    return model, _for_network(
-        config, model.classes, description.get("source", {}).get("classes")
-    )
-
-
-def _tell(tell, config, model, counts) -> None:
-    tell(f"{config.model.name}: {counts.images} images, {model.classes} classes\n")
-    tell(counts.table())
-    if counts.skipped:
-        tell(skipped_line(counts.skipped))
-
-
 def _open(config) -> tuple[Labelled, Labelled | None]:
     """Images to train and, if asked for, to evaluate on."""
     train = config.train
@@ -177,33 +85,6 @@ def _open_split(config, key, *options) -> Labelled:
     except UserError as error:
         text = str(error).replace("config.data.split", f"config.train.{key}")
         raise UserError(text) from error
-
-
-def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
-    """The config's images with the numbers that a network gives to classes.
-
-    Args:
-      config: says which images.
-      classes: of the network.
-      known: their names, if the network was trained here.
-    """
-    data = config.data
-    images = open_labelled(data, data.split, data.num_images, known)
-    wnids = imagenet_wnids()
-    if known is None and len(images.classes) < classes == len(wnids):
-        named = [name for name in images.classes if re.fullmatch(r"n\d{8}", name)]
-        if len(named) == len(images.classes):
-            return open_labelled(data, data.split, data.num_images, wnids)
-    if len(images.classes) != classes:
-        raise UserError(
-            f"the images are of {len(images.classes)} classes, their labels 0 .. "
-            f"{len(images.classes) - 1}; the network knows {classes}"
-        )
-    if known is None and data.source == "folder" and not data.get("class_order"):
-        warning = doubt(images.classes)
-        if warning and jax.process_index() == 0:
-            print(f"warning: {warning}", file=sys.stderr)
-    return images
 
 
 def _batches(config, images, processes):
@@ -256,7 +137,7 @@ def _evaluate(config, architecture, validation, processes):
         models.build_abstract(**architecture, dtype=config.dtype)
     )
     preprocessing = settings.preprocessing(config)
-    evaluator = _evaluator(config, apply, preprocessing, processes)
+    evaluator = evaluator_of(config, apply, preprocessing, processes)
 
     def evaluate_state(state, description) -> Counts:
         values = step.parameters(step.first_copy(state))
@@ -264,20 +145,6 @@ def _evaluate(config, architecture, validation, processes):
         return evaluator.run(params, validation, description)
 
     return evaluate_state
-
-
-def _evaluator(config, apply, preprocessing, processes) -> Evaluator:
-    return Evaluator(
-        apply,
-        preprocessing,
-        Devices(config.parallel),
-        batch_size=config.data.batch_size,
-        image_size=config.train.image_size,
-        dtype=config.dtype,
-        workers=config.data.workers,
-        strict=config.data.strict,
-        processes=processes,
-    )
 
 
 def _result(classes: int, steps: int, counts: Counts | None) -> dict[str, Any]:

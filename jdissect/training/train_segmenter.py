@@ -7,9 +7,9 @@ import ml_collections
 
 from jdissect import models
 from jdissect.base.errors import UserError
+from jdissect.base.identity import digest
 from jdissect.checkpoints import networks
 from jdissect.evaluation.segmenter import MaskCounts, MaskEvaluator
-from jdissect.results.run_directory import digest
 from jdissect.runtime.devices import Devices, all_devices, in_32_bits
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.scenes import ScenesSource, open_scenes

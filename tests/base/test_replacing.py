@@ -12,9 +12,10 @@ import pytest
 import jdissect
 from jdissect.base import replacing
 from jdissect.base.errors import UserError
+from jdissect.base.identity import digest
 from jdissect.checkpoints import weights
 from jdissect.results.finished_run import open_run
-from jdissect.results.run_directory import Run, digest
+from jdissect.results.run_directory import Run
 from jdissect.scenes import open_scenes
 from jdissect.scenes.export import export
 from jdissect.training.run_directory import RunDirectory

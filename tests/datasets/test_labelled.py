@@ -11,12 +11,8 @@ from PIL import Image
 
 from jdissect.base.errors import UserError
 from jdissect.datasets.labelled import imagenet_wnids, open_labelled
-from jdissect.training.batches import (
-    canvas_shape,
-    central_crop,
-    evaluation_batches,
-    training_batches,
-)
+from jdissect.evaluation.batches import central_crop, evaluation_batches
+from jdissect.training.batches import canvas_shape, training_batches
 
 
 @pytest.fixture
@@ -227,7 +223,7 @@ def test_classes_from_a_file(numbered, settings, tmp_path):
 def test_order_of_a_network_that_names_no_classes(numbered, capsys):
     """'class_10' before 'class_2' is said, once the classes are numbered so."""
     from configs.common import get_common
-    from jdissect.training.train_classifier import _for_network
+    from jdissect.evaluation.run import _for_network
 
     config = get_common()
     config.data.path = str(numbered("class_2", "class_10"))

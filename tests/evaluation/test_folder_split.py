@@ -4,8 +4,7 @@ import pytest
 
 from configs import baseline
 from jdissect.base.errors import UserError
-from jdissect.evaluation import folder_split
-from jdissect.training import train_classifier
+from jdissect.evaluation import folder_split, run
 
 
 def photos(folder, *names):
@@ -82,7 +81,7 @@ def test_evaluate_on_the_folder_of_a_dissection(
         config.train.image_size = 32
         config.data.batch_size = 8
         config.cache.dir = str(tmp_path / "cache")
-        found.append(train_classifier.evaluate(config))
+        found.append(run.evaluate(config))
         error = capsys.readouterr().err
         assert ("the classes are those of itself" in error) == (len(found) == 1)
     assert found[0] == found[1] == {**found[2], "split": ""}

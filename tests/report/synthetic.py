@@ -65,7 +65,7 @@ class NoiseSource:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SyntheticRun:
-    """What a page asks of a `runs.StoredRun`."""
+    """What a page asks of a `finished_run.StoredRun`."""
 
     folder: pathlib.Path
     results: dict[str, Result]

@@ -23,7 +23,6 @@ from jdissect.base import csv_cells as csv_tables
 from jdissect.base import paths
 from jdissect.data import content_hashes
 from jdissect.data.images import decode_cropped
-from jdissect.jobs import dissect
 from jdissect.results import finished_run, run_directory
 from jdissect.runtime import command_line
 from tests.detecting import make_result
@@ -213,7 +212,7 @@ def test_no_machine_is_asked_in_a_runs_name(
         code, _, error = run(capsys, command, *arguments[: 1 + (command != "page")])
         assert code == (2 if command == "figures" else 0)
         assert f"--data_path={place}" in error and error.count("\n") == 1
-    assert not asked and dissect.known_error(finished_run.open_run(folder)) is None
+    assert not asked and finished_run.known_error(finished_run.open_run(folder)) is None
     run(capsys, "page", folder, f"--data_path={place}")
     assert asked or source == "tfds"  # which has its own ways
 

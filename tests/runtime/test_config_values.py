@@ -6,7 +6,6 @@ import pytest
 from configs import efficientnet_lite0, mixup, segmenter
 from jdissect import (
     ablate,
-    commands,
     evaluate,
     main,
     probe,
@@ -16,7 +15,7 @@ from jdissect import (
     train_segmenter,
 )
 from jdissect.base.errors import UserError
-from jdissect.runtime import command_line, config_values
+from jdissect.runtime import command_line, config_values, plain_flags
 
 COMMANDS = {
     "main": main,
@@ -85,7 +84,7 @@ def nothing_is_begun(monkeypatch):
         raise UserError("nothing wrong with the values")
 
     monkeypatch.setattr(command_line, "join", stop)
-    monkeypatch.setattr("jdissect.jobs.dissect.check", stop)
+    monkeypatch.setattr("jdissect.dissection.settings.check", stop)
     monkeypatch.setattr("jdissect.jobs.dissect.dissect", stop)
     monkeypatch.setattr("jdissect.ablation.run.open_dissection", stop)
 
@@ -189,7 +188,7 @@ def test_all_kinds_of_commands_propose_their_own():
 
     for parse in (
         lambda: compare.main(["compare", "--outptu=x"]),
-        lambda: commands.parse(["x", "--outptu=x"], "", {"output": ("", "")}),
+        lambda: plain_flags.parse(["x", "--outptu=x"], "", {"output": ("", "")}),
     ):
         with pytest.raises(UserError, match="'outptu'; did you mean --output"):
             parse()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jdissect import launch
-from jdissect.launch import Ending, judge
 from jdissect.runtime import command_line
+from jdissect.runtime.launcher import Ending, judge
 from tests.hosts import LOST, PATIENCE, WORK, Host, one_line
 
 pytestmark = pytest.mark.usefixtures("own_temporary_files")

@@ -338,9 +338,7 @@ def test_a_changed_pixel_or_source_file_is_a_miss(small, pixels, tmp_path, monke
     assert base._key(batch_of(other), 0) != key
     # A photograph that is turned by its EXIF has the same content.
     assert base._key(batch_of(pixels[:, ::-1, ::-1]), 0) != key
-    monkeypatch.setattr(
-        "jdissect.results.run_directory.source_hash", lambda names=(): "edited"
-    )
+    monkeypatch.setattr("jdissect.base.identity.source_hash", lambda names=(): "edited")
     assert make(small, tmp_path)._key(batch_of(pixels), 0) != key
 
 

@@ -111,7 +111,7 @@ def write(figure: Figure, folder: str | os.PathLike, name: str) -> list[paths.Pa
     """Writes NAME.svg and NAME.png; each appears whole or not at all.
 
     Raises:
-      OSError, UserError: as `files.write_whole`.
+      OSError, UserError: as `atomic_files.write_whole`.
     """
     folder = paths.to_path(folder)
     files = {folder / f"{name}.svg": svg(figure), folder / f"{name}.png": png(figure)}

@@ -76,7 +76,7 @@ def write_comparison(
 
     Raises:
       ValueError: no models, or their concepts differ.
-      OSError, UserError: as `files.write_whole`.
+      OSError, UserError: as `atomic_files.write_whole`.
     """
     folder = paths.from_user(folder)
     heading = heading or folder.name

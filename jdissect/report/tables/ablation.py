@@ -44,10 +44,10 @@ def check_output(text: str) -> paths.Path | None:
 def write(found: Ablation, folder: paths.Path) -> None:
     """Writes ablation.json, by_class.csv, units_by_class.csv, single_units.csv.
 
-    Names that a spreadsheet would run are defused there (`tables.safe_cell`).
+    Names that a spreadsheet would run are defused there (`csv_cells.safe_cell`).
 
     Raises:
-      OSError, UserError: as `files.write_whole`.
+      OSError, UserError: as `atomic_files.write_whole`.
     """
     tables = {
         "by_class": classes_changed(found),

@@ -1,0 +1,100 @@
+"""Labelled images of one size in batches, to evaluate on."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from jdissect.data import loader
+from jdissect.data.source import (
+    Annotations,
+    Example,
+    Subset,
+    share,
+)
+from jdissect.datasets.labelled import Labelled
+from jdissect.runtime.processes import ALONE, Processes
+
+
+class EvaluationBatch(NamedTuple):
+    """Images to evaluate on; rows that are not valid are padding or not readable."""
+
+    pixels: UInt8[np.ndarray, "batch height width 3"]
+    labels: Int[np.ndarray, "batch"]
+    valid: np.ndarray
+    skipped: tuple[tuple[str, str], ...]  # name and reason of images not readable
+
+
+def evaluation_batches(
+    images: Labelled,
+    batch_size: int,
+    image_size: int,
+    *,
+    workers: int = 0,
+    strict: bool = False,
+    processes: Processes = ALONE,
+) -> Iterator[EvaluationBatch]:
+    """Every image once: shorter side to 8/7 of `image_size` and centre crop, or stored.
+
+    Of many processes each yields `batch_size` of every so many images for all of them.
+
+    Raises:
+      UserError: as `training_batches`.
+    """
+    every = range(len(images.names))
+    mine, _ = share(every, batch_size, processes.index, processes.count)
+    view = Subset(_Central(images, image_size), mine)
+    for batch in loader.batches(view, batch_size, workers=workers, strict=strict):
+        yield EvaluationBatch(
+            batch.pixels,
+            batch.labels[:, 0, 0, 0],
+            batch.valid,
+            tuple((view.names[i], reason) for i, reason in batch.skipped),
+        )
+
+
+def packed(*values: int) -> np.ndarray:
+    return np.array([[values]], np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Central:
+    """The middle of every image, as a source; its label is the class."""
+
+    images: Labelled
+    image_size: int
+    annotations: Annotations = Annotations((), maps=1, grid=(1, 1))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.images.names
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        return self.images.stored or (self.image_size, self.image_size)
+
+    def read(self, index: int) -> Example:
+        image, label = self.images.read(index)
+        if self.images.stored is None:
+            image = central_crop(image, self.image_size)
+        return Example(np.asarray(image), packed(label), np.zeros(0, bool))
+
+
+def central_crop(image: Image.Image, side: int) -> Image.Image:
+    """Shorter side to 8/7 of `side` (256 at 224), then the central square.
+
+    As torchvision's Resize and CenterCrop: PIL's bilinear resize, which antialiases;
+    the longer side is truncated to whole pixels.
+    """
+    short = round(side * 8 / 7)
+    width, height = image.size
+    if width <= height:
+        size = (short, int(short * height / width))
+    else:
+        size = (int(short * width / height), short)
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+    return image.crop((left, top, left + side, top + side))
