@@ -19,10 +19,10 @@ def main(argv: Sequence[str]) -> int:
     )
     config = command_line.parse(flags, argv)
     processes = command_line.join(flags)
-    from jdissect.jobs import dissect
+    from jdissect.report import run_summary
 
     workdir = flags.workdir or f"runs/{command_line.run_name(flags)}"
-    return dissect.dissect(config, workdir, flags.overwrite, processes)
+    return run_summary.dissect(config, workdir, flags.overwrite, processes)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     from jdissect import compare
     from jdissect.analysis.comparison import compare as put_together
     from jdissect.base import paths
-    from jdissect.jobs import dissect
+    from jdissect.report import run_summary
     from jdissect.results.finished_run import open_run
     from jdissect.runtime import preemption
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         folder = f"{flags.workdir}/{name}"
         overwrite = flags.overwrite and name not in replaced.names
         try:
-            dissect.dissect(config, folder, overwrite, tell=lambda _: None)
+            run_summary.dissect(config, folder, overwrite, tell=lambda _: None)
         except BaseException as error:
             # Of one network is of all: those that are finished are read again.
             preemption.note(error)

@@ -1,16 +1,21 @@
 """Trains a classifier: python -m jdissect.train --config=configs/mixup.py"""
 
-import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
-def main(argv: Sequence[str], runner: str = "runner") -> int:
+def _train(*arguments) -> int:
+    from jdissect.training import train_classifier
+
+    return train_classifier.train(*arguments)
+
+
+def main(argv: Sequence[str], train: Callable[..., int] = _train) -> int:
     """Parses the command line and trains; returns the exit code.
 
     Args:
       argv: the command line.
-      runner: module of `jdissect.training` whose `train` does it.
+      train: does it, with (config, workdir, overwrite, processes).
     """
     # Imported here so that a bad flag is answered before JAX is loaded.
     from jdissect.runtime import command_line
@@ -26,8 +31,7 @@ def main(argv: Sequence[str], runner: str = "runner") -> int:
     config = command_line.parse(flags, argv)
     workdir = flags.workdir or f"runs/{command_line.run_name(flags)}-train"
     processes = command_line.join(flags)
-    module = importlib.import_module(f"jdissect.training.{runner}")
-    return module.train(config, workdir, flags.overwrite, processes)
+    return train(config, workdir, flags.overwrite, processes)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import pytest
 
 from jdissect import study
 from jdissect.checkpoints import networks
-from jdissect.jobs import dissect as runner
 from jdissect.models.preprocess import IMAGENET
 from jdissect.runtime import command_line
 from jdissect.runtime.preemption import Terminated
@@ -124,7 +123,7 @@ def test_the_end_of_one_network_is_the_end_of_all(
         done.append((name, overwrite))
         return 0
 
-    monkeypatch.setattr(runner, "dissect", dissect)
+    monkeypatch.setattr("jdissect.report.run_summary.dissect", dissect)
     monkeypatch.setattr(
         "jdissect.results.finished_run.open_run", lambda folder: interrupt()
     )

@@ -1,26 +1,42 @@
-"""From a config to a run directory: dissects one model."""
+"""From a config to a finished run directory: dissects one model."""
 
 import contextlib
-import sys
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ml_collections
 
 from jdissect.base import paths
-from jdissect.base.errors import UserError
 from jdissect.base.progress import EVERY, EVERY_REMOTE, Progress
 from jdissect.checkpoints.networks import top1_error
-from jdissect.data.source import skipped_line
-from jdissect.dissection.settings import check
+from jdissect.data.source import Source
+from jdissect.dissection import settings
 from jdissect.jobs.job import Job
-from jdissect.report.tables.layer import layer_report
-from jdissect.results import load_layer
-from jdissect.results.finished_run import open_run
+from jdissect.results import layer_result
 from jdissect.runtime import consistency, preemption
 from jdissect.runtime.devices import in_32_bits
 from jdissect.runtime.processes import ALONE, Processes
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A finished run.
+
+    Attributes:
+      folder: the run directory.
+      layers: names of the layers.
+      source: of the images.
+      results: {layer: its result}; None where the run was finished before.
+      skipped: {index of an image that could not be read: why}.
+    """
+
+    folder: Path
+    layers: tuple[str, ...]
+    source: Source
+    results: Mapping[str, layer_result.Result] | None = None
+    skipped: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 @in_32_bits
@@ -30,21 +46,18 @@ def dissect(
     overwrite: bool = False,
     processes: Processes = ALONE,
     tell: Callable[[str], None] = print,
-) -> int:
-    """Dissects the config's model into `workdir` and tells what was found.
+) -> Done:
+    """Dissects the config's model into `workdir`.
 
-    A finished run of the same identity is told again instead; an unfinished one
-    goes on from where it was last saved.
+    A finished run of the same identity is left as it is; an unfinished one resumes from
+    where it was last saved.
 
     Args:
       config: the whole of it.
       workdir: the run directory, the same for all processes.
       overwrite: replace what is there: a finished run when the new one is whole.
       processes: that share the work; all of them call this.
-      tell: takes lines for a person.
-
-    Returns:
-      exit code: 0.
+      tell: takes a line for a person where an unfinished run resumes.
 
     Raises:
       UserError: something given is wrong; nothing half-written is left.
@@ -54,10 +67,10 @@ def dissect(
         return _dissect(config, workdir, overwrite, processes, progress, tell)
 
 
-def _dissect(config, workdir, overwrite, processes, progress, tell) -> int:
+def _dissect(config, workdir, overwrite, processes, progress, tell) -> Done:
     start = time.perf_counter()
     with processes.agreeing(), progress.stage("opening images and network"):
-        check(config)
+        settings.check(config)
         job = Job(config)
         job.check_layout(processes)
     with progress.stage("hashing images"):
@@ -71,9 +84,7 @@ def _dissect(config, workdir, overwrite, processes, progress, tell) -> int:
         if processes.first:
             with contextlib.suppress(OSError):  # read-only, for one: it can be read
                 job.run.settle()
-            tell(f"{workdir} is finished and holds (--overwrite runs anew):\n")
-            _tell_stored(tell, job.run.folder, job.layers)
-        return 0
+        return Done(job.run.folder, job.layers, job.source)
     done = False
     try:
         with processes.agreeing():
@@ -102,20 +113,13 @@ def _dissect(config, workdir, overwrite, processes, progress, tell) -> int:
                         top1_error=top1_error(config.model.weights),
                     )
             done = True
-        with processes.agreeing():
-            if processes.first and config.report:
-                with progress.stage("report"):
-                    _write_report(job)
     except BaseException as error:
         if done:
             preemption.note(error, f"{workdir} is finished, but for its report.html")
         elif not (processes.first and job.run.abandon()):
             preemption.note(error)
         raise
-    if processes.first:
-        _tell(tell, found, skipped, job.source.names)
-        tell(f"written to {workdir}")
-    return 0
+    return Done(job.run.folder, job.layers, job.source, found, skipped)
 
 
 def _telling(job, processes, progress) -> contextlib.AbstractContextManager:
@@ -125,30 +129,3 @@ def _telling(job, processes, progress) -> contextlib.AbstractContextManager:
     run, layers = job.run, job.layers
     every = EVERY_REMOTE if paths.is_remote(run.folder) else EVERY
     return progress.kept(lambda content: run.tell_progress(layers, content), every)
-
-
-def _write_report(job: Job) -> None:
-    """The page of the finished run; the run is whole without it."""
-    from jdissect.analysis import uncertainty
-    from jdissect.report.pages.page import write_report
-
-    try:
-        run = open_run(job.run.folder)
-        known = {name: uncertainty.estimates(run.result(name)) for name in run.layers}
-        write_report(run, known, job.source)
-    except (OSError, UserError) as error:
-        print(f"report.html was not written: {error}", file=sys.stderr)
-
-
-def _tell(tell, found, skipped, names) -> None:
-    if skipped:
-        named = [(names[index], why) for index, why in sorted(skipped.items())]
-        tell(f"{skipped_line(named, len(names))}\n")
-    for result in found.values():
-        tell(layer_report(result))
-
-
-def _tell_stored(tell, folder: Path, layers) -> None:
-    for layer in layers:
-        tell(layer_report(load_layer.load(folder / layer)))
-    tell(f"stored in {folder}")

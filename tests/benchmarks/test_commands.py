@@ -10,7 +10,7 @@ from jdissect.base.errors import UserError
 from jdissect.runtime import command_line
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
-START = "    sys.exit(cli.entry(main))\n"
+START = "    sys.exit(command_line.entry(main))\n"
 COMMANDS = sorted(
     path.stem
     for path in FOLDER.glob("*.py")

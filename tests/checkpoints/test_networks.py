@@ -100,8 +100,8 @@ def test_load_classifier(folder):
 def test_loading_is_silent_and_needs_no_torch(folder):
     program = (
         "import sys\n"
-        "from jdissect import checkpoints\n"
-        f"checkpoints.load_classifier({str(folder)!r})\n"
+        "from jdissect.checkpoints import networks\n"
+        f"networks.load_classifier({str(folder)!r})\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jdissect import launch
-from jdissect.runtime import command_line
+from jdissect.runtime import command_line, launcher
 from jdissect.runtime.launcher import Ending, judge
 from tests.hosts import LOST, PATIENCE, WORK, Host, one_line
 
@@ -98,7 +98,7 @@ sys.exit(int(first))
     ],
 )
 def test_restarts(tmp_path, monkeypatch, capsys, codes, restarts, code, lines):
-    monkeypatch.setattr(launch, "PAUSE", 0.01)
+    monkeypatch.setattr(launcher, "PAUSE", 0.01)
     path = tmp_path / "codes"
     path.write_text(codes)
     argv = ["launch", f"--restarts={restarts}", "--", "-c", CODES, str(path)]

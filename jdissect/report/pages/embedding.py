@@ -90,7 +90,7 @@ def render(template: str, scripts: Sequence[str], **content: Any) -> bytes:
 
 
 def _text(name: str) -> str:
-    folder = resources.files("jdissect.report") / "templates"
+    folder = resources.files("jdissect.report.pages") / "templates"
     return (folder / name).read_text(encoding="utf-8")
 
 
