@@ -1,6 +1,7 @@
 """What several tests share: the reference material and things dear to build."""
 
 import atexit
+import contextlib
 import functools
 import os
 import pathlib
@@ -41,8 +42,11 @@ TOGETHER = {
 # is around the computation, or the same for any compilation. With slow tests it
 # compiles as for users.
 LITTLE_OPTIMIZED = {
+    "tests/dissection/test_planted.py",
     "tests/report/figures/test_mixed_pictures.py",
+    "tests/report/test_counted_images.py",
     "tests/segmenters/test_upernet.py",
+    "tests/test_ablate.py",
     "tests/test_docs.py",
     "tests/runtime/test_machine.py",
     "tests/test_figures.py",
@@ -58,7 +62,6 @@ LITTLE_OPTIMIZED = {
     "tests/base/test_replacing.py",
     "tests/test_segment.py",
     "tests/test_study.py",
-    "tests/test_train.py",
     "tests/training/test_processes.py",
     "tests/training/test_resume.py",
     "tests/training/test_segmenter.py",
@@ -119,22 +122,35 @@ def no_lines_of_progress():
     patch.undo()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little_optimized(request):
-    """Compiles with few optimizations, here and in processes that tests start."""
-    file = str(request.path.relative_to(request.config.rootpath))
-    without_slow = "not slow" in request.config.getoption("markexpr")
-    if not (without_slow and file in LITTLE_OPTIMIZED):
+@contextlib.contextmanager
+def _few_optimizations(config):
+    """Within it XLA compiles so, here and in processes that tests start."""
+    if "not slow" not in config.getoption("markexpr"):
         yield
         return
     import jax
 
-    patch = pytest.MonkeyPatch()
-    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    patch.undo()
+    before = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_optimized_files(request):
+    file = str(request.path.relative_to(request.config.rootpath))
+    few = file in LITTLE_OPTIMIZED
+    with _few_optimizations(request.config) if few else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture
+def little_optimized(pytestconfig):
+    """The same for a test of a file that is not among LITTLE_OPTIMIZED."""
+    with _few_optimizations(pytestconfig):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -206,6 +206,7 @@ def test_a_seed_is_a_result(folder, tmp_path, capsys):
     assert found[0] != found[2] and {**found[0], **same} == {**found[2], **same}
 
 
+@pytest.mark.slow
 def test_a_layer_that_others_follow(tmp_path, capsys, logits_of):
     """Without a dissection, too; every set of units is a pass of its own."""
     output = tmp_path / "out"

@@ -49,7 +49,7 @@ def command(lite0, drawn):
 
 
 @pytest.fixture
-def quick(tiny_classifier, drawn):
+def quick(tiny_classifier, drawn, little_optimized):
     """The same with a network that is compiled quickly."""
     return [
         CONFIG,
@@ -187,6 +187,25 @@ def test_finished_run_is_printed_again(capsys, quick, tmp_path):
     other = [*quick, f"--workdir={workdir}", "--config.quantile=0.02"]
     code, _, error = run(capsys, *other)
     assert code == 2 and "different: quantile" in error and error.count("\n") == 1
+    # What is no run is left alone.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    code, _, error = run(
+        capsys, *quick, f"--workdir={tmp_path / 'mine'}", "--overwrite"
+    )
+    assert code == 2 and "holds no run" in error
+    path = workdir / "summary.json"
+    newer = json.loads(path.read_text()) | {"format_version": 99}
+    path.write_text(json.dumps(newer))
+    code, _, error = run(capsys, *quick, f"--workdir={workdir}")
+    assert code == 2 and "newer" in error
+
+
+@pytest.mark.slow
+def test_finished_run_is_replaced(capsys, quick, tmp_path):
+    workdir = tmp_path / "run"
+    assert run(capsys, *quick, f"--workdir={workdir}")[0] == 0
+    other = [*quick, f"--workdir={workdir}", "--config.quantile=0.02"]
     code, _, _ = run(capsys, *other, "--overwrite")
     assert code == 0
     assert json.loads((workdir / "layer4/summary.json").read_text())["quantile"] == 0.02
@@ -196,16 +215,6 @@ def test_finished_run_is_printed_again(capsys, quick, tmp_path):
     path.write_text(json.dumps(summary | {"status": "running"}))
     code, output, _ = run(capsys, *other)
     assert code == 0 and "is finished" not in output
-    # What is no run is left alone.
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").write_text("dear")
-    code, _, error = run(
-        capsys, *quick, f"--workdir={tmp_path / 'mine'}", "--overwrite"
-    )
-    assert code == 2 and "holds no run" in error
-    path.write_text(json.dumps(summary | {"format_version": 99}))
-    code, _, error = run(capsys, *quick, f"--workdir={workdir}")
-    assert code == 2 and "newer" in error
 
 
 def test_64_bit_mode_changes_nothing(capsys, quick, tmp_path):
@@ -312,7 +321,7 @@ def test_a_segmenter_is_no_classifier(capsys, command, small, tmp_path):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path, little_optimized):
     """Three photographs and one that is too small for UPerNet."""
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -57,9 +57,8 @@ def ours():
     return Training(BATCH, model="resnet18", start=start, **NETWORK)
 
 
-@pytest.mark.parametrize(
-    "form", [pytest.param("faithful", marks=pytest.mark.slow), "best"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["faithful", "best"])
 def test_steps_of_sgd_are_those_of_jdissect(form, ours):
     """PyTorch's in float64; each from the same numbers, see `sgd`."""
     theirs = TorchTraining(form, depth=18, workers=0, **NETWORK)

@@ -302,6 +302,7 @@ def test_verify_prints_every_output(publish_upernet, convert, monkeypatch):
         assert fraction < 1e-4
 
 
+@pytest.mark.slow
 def test_verify_fails_where_the_networks_differ(publish_color, convert, monkeypatch):
     monkeypatch.setattr(verify, "SIDE", 32)
     monkeypatch.setattr("jdissect.models.ppm.PPM.epsilon", 0.05)

@@ -235,6 +235,7 @@ def test_speed():
     assert seconds < 0.05  # a loose bound: on a busy machine too
 
 
+@pytest.mark.slow
 def test_loader_with_processes():
     source = open_scenes("probe", 18)
     assert len(pickle.dumps(source)) < 2000
