@@ -15,6 +15,7 @@ from PIL import Image
 
 from jdissect import main
 from jdissect.base import atomic_files, identity
+from jdissect.jobs import job
 from jdissect.runtime import command_line
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
@@ -199,6 +200,38 @@ def test_finished_run_is_printed_again(capsys, quick, tmp_path):
     path.write_text(json.dumps(newer))
     code, _, error = run(capsys, *quick, f"--workdir={workdir}")
     assert code == 2 and "newer" in error
+
+
+def test_other_iou_thresholds_are_counted_from_what_is_stored(
+    capsys, quick, tmp_path, monkeypatch
+):
+    workdir, few = tmp_path / "run", [*quick, "--config.data.num_images=4"]
+    assert run(capsys, *few, f"--workdir={workdir}")[0] == 0
+    stored = {
+        path: path.read_bytes()
+        for path in workdir.rglob("*")
+        if path.suffix in (".npz", ".csv")
+    }
+    page = (workdir / "report.html").read_bytes()
+    monkeypatch.setattr(job.Job, "dissect", None)
+    cut = "--config.iou_thresholds=(0.12,)"
+    code, output, error = run(capsys, *few, cut, f"--workdir={workdir}")
+    assert code == 0, error
+    assert "is finished" in output and " 0.12 " in output and " 0.04 " not in output
+    summary = json.loads((workdir / "layer4" / "summary.json").read_text())
+    with np.load(workdir / "layer4" / "dissection.npz") as arrays:
+        iou = arrays["iou"]
+    found = summary["iou_thresholds"]
+    assert list(found) == ["0.12"]
+    assert found["0.12"]["detector_units"]["total"] == (iou.max(axis=1) > 0.12).sum()
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["iou_thresholds"] == [0.12]
+    assert all(path.read_bytes() == content for path, content in stored.items())
+    assert (workdir / "report.html").read_bytes() != page
+    # Once more: nothing is written.
+    stamps = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    assert run(capsys, *few, cut, f"--workdir={workdir}")[0] == 0
+    assert stamps == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class Done:
       layers: names of the layers.
       source: of the images.
       results: {layer: its result}; None where the run was finished before.
+      recounted: whether a run that was finished before had other IoU thresholds.
       skipped: {index of an image that could not be read: why}.
     """
 
@@ -37,6 +38,7 @@ class Done:
     source: Source
     results: Mapping[str, layer_result.Result] | None = None
     skipped: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    recounted: bool = False
 
 
 @in_32_bits
@@ -49,8 +51,8 @@ def dissect(
 ) -> Done:
     """Dissects the config's model into `workdir`.
 
-    A finished run of the same identity is left as it is; an unfinished one resumes from
-    where it was last saved.
+    A finished run of the same identity is only counted anew where the config has other
+    IoU thresholds; an unfinished one resumes from where it was last saved.
 
     Args:
       config: the whole of it.
@@ -84,7 +86,12 @@ def _dissect(config, workdir, overwrite, processes, progress, tell) -> Done:
         if processes.first:
             with contextlib.suppress(OSError):  # read-only, for one: it can be read
                 job.run.settle()
-        return Done(job.run.folder, job.layers, job.source)
+        recounted = False
+        with processes.agreeing():
+            if processes.first:
+                thresholds = config.iou_thresholds
+                recounted = job.run.recount(config.to_dict(), thresholds)
+        return Done(job.run.folder, job.layers, job.source, recounted=recounted)
     done = False
     try:
         with processes.agreeing():

@@ -111,6 +111,7 @@ class Job:
         return {
             "--overwrite": overwrite,
             "checkpoint_every": self._config.checkpoint_every,
+            "iou_thresholds": list(self._config.iou_thresholds),
             "number of devices": len(self._devices),
             "workdir": os.fspath(self.run.folder),
         }
@@ -238,7 +239,6 @@ def _identity(config, source, hashes, model, segmenter, cache_dir: Path | None):
             "segmenter.batch_size": config.segmenter.batch_size,
             "segmenter.quarters": config.segmenter.quarters,
             "quantile": config.quantile,
-            "iou_thresholds": list(config.iou_thresholds),
             "mask_size": config.mask_size,
             "dtype": config.dtype,
             "topk": config.topk,

@@ -44,6 +44,8 @@ def dissect(
     done = jobs.dissect(config, workdir, overwrite, processes, tell)
     if done.results is None:
         if processes.first:
+            if done.recounted and config.report:
+                _write_page(done)
             tell(f"{workdir} is finished and holds (--overwrite runs anew):\n")
             for layer in done.layers:
                 tell(layer_report(load_layer.load(done.folder / layer)))

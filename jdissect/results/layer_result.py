@@ -172,6 +172,15 @@ class Result:
         with replacing.making(folder, SUMMARY, _FILES) as place:
             self._write(place)
 
+    def save_summary(self, folder: str | os.PathLike) -> None:
+        """Writes summary.json anew where `save` has saved, for other IoU thresholds.
+
+        Raises:
+          OSError: as the file system has it; the file is as it was.
+        """
+        text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
+        write_whole(paths.from_user(folder) / SUMMARY, utf8(text))
+
     def _write(self, folder: paths.Path) -> None:
         arrays = {
             "dissection.npz": {
@@ -200,8 +209,7 @@ class Result:
                 counts.save(folder / name)
         write_whole(folder / "units.csv", utf8(csv_text(self._units())))
         # Last: a folder with a summary is complete.
-        text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
-        write_whole(folder / SUMMARY, utf8(text))
+        self.save_summary(folder)
 
     def _units(self) -> Iterator[tuple]:
         """The rows of units.csv. An IoU has all its digits: a threshold decides so."""

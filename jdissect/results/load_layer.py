@@ -78,6 +78,15 @@ def load(folder: str | os.PathLike) -> Result:
     )
 
 
+def stored_thresholds(folder: paths.Path) -> tuple[float, ...]:
+    """The IoU thresholds at which a stored result counts.
+
+    Raises:
+      UserError: its summary is missing or damaged.
+    """
+    return _summary(folder)["iou_thresholds"]
+
+
 def results_in(folder: paths.Path) -> list[paths.Path]:
     """The folders in a folder that `load` or `open_run` could read, by name."""
     try:

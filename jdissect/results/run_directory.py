@@ -22,6 +22,7 @@ from jdissect.base.csv_cells import csv_text
 from jdissect.base.errors import UserError
 from jdissect.base.identity import digest
 from jdissect.results.group_counts import block
+from jdissect.results.load_layer import load, stored_thresholds
 
 FORMAT_VERSION = 1
 MARK = "summary.json"
@@ -91,6 +92,35 @@ class Run:
             # Whole, but for the switch.
             return made.get("status") == "finished" and self._is_this(made)
         return False
+
+    def recount(self, config: Mapping[str, Any], thresholds: Sequence[float]) -> bool:
+        """Counts the finished run at other IoU thresholds, from what it has stored.
+
+        The page of the run, which shows the old ones, is removed.
+
+        Args:
+          config: to keep in place of that of the run.
+          thresholds: in [0, 1).
+
+        Returns:
+          whether it had others.
+
+        Raises:
+          UserError: something that is stored is damaged.
+          OSError: as the file system has it.
+        """
+        folder = replacing.current(self.folder, MARK)
+        summary = _read_summary(folder / MARK) or {}
+        layers = [folder / _plain(layer) for layer in summary.get("layers", [])]
+        wanted = tuple(thresholds)
+        changed = [layer for layer in layers if stored_thresholds(layer) != wanted]
+        results = {layer: load(layer) for layer in changed}
+        if changed:
+            (folder / "report.html").unlink(missing_ok=True)
+            self._write("config.json", config)
+        for layer, result in results.items():
+            result.replace(iou_thresholds=wanted).save_summary(layer)
+        return bool(changed)
 
     def settle(self) -> None:
         """Ends a switch to a newer run that was cut off."""

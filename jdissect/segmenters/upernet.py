@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jaxlib
 import numpy as np
 from jaxtyping import Int16
 
@@ -92,9 +90,7 @@ class UPerNetSegmenter:
                 "grid": GRID,
                 "dtype": dtype,
                 "batch_size": batch_size,
-                "platform": devices.devices[0].platform,
-                "device": devices.devices[0].device_kind,
-                "jax": [jax.__version__, jaxlib.__version__],
+                "computing": identity.computing(),
                 "source": identity.source_hash(SOURCES),
             }
         )

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jaxlib
 import ml_collections
 import optax
 
-from jdissect.base.identity import digest, source_hash
+from jdissect.base.identity import computing, digest, source_hash
 from jdissect.base.progress import waiting
 from jdissect.checkpoints import networks
 from jdissect.runtime import consistency, machine, preemption
@@ -104,8 +103,7 @@ def train(
 def _check_alike(processes, config, directory, overwrite, result):
     layout = {
         "code": source_hash((".",)),
-        "jaxlib": jaxlib.__version__,
-        "platform": jax.default_backend(),
+        **computing(),
         "number of devices": jax.local_device_count(),
         "train.checkpoint_every": config.train.checkpoint_every,
         "data.batch_size": config.data.batch_size,
