@@ -28,7 +28,7 @@ RECIPES := baseline cutout mixup cutmix saliencymix
 install: $(VENV)/.installed
 
 # Reinstalls only when the dependencies change.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
 	touch $@

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jdissect.converters.twins.resnet import ResNet
 from torch import nn
 from torch.nn.utils import fusion
 
-from converters import torch_files
-from converters.twins.resnet import ResNet
+from jdissect.converters import torch_files
 
 
 def load(network: nn.Module, source: Path | Mapping[str, np.ndarray]) -> nn.Module:

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from jdissect.converters.published import locate
+from jdissect.converters.twins.ppm import PPM
+from jdissect.converters.twins.upernet import UPerNet
 from scipy import ndimage
 from torch.nn import functional
 
 from benchmarks.torch_models import load, quick
-from converters.published import locate
-from converters.twins.ppm import PPM
-from converters.twins.upernet import UPerNet
 from jdissect.models import segmenter_labels
 from jdissect.segmenters.parsing import MEANS
 

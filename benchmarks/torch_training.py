@@ -18,11 +18,11 @@ import multiprocessing
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from jdissect.converters.twins.resnet import ResNet
 from torch.nn import functional
 
 from benchmarks import torch_mixing, torch_originals, torch_standard
 from benchmarks.torch_mixing import Mixture
-from converters.twins.resnet import ResNet
 from jdissect.runtime import resources
 
 FORMS = ("faithful", "best")

@@ -19,10 +19,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
+from jdissect.converters.twins.upernet import UPerNet
 
-from converters import torch_files
-from converters.twins.upernet import UPerNet
 from jdissect.checkpoints import networks
+from jdissect.converters import torch_files
 from jdissect.datasets.folder import open_folder
 from jdissect.ops.resample import pool
 from jdissect.runtime import command_line, resources

@@ -24,7 +24,7 @@ RUNS = ("jdissect", "forwards", "best", "faithful")
 
 def jdissect(options) -> Callable[[Task], None]:
     """Whole runs of the command, from image files to run directories."""
-    from configs import mixup
+    from jdissect.configs import mixup
     from jdissect.jobs import dissect
     from jdissect.runtime.machine import use_compilation_cache
 

@@ -24,8 +24,7 @@ model_best.pth.tar; `converters.resnet` makes weights/baseline of it,
 """
 
 import ml_collections
-
-from configs.common import get_study
+from jdissect.configs.common import get_study
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

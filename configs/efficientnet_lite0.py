@@ -7,8 +7,7 @@ DIR is made by `python -m converters.efficientnet_lite`.
 """
 
 import ml_collections
-
-from configs.common import get_common
+from jdissect.configs.common import get_common
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -10,8 +10,7 @@ RUN/model is then a folder for --config.segmenter.upernet.
 """
 
 import ml_collections
-
-from configs.common import get_common
+from jdissect.configs.common import get_common
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

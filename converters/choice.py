@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from jdissect.converters.convert import UNUSED
 
-from converters import torch_files
-from converters.convert import UNUSED
 from jdissect.base.errors import UserError
 from jdissect.base.printable import listed, printable
+from jdissect.converters import torch_files
 
 WEIGHTS = ("raw", "ema")
 

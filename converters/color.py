@@ -14,10 +14,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jdissect.converters.convert import Target, conv_norm, pointwise_linear
+from jdissect.converters.resnet import first_size
 
-from converters import segmenter
-from converters.convert import Target, conv_norm, pointwise_linear
-from converters.resnet import first_size
+from jdissect.converters import segmenter
 from jdissect.models.segmenter_labels import read_color
 
 
@@ -44,7 +44,7 @@ def decoder(
 
 def twin(**options):
     """The network in PyTorch."""
-    from converters.twins.ppm import PPM
+    from jdissect.converters.twins.ppm import PPM
 
     return PPM(**options)
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from converters import choice, convert, torch_files, verify
 from jdissect import models
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.checkpoints import networks
+from jdissect.converters import choice, convert, torch_files, verify
 from jdissect.models.preprocess import Preprocessing
 from jdissect.runtime import command_line, plain_flags, preemption
 

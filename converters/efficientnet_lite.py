@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import flags
+from jdissect.converters.convert import Target, conv_norm, linear
 
-from converters import command
-from converters.convert import Target, conv_norm, linear
 from jdissect.base.errors import UserError
+from jdissect.converters import command
 from jdissect.models.efficientnet_lite import BLOCKS, STAGES
 from jdissect.models.preprocess import IMAGENET, LITE, Preprocessing
 
@@ -134,7 +134,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
         raise UserError(f"{where} has not timm's names; leave out --timm_model")
 
     def twin():
-        from converters.twins import efficientnet_lite as twins
+        from jdissect.converters.twins import efficientnet_lite as twins
 
         if timm:
             return twins.TimmEfficientNetLite0(model.padding == "same", classes=classes)

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from converters import download
 from jdissect.base.errors import UserError
 from jdissect.base.printable import listed
+from jdissect.converters import download
 from jdissect.runtime.machine import cache_dir
 
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from jdissect.converters.convert import UNUSED, Target, conv_norm, linear
 
-from converters import command
-from converters.convert import UNUSED, Target, conv_norm, linear
 from jdissect.base.errors import UserError
 from jdissect.base.printable import listed
+from jdissect.converters import command
 from jdissect.models.preprocess import GREY, IMAGENET
 from jdissect.models.resnet import DEPTHS
 
@@ -170,7 +170,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
     twin_options = {k: v for k, v in architecture.items() if k != "name"}
 
     def twin():
-        from converters.twins.resnet import ResNet
+        from jdissect.converters.twins.resnet import ResNet
 
         return ResNet(depth, **twin_options)
 

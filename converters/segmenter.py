@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
+from jdissect.converters.convert import Source, Target, conv_norm
 
-from converters import choice, command, published, resnet, torch_files
-from converters.convert import Source, Target, conv_norm
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.converters import choice, command, published, resnet, torch_files
 from jdissect.models import segmenter_labels
 
 _LARGEST_LABELS = 1 << 20  # bytes; the published ones have 16 thousand

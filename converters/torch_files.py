@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from converters import torch_claims
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
+from jdissect.converters import torch_claims
 
 # Where training programs keep the tensors, the better choice first.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema")

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jdissect.converters.convert import Target, conv_norm, pointwise_linear
+from jdissect.converters.resnet import first_size
 
-from converters import segmenter
-from converters.convert import Target, conv_norm, pointwise_linear
-from converters.resnet import first_size
+from jdissect.converters import segmenter
 from jdissect.models.segmenter_labels import read_upernet
 
 # head -> the place of its last convolution, and the option that counts its outputs
@@ -57,7 +57,7 @@ def decoder(
 
 def twin(**options):
     """The network in PyTorch."""
-    from converters.twins.upernet import UPerNet
+    from jdissect.converters.twins.upernet import UPerNet
 
     return UPerNet(**options)
 

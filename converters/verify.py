@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jdissect.converters.convert import Source
+from jdissect.converters.torch_files import import_torch
 
-from converters.convert import Source
-from converters.torch_files import import_torch
 from jdissect import models
 from jdissect.base.errors import UserError
 from jdissect.runtime.devices import in_32_bits

@@ -8,6 +8,7 @@ The command line is `python -m jdissect.main --config=FILE`.
 """
 
 import importlib
+import importlib.metadata
 
 # Modules under the names that documents give them.
 _MODULES = {
@@ -22,13 +23,19 @@ _HOMES = {
     "load": "jdissect.results.load_layer",
 }
 
-__all__ = list(_HOMES)
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name):
     # On demand: processes that only decode images need not load JAX.
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
+    if name == "__version__":
+        return importlib.metadata.version("jdissect")
     if name not in _HOMES:
         raise AttributeError(f"module 'jdissect' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return __all__

@@ -237,7 +237,7 @@ def lite0_file() -> pathlib.Path:
 def lite0(lite0_file, tmp_path_factory) -> pathlib.Path:
     """The same, converted."""
     pytest.importorskip("torch", reason="torch absent: nothing can be converted")
-    from converters import efficientnet_lite
+    from jdissect.converters import efficientnet_lite
 
     folder = tmp_path_factory.mktemp("converted") / "lite0"
     code = efficientnet_lite.main(
@@ -248,7 +248,7 @@ def lite0(lite0_file, tmp_path_factory) -> pathlib.Path:
 
 
 def _convert_segmenter(name, source, folder):
-    from converters import color, upernet
+    from jdissect.converters import color, upernet
 
     converter = {"upernet": upernet, "color": color}[name]
     arguments = [f"--checkpoint={source}", f"--output={folder}"]

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 import optax
 import torch
+from jdissect.converters.convert import Source, convert
 from torch.nn import functional
 
-from converters import resnet
-from converters.convert import Source, convert
 from jdissect import models
+from jdissect.converters import resnet
 from jdissect.training import step
 
 ARCHITECTURE = {"name": "resnet18", "width": 8, "classes": 7}

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from jdissect.configs.common import get_common
 
-from configs.common import get_common
 from jdissect import evaluate, models
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks

@@ -6,8 +6,8 @@ import re
 import jax
 import pytest
 
-from configs import mixup
 from jdissect import probe
+from jdissect.configs import mixup
 from jdissect.jobs import batch_size
 from jdissect.runtime import command_line
 

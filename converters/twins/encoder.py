@@ -1,10 +1,9 @@
 """The segmenters' ResNet in PyTorch: a stem of three convolutions, no classifier."""
 
 import torch
+from jdissect.converters.twins.resnet import _BLOCKS, Block
 from torch import nn
 from torch.nn import functional
-
-from converters.twins.resnet import _BLOCKS, Block
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 

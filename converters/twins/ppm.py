@@ -1,9 +1,8 @@
 """The colour segmenter in PyTorch, with the tensor names of the published files."""
 
 import torch
+from jdissect.converters.twins.encoder import Encoder, conv_norm, resize
 from torch import nn
-
-from converters.twins.encoder import Encoder, conv_norm, resize
 
 SCALES = (1, 2, 3, 6)
 

@@ -4,9 +4,8 @@ import functools
 
 import numpy as np
 import torch
+from jdissect.converters.twins.encoder import Encoder, conv_norm, resize
 from torch import nn
-
-from converters.twins.encoder import Encoder, conv_norm, resize
 
 SCALES = (1, 2, 3, 6)
 

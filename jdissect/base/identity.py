@@ -108,7 +108,7 @@ def _instructions() -> str:
     known: list[str] = []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
+        for line in cpuinfo.read_text(encoding="ascii", errors="replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() in ("flags", "Features"):
                 known = [each for each in value.split() if each.startswith(_VECTORS)]

@@ -24,7 +24,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SHARE = re.compile(r"[\\/]{2}")
 # Of etils.epath; and what `pip install` brings the file system of each.
 _PACKAGES = {
-    "gs": "'jdissect[gcs]'",
+    "gs": "gcsfs",
     "s3": "s3fs",
     "az": "adlfs",
     "hf": "huggingface_hub",

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,9 +60,13 @@ def define(
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.ConfigDict:
     """Parses the command line; returns the config with its overrides.
 
+    `--config=mixup` is the config of that name that the package has, unless there is
+    such a file.
+
     Raises:
       UserError: a bad flag, key, value or config file.
     """
+    argv = [_packaged(argument) for argument in argv]
     # Once without the overrides, so that an unknown key can be answered with those
     # that exist.
     probe = flags.FlagValues()
@@ -71,10 +76,9 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     if probe["config"].present:
         path = Path(_config_file(probe)[0])
         if not path.is_file():
-            there = ", ".join(sorted(str(p) for p in Path("configs").glob("*.py")))
+            there = _named(Path("configs"), str) or _named(_configs(), lambda p: p.stem)
             raise UserError(
-                f"config file {path} does not exist"
-                + (f"; there are: {there}" if there else "")
+                f"config file {path} does not exist; there are: {', '.join(there)}"
             )
     if "--help" in argv or "-help" in argv:
         print(_usage(values, probe.config))
@@ -92,6 +96,32 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     return values.config
 
 
+def _configs() -> Path:
+    """The folder of the configs that come with the package."""
+    from jdissect import configs
+
+    return Path(configs.__path__[0])
+
+
+def _named(folder: Path, name: Callable[[Path], str]) -> list[str]:
+    shared = ("__init__", "common")
+    return sorted(name(p) for p in folder.glob("*.py") if p.stem not in shared)
+
+
+def _packaged(argument: str) -> str:
+    """--config=NAME[:VARIANT] with the file of the package, if no such file is here."""
+    flag, equals, text = argument.partition("=")
+    if flag not in ("--config", "-config") or not equals:
+        return argument
+    name, colon, variant = text.partition(":")
+    path = Path(name)
+    if path.is_file() or path.parent not in (Path(), Path("configs")):
+        return argument
+    ours = _configs() / f"{path.stem}.py"
+    return f"{flag}={ours}{colon}{variant}" if ours.is_file() else argument
+
+
+_PIPE = 141  # 128 + SIGPIPE
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # how an error of XLA begins
 _MOST = 10**6  # processes, or seconds to wait for them
 
@@ -161,6 +191,11 @@ def entry(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except BrokenPipeError:
+        # Nobody reads what is printed any more, such as behind `| head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_others(_PIPE)
+        return _PIPE
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             _leave_others(1)

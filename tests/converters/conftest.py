@@ -33,7 +33,7 @@ def draw_state():
 @pytest.fixture
 def small_resnet(draw_state):
     """The state dict of a ResNet-18 of width 4 with 5 classes."""
-    from converters.twins.resnet import ResNet
+    from jdissect.converters.twins.resnet import ResNet
 
     return draw_state(ResNet(18, width=4, classes=5))
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from converters import choice, resnet, torch_files
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.converters import choice, resnet, torch_files
 
 
 def prefixed(prefix, state):

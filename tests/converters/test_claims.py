@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from converters import resnet, torch_claims
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.converters import resnet, torch_claims
 
 HUGE = 10**13
 

@@ -9,8 +9,8 @@ import urllib.request
 
 import pytest
 
-from converters import download, published
 from jdissect.base.errors import UserError
+from jdissect.converters import download, published
 
 ENCODER = "encoder_epoch_7.pth"
 NAMES = (ENCODER, "decoder_epoch_7.pth", "labels.json")

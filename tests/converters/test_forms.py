@@ -4,13 +4,16 @@ import jax
 import numpy as np
 import pytest
 import torch
+from jdissect.converters.twins.efficientnet_lite import (
+    EfficientNetLite0,
+    TimmEfficientNetLite0,
+)
+from jdissect.converters.twins.resnet import ResNet
 from PIL import Image
 
-from converters import efficientnet_lite, resnet, verify
-from converters.twins.efficientnet_lite import EfficientNetLite0, TimmEfficientNetLite0
-from converters.twins.resnet import ResNet
 from jdissect import models
 from jdissect.checkpoints import networks
+from jdissect.converters import efficientnet_lite, resnet, verify
 from jdissect.models.preprocess import GREY, IMAGENET, Preprocessing, normalize
 from tests.compiling import QUICKLY
 

@@ -12,10 +12,10 @@ import types
 import numpy as np
 import pytest
 import torch
+from jdissect.converters.twins.efficientnet_lite import EfficientNetLite0
 
-from converters import efficientnet_lite, resnet
-from converters.twins.efficientnet_lite import EfficientNetLite0
 from jdissect.checkpoints import networks
+from jdissect.converters import efficientnet_lite, resnet
 
 
 def save(folder, content, legacy=False):

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import pytest
 import torch
+from jdissect.converters.twins.ppm import PPM
+from jdissect.converters.twins.resnet import ResNet
+from jdissect.converters.twins.upernet import UPerNet, roi_pool
 
-from converters import color, resnet, upernet, verify
-from converters.twins.ppm import PPM
-from converters.twins.resnet import ResNet
-from converters.twins.upernet import UPerNet, roi_pool
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.converters import color, resnet, upernet, verify
 from jdissect.ops.resample import adaptive_average, resample
 from tests.compiling import QUICKLY
 

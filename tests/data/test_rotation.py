@@ -2,7 +2,8 @@
 
 import types
 
-from configs.common import get_common
+from jdissect.configs.common import get_common
+
 from jdissect.analysis import comparison
 from jdissect.jobs import job
 from jdissect.training import settings

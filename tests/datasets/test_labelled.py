@@ -222,7 +222,8 @@ def test_classes_from_a_file(numbered, settings, tmp_path):
 
 def test_order_of_a_network_that_names_no_classes(numbered, capsys):
     """'class_10' before 'class_2' is said, once the classes are numbered so."""
-    from configs.common import get_common
+    from jdissect.configs.common import get_common
+
     from jdissect.evaluation.run import _for_network
 
     config = get_common()

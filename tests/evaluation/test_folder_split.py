@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import baseline
 from jdissect.base.errors import UserError
+from jdissect.configs import baseline
 from jdissect.evaluation import folder_split, run
 
 

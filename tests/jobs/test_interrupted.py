@@ -12,10 +12,10 @@ import threading
 import pytest
 from flax import nnx
 
-from converters import command
 from jdissect import main, models
 from jdissect.base import atomic_files
 from jdissect.checkpoints import networks, orbax_io, run_state
+from jdissect.converters import command
 from jdissect.dissection.resume import Journal
 from jdissect.models.preprocess import IMAGENET
 from jdissect.results import run_directory

@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def resnet50_folder(published, tmp_path_factory):
-    from converters import resnet
+    from jdissect.converters import resnet
 
     folder = tmp_path_factory.mktemp("resnet50") / "converted"
     source = published / "resnet50" / "model_best.pth.tar"

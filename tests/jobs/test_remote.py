@@ -233,7 +233,7 @@ def test_missing_package(run, folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     code, _, error = run(folders, "gs://fake/run")
     assert code == 2 and error == (
-        "error: gs://fake/run needs a package: pip install 'jdissect[gcs]'\n"
+        "error: gs://fake/run needs a package: pip install gcsfs\n"
     )
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from configs import efficientnet_lite0, mixup, segmenter
 from jdissect import (
     ablate,
     evaluate,
@@ -15,6 +14,7 @@ from jdissect import (
     train_segmenter,
 )
 from jdissect.base.errors import UserError
+from jdissect.configs import efficientnet_lite0, mixup, segmenter
 from jdissect.runtime import command_line, config_values, plain_flags
 
 COMMANDS = {
@@ -183,8 +183,8 @@ def test_only_a_flag_that_is_near_is_proposed(flag, proposed, capsys):
 def test_all_kinds_of_commands_propose_their_own():
     from absl import flags
 
-    from converters import command
     from jdissect import compare, launch
+    from jdissect.converters import command
 
     for parse in (
         lambda: compare.main(["compare", "--outptu=x"]),

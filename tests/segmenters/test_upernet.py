@@ -422,7 +422,7 @@ def test_any_number_of_devices_gives_the_same_maps(
 
 
 def config_of(**options):
-    from configs.common import get_common
+    from jdissect.configs.common import get_common
 
     config = get_common()
     config.segmenter.update(options)

@@ -110,7 +110,8 @@ def test_a_batch_that_devices_cannot_share(
 
 
 def test_groups_that_devices_cannot_share():
-    from configs.common import get_common
+    from jdissect.configs.common import get_common
+
     from jdissect.training.settings import check_batch
 
     config = get_common()

@@ -10,9 +10,9 @@ from jdissect.training import recipe, step
 
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
 
+from jdissect.converters.twins.resnet import ResNet  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from converters.twins.resnet import ResNet  # noqa: E402
 from tests import sgd  # noqa: E402
 
 BATCH, STEPS, SIDE = 8, 4, 48
