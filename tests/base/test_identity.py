@@ -61,14 +61,19 @@ def test_names_must_exist():
 
 
 def test_compiler_options(monkeypatch):
+    jax.devices()  # XLA has read its flags
     monkeypatch.setenv(
         "XLA_FLAGS",
-        "--xla_force_host_platform_device_count=4 --xla_dump_to=/tmp --xla_b=1 --xla_a",
+        "--xla_force_host_platform_device_count=4 --xla_dump_to=/tmp "
+        "--xla_cpu_max_isa=AVX2 --xla_backend_optimization_level=2",
     )
     monkeypatch.setenv("LIBTPU_INIT_ARGS", "")
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
     found = identity.computing()["compiler options"]
-    assert found == ["XLA_FLAGS --xla_a", "XLA_FLAGS --xla_b=1"]
+    assert found == [
+        "XLA_FLAGS --xla_backend_optimization_level=2",
+        "XLA_FLAGS --xla_cpu_max_isa=AVX2",
+    ]
     with jax.default_matmul_precision("float32"):
         assert identity.computing()["matmul precision"] == "float32"
 
