@@ -9,7 +9,6 @@ are measured only where they were asked for.
 """
 
 import dataclasses
-import sys
 
 import ml_collections
 import numpy as np
@@ -25,6 +24,7 @@ from jdissect.analysis.paired_bootstrap import Change
 from jdissect.base import paths
 from jdissect.base.errors import UserError
 from jdissect.base.identity import digest
+from jdissect.base.log import LOG
 from jdissect.base.progress import waiting
 from jdissect.checkpoints.networks import Classifier, model_identity
 from jdissect.dissection import settings
@@ -142,7 +142,7 @@ def ablate(
         config, note = folder_split.chosen(config)
         model, images = open_network(config)
     if note:
-        print(note, file=sys.stderr)
+        LOG.info(note)
     if layer not in model.endpoint_names:
         raise UserError(
             f"{config.model.name} has no layer '{layer}'; it has "

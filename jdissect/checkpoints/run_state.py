@@ -12,7 +12,6 @@ is passed over for the one before.
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.base.errors import UserError
+from jdissect.base.log import LOG
 from jdissect.base.paths import Path
 from jdissect.checkpoints import orbax_io
 from jdissect.checkpoints.weights import weights_sha256
@@ -99,7 +99,7 @@ class Checkpoints:
                 state = arrays if like is None else unflattened(like, arrays)
             except Exception as error:  # Orbax and TensorStore raise a dozen kinds
                 reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-                print(f"passing over checkpoint {path}: {reason}", file=sys.stderr)
+                LOG.warning("passing over checkpoint %s: %s", path, reason)
                 damaged.append(path)
                 continue
             # What comes after the one that is taken will be written anew.

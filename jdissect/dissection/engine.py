@@ -192,16 +192,14 @@ class Dissection:
         found = {}
         for layer in settings.layers:
             by_block, by_image = groups.packed(counts[layer], self._category)
-            intersection, union, fires = iou.result(counts[layer], self._category)
+            overlap = iou.result(counts[layer], self._category)
             histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
             names, of_category = layer_result.column_names(
                 self._concepts, self._columns
             )
             found[layer] = layer_result.Result(
                 thresholds=float_keys.from_keys_host(exact[layer]),
-                intersection=intersection,
-                union=union,
-                fires=fires,
+                **overlap._asdict(),
                 concepts=names,
                 categories=of_category,
                 top_value=tops[layer][0],

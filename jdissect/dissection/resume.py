@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jdissect.base.errors import UserError
+from jdissect.base.log import LOG
 from jdissect.checkpoints.run_state import Checkpoints
 from jdissect.runtime.preemption import Terminated, end, on_sigterm
 from jdissect.runtime.processes import ALONE, Processes
@@ -275,7 +276,7 @@ class Journal:
 
     def _tell(self, text: str) -> None:
         if self.processes.first:
-            print(text, file=sys.stderr, flush=True)
+            LOG.info(text)
 
 
 class _Agreed(UserError):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import ml_collections
 from jdissect.base.atomic_files import write_whole
 from jdissect.base.errors import UserError
 from jdissect.base.identity import digest
+from jdissect.base.log import LOG
 from jdissect.base.progress import waiting
 from jdissect.checkpoints import networks
 from jdissect.data.source import skipped_line
@@ -61,7 +61,7 @@ def evaluate(
     }
     consistency.check_alike(processes, parts, {})
     if note and processes.first:
-        print(note, file=sys.stderr)
+        LOG.info(note)
     evaluator = evaluator_of(config, model.apply, model.preprocessing, processes)
     counts = evaluator.run(model.params, images, "evaluation")
     found = {
@@ -129,7 +129,7 @@ def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
     if known is None and data.source == "folder" and not data.get("class_order"):
         warning = doubt(images.classes)
         if warning and jax.process_index() == 0:
-            print(f"warning: {warning}", file=sys.stderr)
+            LOG.warning(warning)
     return images
 
 

@@ -132,17 +132,27 @@ def join(parts: list[Counts], units: int) -> Counts:
     return Counts(intersection, parts[0].concept, unit)
 
 
-def result(
-    counts: Counts, category: Int[np.ndarray, "concept"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(intersection, union, fires), int64[unit, concept] twice and int64[unit].
+class Overlap(NamedTuple):
+    """Pixels of units and concepts over all images.
 
-    The union of a unit and a concept counts the images that count for the concept's
-    category; `fires` counts all images.
+    Attributes:
+      intersection: of a unit and a concept.
+      union: of both, on the images that count for the concept's category.
+      fires: of the unit, on all images.
     """
+
+    intersection: Int[np.ndarray, "unit concept"]
+    union: Int[np.ndarray, "unit concept"]
+    fires: Int[np.ndarray, "unit"]
+
+
+def result(counts: Counts, category: Int[np.ndarray, "concept"]) -> Overlap:
+    """What was counted over all groups, in int64."""
     intersection, concept, unit = (
         np.asarray(array).sum(axis=0, dtype=np.int64) for array in counts
     )
     intersection = intersection[:-1].T
     union = unit[category].T + concept[:-1] - intersection
-    return np.ascontiguousarray(intersection), np.ascontiguousarray(union), unit[-1]
+    return Overlap(
+        np.ascontiguousarray(intersection), np.ascontiguousarray(union), unit[-1]
+    )

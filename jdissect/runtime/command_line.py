@@ -15,6 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from jdissect.base import log
 from jdissect.base.errors import UserError
 from jdissect.runtime import (
     config_values,
@@ -184,6 +185,7 @@ def entry(
     """
     native_output.to_log()
     replace_unprintable()
+    log.show()
     malloc.keep_freed()
     try:
         with preemption.on_sigterm(preemption.end):

@@ -25,7 +25,6 @@ import math
 import os
 import re
 import struct
-import sys
 import threading
 import time
 import uuid
@@ -35,6 +34,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int16
+
+from jdissect.base.log import LOG
 
 MAX_MAP_BYTES = 1 << 26  # of an entry, unpacked; 6 maps of 2364 x 2364
 STALE_SECONDS = 3600  # a temporary file of this age belongs to nobody
@@ -54,10 +55,6 @@ _SHARD = re.compile(r"[0-9a-f]{2}")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
 
 
-def _print_warning(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 class LabelCache:
     """Label maps by key, in a folder.
 
@@ -70,7 +67,7 @@ class LabelCache:
         self,
         folder: str | os.PathLike | None,
         max_bytes: int = 0,
-        warn: Callable[[str], None] = _print_warning,
+        warn: Callable[[str], None] = LOG.warning,
     ):
         """Nothing is read or written yet.
 

@@ -14,7 +14,6 @@ what comes next; the first writes, and all read the checkpoints.
 import collections
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jdissect.base.errors import UserError
+from jdissect.base.log import LOG
 from jdissect.base.progress import counting
 from jdissect.checkpoints.run_state import Checkpoints
 from jdissect.runtime import consistency
@@ -277,8 +277,7 @@ class Loop:
         for name, reason in batch.replaced:
             if name not in self._replaced:
                 self._replaced.add(name)
-                text = f"image {name} cannot be read and is replaced: {reason}"
-                print(text, file=sys.stderr)
+                LOG.info("image %s cannot be read and is replaced: %s", name, reason)
 
     def _on_sigterm(self):
         """Of many processes JAX itself awaits the signal, and agrees on a step."""
