@@ -24,7 +24,7 @@ from benchmarks import drawn, kernels, record
 from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.dissection.engine import Dissection, Settings
-from jdissect.jobs.inputs import feature_bytes, network_of
+from jdissect.jobs.batches import feature_bytes, network_of
 from jdissect.runtime import command_line, machine
 from jdissect.runtime.devices import network_devices
 from jdissect.segmenters.label_cache import LabelCache

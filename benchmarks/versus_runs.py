@@ -61,7 +61,7 @@ def forwards(options) -> Callable[[Task], None]:
 
     from jdissect.checkpoints.networks import load_classifier, load_segmenter
     from jdissect.datasets.folder import open_folder
-    from jdissect.jobs.inputs import network_of
+    from jdissect.jobs.batches import network_of
     from jdissect.ops.resample import pool
     from jdissect.runtime.devices import network_devices
     from jdissect.segmenters.parsing import SIDE, prepare_images

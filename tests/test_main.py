@@ -15,7 +15,7 @@ from PIL import Image
 
 from jdissect import main
 from jdissect.base import atomic_files, identity
-from jdissect.jobs import job
+from jdissect.jobs import dissect as jobs
 from jdissect.runtime import command_line
 
 CONFIG = "--config=configs/efficientnet_lite0.py"
@@ -213,7 +213,7 @@ def test_other_iou_thresholds_are_counted_from_what_is_stored(
         if path.suffix in (".npz", ".csv")
     }
     page = (workdir / "report.html").read_bytes()
-    monkeypatch.setattr(job.Job, "dissect", None)
+    monkeypatch.setattr(jobs, "dissect_images", None)
     cut = "--config.iou_thresholds=(0.12,)"
     code, output, error = run(capsys, *few, cut, f"--workdir={workdir}")
     assert code == 0, error

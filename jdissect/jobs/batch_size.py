@@ -13,7 +13,7 @@ from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.datasets import open_source
 from jdissect.dissection import settings
-from jdissect.jobs.inputs import network_of
+from jdissect.jobs.batches import network_of
 from jdissect.runtime import machine
 from jdissect.runtime.devices import network_devices
 from jdissect.segmenters import open_segmenter, smallest_image

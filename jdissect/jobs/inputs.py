@@ -1,91 +1,168 @@
-"""What the passes of a dissection read: batches, and the network on them."""
+"""What a dissection needs, opened: images, network, segmenter, devices."""
 
 import dataclasses
-import functools
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
+import ml_collections
+import PIL
 
-from jdissect import models
+from jdissect.base.errors import UserError
+from jdissect.base.identity import identity
 from jdissect.base.progress import Progress
 from jdissect.checkpoints import networks
-from jdissect.data import loader
-from jdissect.data.source import Subset, share
-from jdissect.dissection.features import Images
-from jdissect.models.preprocess import normalize
+from jdissect.data.source import Source
+from jdissect.datasets import exif_rotation, open_source
+from jdissect.dissection import settings
+from jdissect.runtime import machine, resources
+from jdissect.runtime.devices import Devices, network_devices
 from jdissect.runtime.processes import Processes
+from jdissect.segmenters import Segmenter, open_segmenter, smallest_image
+
+_LABEL_BYTES = 2  # of a pixel of a map, of which there is one at least
 
 
-def network_of(
-    model: networks.Classifier, layers: tuple[str, ...], dtype: str
-) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """(params, uint8 pixels) -> {layer: feature maps}, as a dissection runs it."""
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything that a config names, opened.
 
-    def apply(params, pixels):
-        images = normalize(pixels, model.preprocessing, dtype)
-        return model.apply(params, images, layers)[1]
+    Attributes:
+      config: of values that `dissection.settings.check` has passed.
+      source: of the images.
+      hashes: content hash of every image.
+      model: the network.
+      segmenter: gives the label maps.
+      devices: where networks run.
+      counters: where activations are counted.
+      cache: the cache directory; None where there is none.
+    """
 
-    return models.by_parts(apply)
+    config: ml_collections.ConfigDict
+    source: Source
+    hashes: tuple[str, ...]
+    model: networks.Classifier
+    segmenter: Segmenter
+    devices: Devices
+    counters: Devices
+    cache: Path | None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the feature maps."""
+        return tuple(self.config.model.layers)
+
+    @property
+    def images_a_step(self) -> int:
+        """Images of one step of one process."""
+        return self.config.data.batch_size * len(self.devices)
 
 
-def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) -> int:
-    """Of one image of (height, width), all layers of what `network_of` gives."""
-    pixels = jax.ShapeDtypeStruct((1, *image_shape, 3), np.uint8)
-    maps = jax.eval_shape(network, params, pixels)
-    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(maps))
+def open_inputs(
+    config: ml_collections.ConfigDict, processes: Processes, progress: Progress
+) -> Inputs:
+    """Opens what the config names; the processes share the hashing of the images.
 
-
-class Reader:
-    """This process's batches of a source with their label maps; see `features.Read`."""
-
-    def __init__(
-        self,
-        source,
-        segmenter,
-        config,
-        devices: int,
-        processes: Processes,
-        progress: Progress,
-    ):
-        self._source, self._segmenter, self._progress = source, segmenter, progress
-        self._config, self._size = config.data, config.data.batch_size * devices
-        self._processes = processes
-        self.seconds = 0.0  # spent on label maps
-
-    def read(self, indices=None, start=0, stop=None):
-        if indices is None:
-            indices = range(start, len(self._source.names) if stop is None else stop)
-        mine, steps = share(
-            indices, self._size, self._processes.index, self._processes.count
+    Raises:
+      UserError: something given is wrong, on whichever process.
+    """
+    with processes.agreeing(), progress.stage("opening images and network"):
+        settings.check(config)
+        devices, counters = network_devices(config.parallel)
+        cache = machine.cache_dir(config.cache.dir)
+        machine.use_compilation_cache(cache)
+        source = open_source(config.data, smallest_image(config.segmenter.name))
+        model = networks.load_configured(config)
+        _check_layers(config, model)
+        _check_shares(config, len(source.names), len(counters), processes.count)
+    with progress.stage("hashing images"):
+        hashes = _hashes(source, cache, processes)
+    with processes.agreeing(), progress.stage("opening the segmenter"):
+        segmenter = open_segmenter(config, source, hashes, devices, cache)
+        _check_batch(
+            config.data.batch_size,
+            len(devices),
+            source.image_shape,
+            segmenter.mask_shape,
         )
-        for batch in loader.batches(
-            Subset(self._source, mine),
-            self._size,
-            workers=self._config.workers,
-            strict=self._config.strict,
-            at_least=steps,
-        ):
-            here = batch.index >= 0
-            index = np.full(self._size, -1, np.int64)
-            index[here] = mine[batch.index[here]]
-            batch = dataclasses.replace(batch, index=index.astype(np.int32))
-            yield Images(
-                index=batch.index,
-                valid=batch.valid,
-                pixels=batch.pixels,
-                labels=functools.partial(self._labels, batch),
-                annotated=self._segmenter.annotated(batch),
-                skipped=tuple((int(mine[i]), why) for i, why in batch.skipped),
+    return Inputs(
+        config, source, tuple(hashes), model, segmenter, devices, counters, cache
+    )
+
+
+def identity_of(inputs: Inputs) -> dict[str, Any]:
+    """What makes the run of these inputs itself, by parts."""
+    config, hashes = inputs.config, inputs.hashes
+    return identity(
+        images=list(zip(inputs.source.names, hashes, strict=True)),
+        model=networks.model_identity(inputs.model),
+        segmenter=inputs.segmenter.identity(inputs.cache),
+        keys=_keys(config),
+    )
+
+
+def _keys(config: ml_collections.ConfigDict) -> Mapping[str, Any]:
+    """The keys of a config that can change a number."""
+    return {
+        "model.name": config.model.name,
+        "model.layers": list(config.model.layers),
+        "data.source": config.data.source,
+        "data.batch_size": config.data.batch_size,
+        "segmenter.name": config.segmenter.name,
+        "segmenter.batch_size": config.segmenter.batch_size,
+        "segmenter.quarters": config.segmenter.quarters,
+        "quantile": config.quantile,
+        "mask_size": config.mask_size,
+        "dtype": config.dtype,
+        "topk": config.topk,
+        "pillow": PIL.__version__,  # which files it decodes, and to which bits
+        **({"data.exif_rotation": True} if exif_rotation(config.data) else {}),
+    }
+
+
+def _check_layers(config, model) -> None:
+    for layer in config.model.layers:
+        if layer not in model.endpoint_names:
+            raise UserError(
+                f"{config.model.name} has no layer '{layer}'; it has "
+                f"{', '.join(model.endpoint_names)}"
             )
 
-    def _labels(self, batch):
-        start = time.perf_counter()
-        # The first time a network may be compiled for them.
-        name = "label maps" if self.seconds else "label maps, compiling"
-        with self._progress.stage(name):
-            maps = self._segmenter.label_maps(batch)
-        self.seconds += time.perf_counter() - start
-        return maps
+
+def _check_shares(config, images: int, counters: int, processes: int) -> None:
+    """Refuses more processes than images, and a mesh that the devices do not fit."""
+    if processes > images:
+        raise UserError(f"{processes} processes are more than the {images} images")
+    if counters % config.mesh.unit:
+        raise UserError(
+            f"config.mesh.unit is {config.mesh.unit}; it must divide the {counters} "
+            "devices of a process"
+        )
+
+
+def _hashes(source: Source, cache: Path | None, processes: Processes) -> list[str]:
+    """Content hashes of all images; each process reads its share of them."""
+    count, parts = len(source.names), processes.count
+    ends = [count * part // parts for part in range(parts + 1)]
+    with processes.agreeing():
+        mine = source.content_hashes(cache, slice(*ends[processes.index :][:2]))
+    return [each for part in processes.gather(list(mine)) for each in part]
+
+
+def _check_batch(
+    batch_size: int,
+    devices: int,
+    image_shape: tuple[int, int],
+    mask_shape: tuple[int, int],
+) -> None:
+    """Refuses batches whose pixels and label maps alone exceed what is free."""
+    free = resources.free_memory()
+    image = 3 * math.prod(image_shape) + _LABEL_BYTES * math.prod(mask_shape)
+    size = batch_size * devices * image
+    if free and size > free:
+        raise UserError(
+            f"config.data.batch_size is {batch_size}; a batch on {devices} devices "
+            f"with masks of {mask_shape[0]}x{mask_shape[1]} takes {size / 1e9:,.1f} GB "
+            f"at least, of which {free / 1e9:,.1f} are free"
+        )

@@ -1,18 +1,14 @@
-"""Segmenters: from images to label maps. A segmenter offers
-
-concepts: (name, category) by number.
-map_names: what each of its label maps shows; () where that is not fixed.
-mask_shape: (height, width) of its label maps.
-label_maps(batch): int[image, map, height, width].
-annotated(batch): bool[image, category], or None: every image counts for all.
-identity(cache_dir): JSON that changes when a label map could.
-"""
+"""Segmenters: from images to label maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+
+from jdissect.base.concepts import Concepts
 from jdissect.base.errors import UserError
+from jdissect.data.loader import Batch
 from jdissect.data.source import Source
 from jdissect.models.upernet import STRIDE
 from jdissect.runtime.devices import Devices
@@ -23,6 +19,32 @@ from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.upernet import open_upernet
 
 NAMES = ("annotations", "upernet", "colornames")
+
+
+class Segmenter(Protocol):
+    """Label maps of a source's images.
+
+    Attributes:
+      concepts: (name, category) by number.
+      map_names: what each label map shows; () where that is not fixed.
+      mask_shape: (height, width) of the label maps.
+    """
+
+    concepts: Concepts
+    map_names: tuple[str, ...]
+    mask_shape: tuple[int, int]
+
+    def label_maps(self, batch: Batch) -> np.ndarray:
+        """int[image, map, height, width]: numbers of concepts, 0 for nothing."""
+        ...
+
+    def annotated(self, batch: Batch) -> np.ndarray | None:
+        """bool[image, category]; None: every image counts for all categories."""
+        ...
+
+    def identity(self, cache_dir: Path | None) -> Any:
+        """JSON that changes whenever a label map could."""
+        ...
 
 
 def smallest_image(name: str) -> int:
@@ -36,7 +58,7 @@ def open_segmenter(
     hashes: Sequence[str],
     devices: Devices,
     cache_dir: Path | None,
-):
+) -> Segmenter:
     """The segmenter of `config.segmenter` for a source's images.
 
     Args:

@@ -11,7 +11,7 @@ from PIL import Image
 from jdissect import main
 from jdissect.base import progress
 from jdissect.base.progress import ImageBars, Progress
-from jdissect.jobs import inputs, job
+from jdissect.jobs import batches, inputs
 from jdissect.runtime import command_line
 
 
@@ -270,7 +270,7 @@ def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
         pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(photos / f"{number}.png")
     path = tmp_path / "run" / "summary.json"
-    label_maps = inputs.Reader._labels
+    label_maps = batches.Reader._labels
 
     def labels(reader, batch):
         # As after ten seconds, and then a Ctrl-C.
@@ -281,8 +281,8 @@ def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return label_maps(reader, batch)
 
-    monkeypatch.setattr(inputs.Reader, "_labels", labels)
-    monkeypatch.setattr(job, "network_devices", lambda mode: [job_devices(mode)] * 2)
+    monkeypatch.setattr(batches.Reader, "_labels", labels)
+    monkeypatch.setattr(inputs, "network_devices", lambda mode: [job_devices(mode)] * 2)
     arguments = [
         "--config=configs/baseline.py",
         "--config.data.source=folder",
@@ -301,7 +301,7 @@ def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
     seen = summaries[-1]["progress"]
     assert seen["updated"].startswith("20") and summaries[-1] == stored
     assert (seen["stage"], seen["images"], seen["of"]) == ("network", 4, 6)
-    monkeypatch.setattr(inputs.Reader, "_labels", label_maps)
+    monkeypatch.setattr(batches.Reader, "_labels", label_maps)
     capsys.readouterr()
     assert command_line.entry(main.main, ["main", *arguments]) == 0
     out = capsys.readouterr().out

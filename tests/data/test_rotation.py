@@ -5,7 +5,7 @@ import types
 from jdissect.configs.common import get_common
 
 from jdissect.analysis import comparison
-from jdissect.jobs import job
+from jdissect.jobs import inputs
 from jdissect.training import settings
 
 
@@ -18,7 +18,9 @@ def test_of_a_dissection():
     segmenter = types.SimpleNamespace(identity=lambda cache: {})
 
     def identity(config):
-        return job._identity(config, source, ["0"], model, segmenter, None)
+        return inputs.identity_of(
+            inputs.Inputs(config, source, ("0",), model, segmenter, None, None, None)
+        )
 
     config = get_common()
     unrotated = identity(config)

@@ -1,13 +1,12 @@
 """Cores and memory of a process, under the bounds of made-up control groups."""
 
 import os
-import types
 from pathlib import Path
 
 import pytest
 
 from jdissect.base.errors import UserError
-from jdissect.jobs import job
+from jdissect.jobs import inputs
 from jdissect.runtime import machine, resources
 from jdissect.runtime.processes import Processes
 
@@ -132,28 +131,21 @@ def test_features_of_many_processes(system, tmp_path, monkeypatch):
 def test_a_batch_that_no_memory_holds(system):
     """Before anything is begun, rather than by the system's killing the process."""
 
-    def opened(batch_size, mask):
-        return types.SimpleNamespace(
-            _config=types.SimpleNamespace(
-                data=types.SimpleNamespace(batch_size=batch_size)
-            ),
-            _devices=[None] * 4,
-            source=types.SimpleNamespace(image_shape=(224, 224)),
-            _segmenter=types.SimpleNamespace(mask_shape=(mask, mask)),
-        )
+    def check(batch_size, mask):
+        inputs._check_batch(batch_size, 4, (224, 224), (mask, mask))
 
-    job.Job._check_batch(opened(32, 56))
+    check(32, 56)
     # 224 x 224 x 3 bytes and two a pixel of a map, 4 times.
     for size, mask, needed in ((200_000, 56, "125.4"), (1024, 4096, "138.1")):
         with pytest.raises(UserError, match=f"takes {needed} GB at least") as error:
-            job.Job._check_batch(opened(size, mask))
+            check(size, mask)
         assert f"config.data.batch_size is {size}; " in str(error.value)
         assert "100.0 are free" in str(error.value)
     system("proc/self/cgroup", "0::/")
     system("cgroup/memory.max", GB)
     system("cgroup/memory.current", GB // 2)
     with pytest.raises(UserError, match=r"takes 0\.6 GB at least, of which 0\.5 are"):
-        job.Job._check_batch(opened(1000, 56))
+        check(1000, 56)
 
 
 def test_nobody_else_asks_the_system():

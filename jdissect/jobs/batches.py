@@ -1,0 +1,91 @@
+"""The batches that the passes of a dissection read, and the network on them."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdissect import models
+from jdissect.base.progress import Progress
+from jdissect.checkpoints import networks
+from jdissect.data import loader
+from jdissect.data.source import Subset, share
+from jdissect.dissection.features import Images
+from jdissect.models.preprocess import normalize
+from jdissect.runtime.processes import Processes
+
+
+def network_of(
+    model: networks.Classifier, layers: tuple[str, ...], dtype: str
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """(params, uint8 pixels) -> {layer: feature maps}, as a dissection runs it."""
+
+    def apply(params, pixels):
+        images = normalize(pixels, model.preprocessing, dtype)
+        return model.apply(params, images, layers)[1]
+
+    return models.by_parts(apply)
+
+
+def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) -> int:
+    """Of one image of (height, width), all layers of what `network_of` gives."""
+    pixels = jax.ShapeDtypeStruct((1, *image_shape, 3), np.uint8)
+    maps = jax.eval_shape(network, params, pixels)
+    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(maps))
+
+
+class Reader:
+    """This process's batches of a source with their label maps; see `features.Read`."""
+
+    def __init__(
+        self,
+        source,
+        segmenter,
+        config,
+        devices: int,
+        processes: Processes,
+        progress: Progress,
+    ):
+        self._source, self._segmenter, self._progress = source, segmenter, progress
+        self._config, self._size = config.data, config.data.batch_size * devices
+        self._processes = processes
+        self.seconds = 0.0  # spent on label maps
+
+    def read(self, indices=None, start=0, stop=None):
+        if indices is None:
+            indices = range(start, len(self._source.names) if stop is None else stop)
+        mine, steps = share(
+            indices, self._size, self._processes.index, self._processes.count
+        )
+        for batch in loader.batches(
+            Subset(self._source, mine),
+            self._size,
+            workers=self._config.workers,
+            strict=self._config.strict,
+            at_least=steps,
+        ):
+            here = batch.index >= 0
+            index = np.full(self._size, -1, np.int64)
+            index[here] = mine[batch.index[here]]
+            batch = dataclasses.replace(batch, index=index.astype(np.int32))
+            yield Images(
+                index=batch.index,
+                valid=batch.valid,
+                pixels=batch.pixels,
+                labels=functools.partial(self._labels, batch),
+                annotated=self._segmenter.annotated(batch),
+                skipped=tuple((int(mine[i]), why) for i, why in batch.skipped),
+            )
+
+    def _labels(self, batch):
+        start = time.perf_counter()
+        # The first time a network may be compiled for them.
+        name = "label maps" if self.seconds else "label maps, compiling"
+        with self._progress.stage(name):
+            maps = self._segmenter.label_maps(batch)
+        self.seconds += time.perf_counter() - start
+        return maps
