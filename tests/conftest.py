@@ -122,6 +122,14 @@ def no_lines_of_progress():
     patch.undo()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def lines_of_the_library():
+    """On standard error, as commands show them, whichever test runs first."""
+    from jdissect.base import log
+
+    log.show()
+
+
 @contextlib.contextmanager
 def _few_optimizations(config):
     """Within it XLA compiles so, here and in processes that tests start."""

@@ -26,7 +26,7 @@ from jdissect.base.errors import UserError
 from jdissect.base.progress import SILENT, ImageBars, Silent
 from jdissect.dissection import passes, thresholds, top_activations
 from jdissect.dissection.features import Features, Read
-from jdissect.dissection.first_pass import NAME, FirstPass
+from jdissect.dissection.first_pass import NAME, TopImages
 from jdissect.dissection.resume import Journal
 from jdissect.ops import edge_codes, float_keys, iou, sketch, topk
 from jdissect.ops.edges import EDGES
@@ -150,11 +150,12 @@ class Dissection:
         with self._timed("first pass"):
             if self._journal.begun(NAME):
                 features.prepare()
-            first = self._journal.run(
+            first = passes.count(
                 NAME,
-                FirstPass(
-                    features, self.devices, settings.topk, self.progress, self._journal
-                ),
+                TopImages(features, self.devices, settings.topk, self._journal),
+                features,
+                self._journal,
+                self.progress,
             )
         seen = int(first["seen"])
         if not seen:

@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 
-from jdissect.base.progress import ImageBars, Silent
 from jdissect.dissection import passes
 from jdissect.dissection.features import Features
 from jdissect.dissection.resume import Journal
@@ -15,8 +14,8 @@ from jdissect.runtime.devices import Devices, Step
 NAME = "network"  # of the stage
 
 
-class FirstPass:
-    """A pass as the journal runs it; see `resume.Counting`.
+class TopImages:
+    """Counts the network's feature maps; see `resume.Counter`.
 
     The result is {'tops': {layer: TopK}, 'seen': number of valid images, 'last': the
     last image's number}. What could not be read goes to the journal's notes.
@@ -25,7 +24,6 @@ class FirstPass:
       features: of all images.
       devices: where the network runs.
       k: images a unit.
-      progress: shows how far it is.
       journal: of the run.
     """
 
@@ -34,12 +32,10 @@ class FirstPass:
         features: Features,
         devices: Devices,
         k: int,
-        progress: ImageBars | Silent,
         journal: Journal,
     ):
         self._features, self._devices, self._k = features, devices, k
-        self._progress = progress
-        self._skipped = journal.notes["skipped"]
+        self._journal = journal
         self._state, self._seen, self._last = None, 0, -1
         self._update = self._devices.spmd(_STEP)
 
@@ -50,15 +46,14 @@ class FirstPass:
             {name: topk.empty(self._k, n) for name, n in units.items()}, 0, -1
         )
 
-    def records(self, start):
-        return self._progress(self._features.again(start), NAME, start)
-
-    def step(self, record):
+    def add(self, record):
         if self._state is None:
             self._state = self._devices.states(self.empty["tops"])
         self._seen += int(record.valid.sum())
         self._last = max(self._last, int(record.index.max()))
-        self._skipped |= {str(index): reason for index, reason in record.skipped}
+        if record.skipped:
+            found = {str(index): reason for index, reason in record.skipped}
+            self._journal.note("skipped", found)
         batch = {
             "features": record.features,
             "index": record.index,

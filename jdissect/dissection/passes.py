@@ -10,7 +10,7 @@ one device holds still fit. A unit never needs another one.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ import numpy as np
 from jdissect.base.progress import ImageBars, Silent
 from jdissect.dissection import unit_sharding
 from jdissect.dissection.features import Features, Record
-from jdissect.dissection.resume import Journal
+from jdissect.dissection.resume import Counter, Journal
 from jdissect.ops import bit_masks
 from jdissect.runtime.devices import Devices, Step
 from jdissect.runtime.processes import Processes
@@ -102,16 +102,42 @@ class Passes:
           {layer: what all batches of all processes come to; int32 where that was enough
           for sums}.
         """
-        return self.journal.run(
-            name, _Counting(self, name, tally, per_unit, shared, picked)
-        )
+        counter = _Counter(self, tally, per_unit, shared, picked)
+        return count(name, counter, self.features, self.journal, self.progress)
 
 
-class _Counting:
-    """A pass as the journal runs it; see `resume.Counting`."""
+def count(
+    name: str,
+    counter: Counter,
+    features: Features,
+    journal: Journal,
+    progress: ImageBars | Silent,
+) -> Any:
+    """The result of a pass over all images, resumed where it was cut off.
 
-    def __init__(self, passes, name, tally, per_unit, shared, picked):
-        self._passes, self._name, self._tally = passes, name, tally
+    Args:
+      name: of the stage, and for its bar.
+      counter: counts the batches.
+      features: records of all images.
+      journal: keeps what is counted.
+      progress: shows how far it is.
+    """
+    with journal.stage(name, counter) as stage:
+        if not stage.done:
+            records = features.again(stage.position)
+            for record in progress(records, name, stage.position):
+                counter.add(record)
+                if stage.advanced():
+                    stage.save(counter.drain())
+            stage.finish(counter.drain())
+    return stage.total
+
+
+class _Counter:
+    """Counts by a tally on the devices; see `resume.Counter`."""
+
+    def __init__(self, passes, tally, per_unit, shared, picked):
+        self._passes, self._tally = passes, tally
         self._picked = picked
         counters, features = passes.counters, passes.features
         self._parts = passes.unit_parts
@@ -131,11 +157,7 @@ class _Counting:
         self._update = counters.spmd(_step(tally.update, geometry))
         self._state, self._drained, self._used = None, None, 0
 
-    def records(self, start: int) -> Iterable[Record]:
-        records = self._passes.features.again(start)
-        return self._passes.progress(records, self._name, start)
-
-    def step(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         counters, rows, parts = self._passes.counters, self._rows, self._parts
         batch = {"valid": record.valid}
         if self._tally.labels:

@@ -10,9 +10,9 @@ counted it, so others may go on.
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -25,11 +25,9 @@ from jdissect.runtime.preemption import Terminated, end, on_sigterm
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.runtime.save_timer import Minute
 
-Record = TypeVar("Record")
 
-
-class Counting(Protocol, Generic[Record]):
-    """A pass as the journal runs it.
+class Counter(Protocol):
+    """What counts batches for a stage.
 
     Attributes:
       empty: the result of no images, a pytree of arrays.
@@ -37,11 +35,7 @@ class Counting(Protocol, Generic[Record]):
 
     empty: Any
 
-    def records(self, start: int) -> Iterable[Record]:
-        """Batches of this process's share of the images from `start` on."""
-        ...
-
-    def step(self, record: Record) -> None:
+    def add(self, record: Any) -> None:
         """Counts a batch."""
         ...
 
@@ -138,47 +132,25 @@ class Journal:
                 self._done[name] = compute()
         return self._done[name]
 
-    def run(self, name: str, counting: Counting) -> Any:
-        """Runs a pass, from where it was cut off; its result over all images.
+    @contextlib.contextmanager
+    def stage(self, name: str, counter: Counter) -> Iterator["Stage"]:
+        """A pass over the images, from where it was cut off; done, if it is.
+
+        An error of one process in the block is met by all of them.
 
         Raises:
-          UserError: that of a step or of reading, on whichever process.
+          UserError: that of the block, on whichever process.
           Terminated: SIGTERM has come, and the state is on disk.
         """
-        if self.stored(name):
-            self._done[name] = self._take(name, counting.empty)
-            return self._done[name]
-        total = None
-        if name in self._stored:
-            total = self._take(name, counting.empty)
-        else:
-            self._position = 0
-        self._open, self._begun = name, True
-
-        def absorb():
-            nonlocal total
-            self._meet(None)
-            partial = counting.across(self.processes, counting.drain())
-            total = partial if total is None else counting.merge(total, partial)
-            self._gather_notes()
-
+        stage = Stage(self, name, counter)
         try:
-            for record in counting.records(self._position):
-                counting.step(record)
-                self._position += self._images_a_step
-                self._position = min(self._position, self._images)
-                if self._is_due():
-                    absorb()
-                    self._save(name, total)
+            yield stage
         except _Agreed:
             raise
         except UserError as error:
-            self._meet(error)
+            if not stage.ending:
+                self._meet(error)
             raise
-        absorb()
-        self._done[name] = total
-        self._open, self._position = "", 0
-        return total
 
     def _take(self, name, like):
         if name in self._done:
@@ -267,16 +239,80 @@ class Journal:
         self._saved_at = self._steps
         self._minute.begin(self._steps)
 
+    def note(self, name: str, found: Mapping[str, Any]) -> None:
+        """Adds to what is saved beside the numbers."""
+        self.notes[name] = {**self.notes[name], **found}
+
     def _gather_notes(self):
-        parts = self.processes.gather(self.notes)
-        for name in self.notes:
-            # In place: passes hold on to it, and go on after a save.
-            for part in parts:
-                self.notes[name].update(part[name])
+        for part in self.processes.gather(self.notes):
+            for name, found in part.items():
+                self.note(name, found)
 
     def _tell(self, text: str) -> None:
         if self.processes.first:
             LOG.info(text)
+
+
+class Stage:
+    """A pass over the images: what is counted, and how far it is.
+
+    Attributes:
+      total: the result over the images up to `position`, of all processes; None: none.
+      ending: whether all images are counted.
+      done: whether `total` is the result over all images.
+    """
+
+    def __init__(self, journal: Journal, name: str, counter: Counter):
+        self._journal, self._name, self._counter = journal, name, counter
+        self.total: Any = None
+        self.ending = self.done = journal.stored(name)
+        if self.done or name in journal._stored:
+            self.total = journal._take(name, counter.empty)
+        if self.done:
+            journal._done[name] = self.total
+            return
+        if self.total is None:
+            journal._position = 0
+        journal._open, journal._begun = name, True
+
+    @property
+    def position(self) -> int:
+        """Images of the whole order that are counted."""
+        return self._journal._position
+
+    def advanced(self) -> bool:
+        """Notes a step; whether to save after it, the same on all processes."""
+        journal = self._journal
+        journal._position += journal._images_a_step
+        journal._position = min(journal._position, journal._images)
+        return journal._is_due()
+
+    def save(self, partial: Any) -> None:
+        """Adds what this process has counted since the last time, and saves.
+
+        Raises:
+          Terminated: SIGTERM has come.
+        """
+        self._absorb(partial)
+        self._journal._save(self._name, self.total)
+
+    def finish(self, partial: Any) -> None:
+        """Adds what this process has counted to the end; the stage is done."""
+        self.ending = True
+        self._absorb(partial)
+        journal = self._journal
+        journal._done[self._name] = self.total
+        journal._open, journal._position = "", 0
+        self.done = True
+
+    def _absorb(self, partial):
+        self._journal._meet(None)
+        found = self._counter.across(self._journal.processes, partial)
+        if self.total is None:
+            self.total = found
+        else:
+            self.total = self._counter.merge(self.total, found)
+        self._journal._gather_notes()
 
 
 class _Agreed(UserError):
