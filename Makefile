@@ -14,9 +14,10 @@ PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder
 # What compares floats of two programs, or with figures from another machine.
 FLOATS := tests/training/test_step.py tests/training/test_devices.py \
   tests/training/test_convolution.py tests/benchmarks/test_torch_training.py \
-  tests/benchmarks/test_torch_netdissect.py tests/ablation/test_interventions.py \
-  tests/models/test_layers.py tests/models/test_pyramid.py tests/ops tests/augment \
-  tests/converters/test_parity.py
+  tests/ablation/test_interventions.py tests/models/test_layers.py \
+  tests/models/test_pyramid.py tests/augment tests/converters/test_parity.py \
+  $(addprefix tests/ops/test_,iou.py resample.py saliency.py thresholds.py upsample.py \
+  winograd.py winograd_gradient.py)
 # The same with the most that XLA, oneDNN and PyTorch may use of a processor.
 at_most = XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=$(1)" ONEDNN_MAX_CPU_ISA=$(2) \
   ATEN_CPU_CAPABILITY=$(3) $(BIN)/python -m pytest -m 'not slow and not timing' \
