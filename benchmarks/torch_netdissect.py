@@ -49,7 +49,7 @@ class Found:
       intersection, union: pixels, by the columns that jdissect has.
     """
 
-    thresholds: Float[np.ndarray, "unit"]
+    thresholds: Float[np.ndarray, " unit"]
     intersection: Int[np.ndarray, "unit concept"]
     union: Int[np.ndarray, "unit concept"]
 

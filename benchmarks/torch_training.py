@@ -117,7 +117,7 @@ class TorchTraining:
         recipe: str,
         pixels: UInt8[np.ndarray, "batch height width 3"],
         sizes: Int[np.ndarray, "batch 2"],
-        labels: Int[np.ndarray, "batch"],
+        labels: Int[np.ndarray, " batch"],
     ) -> Mixture:
         """The batch to train on, on the device.
 

@@ -105,7 +105,7 @@ class Training:
         name: str,
         pixels: UInt8[np.ndarray, "batch height width 3"],
         sizes: Int[np.ndarray, "batch 2"],
-        labels: Int[np.ndarray, "batch"],
+        labels: Int[np.ndarray, " batch"],
     ) -> dict[str, jax.Array]:
         """What a step trains on: the fields of `augment.Mixture`.
 

@@ -72,10 +72,10 @@ class Groups:
     """
 
     threshold: float
-    detectors: Bool[np.ndarray, "unit"]
+    detectors: Bool[np.ndarray, " unit"]
 
     @property
-    def _named(self) -> dict[str, Bool[np.ndarray, "unit"]]:
+    def _named(self) -> dict[str, Bool[np.ndarray, " unit"]]:
         every = np.ones_like(self.detectors)
         return {"detectors": self.detectors, "others": ~self.detectors, "any": every}
 
@@ -96,9 +96,9 @@ class Groups:
 
     def compared(
         self,
-        before: Bool[np.ndarray, "image"],
+        before: Bool[np.ndarray, " image"],
         right: list[Bool[np.ndarray, "mask image"]],
-        loss_added: Float[np.ndarray, "unit"] | None,
+        loss_added: Float[np.ndarray, " unit"] | None,
         result: Result,
         rng: np.random.Generator,
     ) -> Interpretable:

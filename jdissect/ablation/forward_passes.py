@@ -81,7 +81,7 @@ class ForwardPasses:
 
     def masked(
         self, layer: str, masks: Float[np.ndarray, "mask unit"]
-    ) -> tuple[Outcomes, Int[np.ndarray, "image"]]:
+    ) -> tuple[Outcomes, Int[np.ndarray, " image"]]:
         """What images come to with a layer masked, by running all that follows it.
 
         Args:
@@ -140,7 +140,7 @@ class ForwardPasses:
                 yield batch
                 task.advance(int(batch.valid.sum()) + len(batch.skipped))
 
-    def _labels(self, batches: list[np.ndarray]) -> Int[np.ndarray, "image"]:
+    def _labels(self, batches: list[np.ndarray]) -> Int[np.ndarray, " image"]:
         labels = np.concatenate(batches)
         if not len(labels):
             raise none_read(self.skipped)

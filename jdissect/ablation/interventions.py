@@ -59,7 +59,7 @@ class Readout:
 
     pooled: Float[np.ndarray, "image unit"]
     logits: Float[np.ndarray, "image class"]
-    labels: Int[np.ndarray, "image"]
+    labels: Int[np.ndarray, " image"]
     kernel: Float[np.ndarray, "unit class"]
     bias: Float[np.ndarray, "class"]
 
@@ -74,12 +74,12 @@ class Effects:
       loss: float64[unit, class], sum of their -log-probability without it.
     """
 
-    units: Int[np.ndarray, "unit"]
+    units: Int[np.ndarray, " unit"]
     right: Int[np.ndarray, "unit class"]
     loss: Float[np.ndarray, "unit class"]
 
 
-def zeroing(units: int, zeroed: Any) -> Float[np.ndarray, "unit"]:
+def zeroing(units: int, zeroed: Any) -> Float[np.ndarray, " unit"]:
     """The mask that zeroes some of so many units: float32, 0 or 1."""
     mask = np.ones(units, np.float32)
     mask[zeroed] = 0
@@ -87,7 +87,7 @@ def zeroing(units: int, zeroed: Any) -> Float[np.ndarray, "unit"]:
 
 
 def random_zeroing(
-    group: Bool[np.ndarray, "unit"],
+    group: Bool[np.ndarray, " unit"],
     size: int,
     draws: int,
     rng: np.random.Generator,
@@ -110,8 +110,8 @@ def random_zeroing(
 
 
 def outcome(
-    logits: Float[Array, "image class"], labels: Int[Array, "image"]
-) -> tuple[Bool[Array, "image"], Float[Array, "image"]]:
+    logits: Float[Array, "image class"], labels: Int[Array, " image"]
+) -> tuple[Bool[Array, " image"], Float[Array, " image"]]:
     """(right, log-probability of the class) of images. Jittable."""
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     own = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
@@ -151,7 +151,7 @@ def _masked(pooled, mask, kernel, bias, labels):
     return outcome(jnp.dot(pooled * mask, kernel, precision=_HIGHEST) + bias, labels)
 
 
-def each_alone(readout: Readout, units: Int[np.ndarray, "unit"]) -> Effects:
+def each_alone(readout: Readout, units: Int[np.ndarray, " unit"]) -> Effects:
     """What zeroing each unit by itself does, by class, without a forward pass.
 
     Logits of all [images, units, classes] are never there at once.
@@ -187,9 +187,9 @@ def _without_each(logits, pooled, kernel, labels):
 
 
 def effects(
-    units: Int[np.ndarray, "unit"],
+    units: Int[np.ndarray, " unit"],
     alone: Outcomes,
-    labels: Int[np.ndarray, "image"],
+    labels: Int[np.ndarray, " image"],
     classes: int,
 ) -> Effects:
     """Sums by class of what happened, a row a unit that was zeroed by itself."""
@@ -201,7 +201,7 @@ def effects(
 
 
 def by_class(
-    values: np.ndarray, labels: Int[np.ndarray, "image"], classes: int
+    values: np.ndarray, labels: Int[np.ndarray, " image"], classes: int
 ) -> np.ndarray:
     """[..., image] summed to [..., class]; 0 for a class without images."""
     total = np.zeros((*values.shape[:-1], classes), values.dtype)

@@ -65,11 +65,11 @@ class Ablation:
     layer: str
     units: int
     choice: UnitChoice
-    chosen: Int[np.ndarray, "unit"]
+    chosen: Int[np.ndarray, " unit"]
     linear: bool
     passes: int
     classes: tuple[str, ...]
-    labels: Int[np.ndarray, "image"]
+    labels: Int[np.ndarray, " image"]
     skipped: tuple[tuple[str, str], ...]
     before: Outcomes
     after: Outcomes
@@ -244,6 +244,6 @@ def _rows(parts):
     return [slice(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
 
 
-def _loss_added(alone: Effects, all_units: Effects) -> Float[np.ndarray, "unit"]:
+def _loss_added(alone: Effects, all_units: Effects) -> Float[np.ndarray, " unit"]:
     """To the sum of all images' losses, by zeroing each unit."""
     return alone.loss.sum(axis=1) - all_units.loss.sum()

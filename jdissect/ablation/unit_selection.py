@@ -34,7 +34,7 @@ class UnitChoice:
 
     def units(
         self, count: int, layer: str, result: Result | None
-    ) -> Int[np.ndarray, "unit"]:
+    ) -> Int[np.ndarray, " unit"]:
         """The units' numbers, ascending.
 
         Args:

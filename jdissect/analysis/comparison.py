@@ -122,7 +122,7 @@ def changes(
     before, after = levels(first.result), levels(second.result)
     shares = _shares(comparison, first, second, threshold)
 
-    def named(columns: Int[np.ndarray, "column"], share) -> list[Change]:
+    def named(columns: Int[np.ndarray, " column"], share) -> list[Change]:
         found = [
             Change(
                 first.result.concepts[column],

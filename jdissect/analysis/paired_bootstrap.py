@@ -23,8 +23,8 @@ class Change:
 
 
 def change(
-    before: Bool[np.ndarray, "image"],
-    after: Bool[np.ndarray, "image"],
+    before: Bool[np.ndarray, " image"],
+    after: Bool[np.ndarray, " image"],
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Change:
@@ -87,8 +87,8 @@ def difference(
 
 
 def difference_of_means(
-    first: Float[np.ndarray, "unit"],
-    second: Float[np.ndarray, "unit2"],
+    first: Float[np.ndarray, " unit"],
+    second: Float[np.ndarray, " unit2"],
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Change:
@@ -102,7 +102,7 @@ def difference_of_means(
 
 
 def rank_correlation(
-    first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]
+    first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]
 ) -> float:
     """Spearman's, in [-1, 1]; equal values share their mean rank. NaN for constants."""
     ranked = [_mean_ranks(values) for values in (first, second)]

@@ -36,15 +36,15 @@ class Candidates:
       units, concepts: how many there are.
     """
 
-    unit: Int[np.ndarray, "pair"]
-    column: Int[np.ndarray, "pair"]
+    unit: Int[np.ndarray, " pair"]
+    column: Int[np.ndarray, " pair"]
     intersection: Float[np.ndarray, "group pair"]
     union: Float[np.ndarray, "group pair"]
     units: int
     concepts: int
 
     @property
-    def starts(self) -> Int[np.ndarray, "unit"]:
+    def starts(self) -> Int[np.ndarray, " unit"]:
         """The first pair of every unit that has one, ascending."""
         return np.flatnonzero(np.diff(self.unit, prepend=-1))
 
@@ -160,7 +160,7 @@ def levels(
 
 def stability(
     found: Candidates, weights: Float[np.ndarray, "weighting group"]
-) -> Float[np.ndarray, "unit"]:
+) -> Float[np.ndarray, " unit"]:
     """The share of the weightings in which a unit's concept is that of all images.
 
     float32; NaN for a unit without candidates.

@@ -125,7 +125,7 @@ class Samples:
 
     plain: Float[np.ndarray, "resample concept"]
     crossed: Float[np.ndarray, "resample split concept"]
-    stability: Float[np.ndarray, "unit"]
+    stability: Float[np.ndarray, " unit"]
     categories: tuple[str, ...]
     groups: int
 
@@ -152,7 +152,7 @@ class LayerEstimates:
     """
 
     counts: Mapping[float, Mapping[str, Estimate]]
-    stability: Float[np.ndarray, "unit"]
+    stability: Float[np.ndarray, " unit"]
 
 
 def sample(
@@ -200,14 +200,14 @@ def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
     return ""
 
 
-def _filled(counts: GroupedCounts) -> Bool[np.ndarray, "group"]:
+def _filled(counts: GroupedCounts) -> Bool[np.ndarray, " group"]:
     """Whether there are counts of each group."""
     return (counts.concept.sum(axis=1) > 0) | (counts.unit[:, -1].sum(axis=1) > 0)
 
 
 def resample(
     found: resampling.Candidates,
-    filled: Bool[np.ndarray, "group"],
+    filled: Bool[np.ndarray, " group"],
     categories: tuple[str, ...],
 ) -> Samples:
     """Resamples the blocks that hold images.

@@ -23,16 +23,16 @@ class Mixture(NamedTuple):
     """A batch to train on: loss = weight CE(first) + (1 - weight) CE(second)."""
 
     images: Float[Array, "batch height width 3"]  # normalized
-    first: Int[Array, "batch"]  # label of the image itself
-    second: Int[Array, "batch"]  # label of the image mixed into it
-    weight: Float[Array, "batch"]  # of the first, in [0, 1]
+    first: Int[Array, " batch"]  # label of the image itself
+    second: Int[Array, " batch"]  # label of the image mixed into it
+    weight: Float[Array, " batch"]  # of the first, in [0, 1]
 
 
 def mix(
     recipe: str,
     key: Key[Array, ""],
     images: Float[Array, "batch height width 3"],
-    labels: Int[Array, "batch"],
+    labels: Int[Array, " batch"],
     *,
     alpha: float = 1.0,
     group: int = 0,
@@ -105,8 +105,8 @@ def mix(
 class _Draws(NamedTuple):
     """What a recipe draws; where a batch has one, the rows are equal."""
 
-    partner: Int[Array, "batch"]  # the source's place in the image's group
-    share: Float[Array, "batch"]  # lambda
+    partner: Int[Array, " batch"]  # the source's place in the image's group
+    share: Float[Array, " batch"]  # lambda
     centre: Int[Array, "batch 2"]  # row and column, uniform over the pixels
 
 
@@ -143,7 +143,7 @@ def _uniform_centres(
     return jax.random.randint(key, (count, 2), 0, jnp.array(shape))
 
 
-def _exchange(values: Array, partner: Int[Array, "batch"], group: int) -> Array:
+def _exchange(values: Array, partner: Int[Array, " batch"], group: int) -> Array:
     """values[i] becomes that of i's partner; nothing leaves a group."""
     group = group or len(values)
     grouped = values.reshape(-1, group, *values.shape[1:])
@@ -155,7 +155,7 @@ def _exchange(values: Array, partner: Int[Array, "batch"], group: int) -> Array:
 
 def _source_peaks(
     images: Float[Array, "batch height width 3"],
-    partner: Int[Array, "batch"],
+    partner: Int[Array, " batch"],
     group: int,
     once: bool,
 ) -> Int[Array, "batch 2"]:
@@ -175,7 +175,9 @@ def _peaks(images: Float[Array, "batch height width 3"]) -> Int[Array, "batch 2"
     return jnp.stack([where // width, where % width], axis=1)
 
 
-def _cut(share: Float[Array, "batch"], shape: tuple[int, int]) -> Int[Array, "batch 2"]:
+def _cut(
+    share: Float[Array, " batch"], shape: tuple[int, int]
+) -> Int[Array, "batch 2"]:
     """Height and width of a box of 1 - lambda of the image, each truncated."""
     sides = jnp.sqrt(1 - share)[:, None] * jnp.array(shape, jnp.float32)
     return sides.astype(jnp.int32)
@@ -204,7 +206,7 @@ def _inside(
 
 def _remaining(
     box: Int[Array, "batch 2 2"], shape: tuple[int, int]
-) -> Float[Array, "batch"]:
+) -> Float[Array, " batch"]:
     """The share of pixels outside of the box: a quotient of integers, rounded once."""
     total = shape[0] * shape[1]
     area = (box[:, 1] - box[:, 0]).prod(axis=1)

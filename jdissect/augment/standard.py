@@ -204,7 +204,7 @@ def _resize(
 
 
 def _triangles(
-    start: Int[Array, "batch"], length: Int[Array, "batch"], side: int, size: int
+    start: Int[Array, " batch"], length: Int[Array, " batch"], side: int, size: int
 ) -> Float[Array, "batch side size"]:
     """Weights of an axis's `size` pixels in each of `side` outputs; rows sum to one.
 
@@ -242,7 +242,7 @@ def _draw_jitter(
 
 def _combine(
     order: Int[Array, "batch 3"], amounts: Float[Array, "batch 3"]
-) -> tuple[Float[Array, "batch"], Float[Array, "batch"], Float[Array, "batch"]]:
+) -> tuple[Float[Array, " batch"], Float[Array, " batch"], Float[Array, " batch"]]:
     """p, q, r of `color_jitter`.
 
     The grey of p x + q g + r m is (p + q) g + r m, its mean grey (p + q + r) m.

@@ -18,7 +18,7 @@ NOTHING = "-"
 Concepts = Sequence[tuple[str, str]]
 
 
-def columns(concepts: Concepts) -> Int[np.ndarray, "concept"]:
+def columns(concepts: Concepts) -> Int[np.ndarray, " concept"]:
     """The first number of each concept, ascending: columns of every result array."""
     first = first_numbers(concepts)
     return np.flatnonzero((first == np.arange(len(first))) & (first > 0)).astype(
@@ -26,7 +26,7 @@ def columns(concepts: Concepts) -> Int[np.ndarray, "concept"]:
     )
 
 
-def first_numbers(concepts: Concepts) -> Int[np.ndarray, "number"]:
+def first_numbers(concepts: Concepts) -> Int[np.ndarray, " number"]:
     """For each number the first one of the same concept, int32; 0 for nothing."""
     first: dict[tuple[str, str], int] = {}
     return np.asarray(

@@ -49,8 +49,8 @@ class Batch:
         skipped: (index, reason) of the images that could not be read.
     """
 
-    index: Int32[np.ndarray, "batch"]
-    valid: Bool[np.ndarray, "batch"]
+    index: Int32[np.ndarray, " batch"]
+    valid: Bool[np.ndarray, " batch"]
     pixels: UInt8[np.ndarray, "batch height width 3"]
     labels: Int32[np.ndarray, "batch maps grid_height grid_width"] | None
     annotated: Bool[np.ndarray, "batch categories"] | None

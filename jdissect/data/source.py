@@ -72,7 +72,7 @@ class Example:
 
     pixels: UInt8[np.ndarray, "height width 3"]
     labels: Int32[np.ndarray, "maps grid_height grid_width"] | None
-    annotated: Bool[np.ndarray, "categories"] | None
+    annotated: Bool[np.ndarray, " categories"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Subset:
     """
 
     source: Source
-    order: Int[np.ndarray, "image"]
+    order: Int[np.ndarray, " image"]
 
     @property
     def names(self) -> Names:
@@ -169,7 +169,7 @@ class Subset:
 
 def share(
     order: Sequence[int], size: int, process: int = 0, processes: int = 1
-) -> tuple[Int[np.ndarray, "image"], int]:
+) -> tuple[Int[np.ndarray, " image"], int]:
     """A process's part of images that all processes visit in one order.
 
     A step takes the next `size` x `processes` images, each process its `size` of them.

@@ -112,7 +112,7 @@ class Dissection:
         self,
         read: Read,
         count: int | None,
-        blocks: Int[np.ndarray, "image"] | None = None,
+        blocks: Int[np.ndarray, " image"] | None = None,
     ) -> dict[str, layer_result.Result]:
         """Dissects all layers.
 

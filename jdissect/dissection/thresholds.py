@@ -106,7 +106,7 @@ def exact(
     placed: dict[str, Int[np.ndarray, "edge unit"]],
     pixels: int,
     quantile: float,
-) -> dict[str, Int[np.ndarray, "unit"]]:
+) -> dict[str, Int[np.ndarray, " unit"]]:
     """Sweeps until every threshold is exact; their keys.
 
     Args:

@@ -23,7 +23,7 @@ class EvaluationBatch(NamedTuple):
     """Images to evaluate on; rows that are not valid are padding or not readable."""
 
     pixels: UInt8[np.ndarray, "batch height width 3"]
-    labels: Int[np.ndarray, "batch"]
+    labels: Int[np.ndarray, " batch"]
     valid: np.ndarray
     skipped: tuple[tuple[str, str], ...]  # name and reason of images not readable
 

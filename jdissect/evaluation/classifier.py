@@ -84,8 +84,8 @@ def wilson_interval(wrong: int, images: int, z: float = 1.96) -> tuple[float, fl
 
 
 def ranks(
-    logits: Float[Array, "batch class"], labels: Int[Array, "batch"]
-) -> Int[Array, "batch"]:
+    logits: Float[Array, "batch class"], labels: Int[Array, " batch"]
+) -> Int[Array, " batch"]:
     """How many classes come before the right one; ties go to the lower number.
 
     A logit that is not a number comes before all others.
@@ -187,8 +187,8 @@ class Evaluator:
 
 def count_wrong(
     logits: Float[Array, "batch class"],
-    labels: Int[Array, "batch"],
-    valid: Bool[Array, "batch"],
+    labels: Int[Array, " batch"],
+    valid: Bool[Array, " batch"],
 ) -> Int[Array, "2"]:
     """Images whose class is not the first, and not among the first five."""
     found = ranks(logits, labels)

@@ -134,7 +134,7 @@ class EfficientNetLite0(nnx.Module):
         self,
         images: Float[Array, "batch height width 3"],
         endpoints: str | Sequence[str] | None = None,
-        masks: Mapping[str, Float[Array, "unit"]] | None = None,
+        masks: Mapping[str, Float[Array, " unit"]] | None = None,
     ) -> tuple[
         Float[Array, "batch classes"] | None,
         dict[str, Float[Array, "batch height2 width2 unit"]],

@@ -32,7 +32,7 @@ def run_stages(
     images: Maps,
     head: Callable[[Maps], Float[Array, "batch classes"]],
     endpoints: str | Sequence[str] | None,
-    masks: Mapping[str, Float[Array, "unit"]] | None = None,
+    masks: Mapping[str, Float[Array, " unit"]] | None = None,
 ) -> tuple[Float[Array, "batch classes"] | None, dict[str, Maps]]:
     """Runs a network of consecutive stages as far as the endpoints need.
 

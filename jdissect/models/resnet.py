@@ -259,7 +259,7 @@ class ResNet(nnx.Module):
         self,
         images: Float[Array, "batch height width channel"],
         endpoints: str | Sequence[str] | None = None,
-        masks: Mapping[str, Float[Array, "unit"]] | None = None,
+        masks: Mapping[str, Float[Array, " unit"]] | None = None,
     ) -> tuple[
         Float[Array, "batch classes"] | None,
         dict[str, Float[Array, "batch height2 width2 unit"]],

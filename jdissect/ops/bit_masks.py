@@ -99,7 +99,7 @@ def over_units(function: Callable[[Any], Any], arrays: Any, tile: int = UNITS) -
     return jax.tree.map(join, jax.lax.map(on_tile, firsts))
 
 
-def used_bits(geometry: Geometry) -> UInt[np.ndarray, "block"]:
+def used_bits(geometry: Geometry) -> UInt[np.ndarray, " block"]:
     """The bits of each block that are pixels of the mask grid."""
     height, width = geometry.block_grid
     y = np.arange(height * BLOCK_ROWS) < geometry.rows.target
@@ -177,7 +177,7 @@ def pack_bits(flags: Bool[Array, "*rest 32"]) -> UInt[Array, "*rest"]:
 
 
 def unpack(
-    words: UInt[np.ndarray, "block *rest"], shape: tuple[int, int]
+    words: UInt[np.ndarray, " block *rest"], shape: tuple[int, int]
 ) -> Bool[np.ndarray, "height width *rest"]:
     """The flags again, on the host."""
     height = -(-shape[0] // BLOCK_ROWS)

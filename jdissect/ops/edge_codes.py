@@ -48,15 +48,15 @@ class Codes(NamedTuple):
     """
 
     edges: Int[Array, "edge unit"]
-    scale: Float[Array, "unit"]
-    bottom: Float[Array, "unit"]
-    base: Float[Array, "unit"]
-    top: Float[Array, "unit"]
-    to_coarse: Float[Array, "unit"]
-    to_fine: Float[Array, "unit"]
-    bias: Int[Array, "unit"]
-    lowest: Float[Array, "unit"]
-    highest: Float[Array, "unit"]
+    scale: Float[Array, " unit"]
+    bottom: Float[Array, " unit"]
+    base: Float[Array, " unit"]
+    top: Float[Array, " unit"]
+    to_coarse: Float[Array, " unit"]
+    to_fine: Float[Array, " unit"]
+    bias: Int[Array, " unit"]
+    lowest: Float[Array, " unit"]
+    highest: Float[Array, " unit"]
 
 
 def encode(

@@ -52,12 +52,12 @@ def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
 def update(
     counts: Counts,
     features: Float[Array, "image height width unit"],
-    valid: Bool[Array, "image"],
+    valid: Bool[Array, " image"],
     labels: Int[Array, "image map mask_height mask_width"],
     annotated: Bool[Array, "image category"],
-    group: Int[Array, "image"],
-    cuts: Float[Array, "unit"],
-    category: Int[Array, "concept"],
+    group: Int[Array, " image"],
+    cuts: Float[Array, " unit"],
+    category: Int[Array, " concept"],
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Counts:
@@ -143,10 +143,10 @@ class Overlap(NamedTuple):
 
     intersection: Int[np.ndarray, "unit concept"]
     union: Int[np.ndarray, "unit concept"]
-    fires: Int[np.ndarray, "unit"]
+    fires: Int[np.ndarray, " unit"]
 
 
-def result(counts: Counts, category: Int[np.ndarray, "concept"]) -> Overlap:
+def result(counts: Counts, category: Int[np.ndarray, " concept"]) -> Overlap:
     """What was counted over all groups, in int64."""
     intersection, concept, unit = (
         np.asarray(array).sum(axis=0, dtype=np.int64) for array in counts

@@ -30,7 +30,7 @@ _GROUPS = 1024  # groups of words looked into at once
 _CHUNK = 1024  # words of which a pixel is made at once
 
 
-def listed(flags: Bool[Array, "n"]) -> tuple[Int[Array, "n"], Int[Array, ""]]:
+def listed(flags: Bool[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:
     """Positions of the true flags, ascending, and how many they are.
 
     Prefix sums by a matrix product with a triangle of ones: exact (below 2^24), and
@@ -55,7 +55,7 @@ def listed(flags: Bool[Array, "n"]) -> tuple[Int[Array, "n"], Int[Array, ""]]:
 
 
 def over_words(
-    function: Callable[[Any, Int[Array, "chunk"], Bool[Array, "chunk"]], Any],
+    function: Callable[[Any, Int[Array, " chunk"], Bool[Array, " chunk"]], Any],
     carry: Any,
     words: UInt[Array, "block unit"],
 ) -> Any:
@@ -111,7 +111,7 @@ def empty(units: int) -> Int[Array, "unit slot"]:
 def update(
     counts: Int[Array, "unit slot"],
     features: Float[Array, "image height width unit"],
-    valid: Bool[Array, "image"],
+    valid: Bool[Array, " image"],
     bracket: "Arguments",
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
@@ -203,10 +203,10 @@ class Arguments(NamedTuple):
       cut_low, cut_high: float32, `float_keys.cuts` of both ends.
     """
 
-    low: Int[Array, "unit"]
-    shift: Int[Array, "unit"]
-    cut_low: Float[Array, "unit"]
-    cut_high: Float[Array, "unit"]
+    low: Int[Array, " unit"]
+    shift: Int[Array, " unit"]
+    cut_low: Float[Array, " unit"]
+    cut_high: Float[Array, " unit"]
 
 
 def as_arguments(bracket: Bracket) -> Arguments:
@@ -224,7 +224,7 @@ def as_arguments(bracket: Bracket) -> Arguments:
 
 def narrow(
     bracket: Bracket, counts: Int[np.ndarray, "unit slot"], allowed: int
-) -> tuple[Bracket, Bool[np.ndarray, "unit"]]:
+) -> tuple[Bracket, Bool[np.ndarray, " unit"]]:
     """The next bracket, and the units whose bracket turned out wrong.
 
     A bracket is wrong if the pixels found inside are not as many as its ends say, or
@@ -262,7 +262,7 @@ def narrow(
     return narrowed, wrong
 
 
-def widest(low: Int[np.ndarray, "unit"], high: Int[np.ndarray, "unit"], pixels: int):
+def widest(low: Int[np.ndarray, " unit"], high: Int[np.ndarray, " unit"], pixels: int):
     """The bracket that cannot be wrong: all keys from the lowest to the highest."""
     return Bracket(
         low=np.asarray(low, np.int64) - 1,

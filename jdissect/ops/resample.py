@@ -26,7 +26,7 @@ def bilinear(size: int, target: int) -> Float[np.ndarray, "target size"]:
 
 
 def _hats(
-    where: Float[np.ndarray, "point"], size: int
+    where: Float[np.ndarray, " point"], size: int
 ) -> Float[np.ndarray, "point size"]:
     """max(0, 1 - |t - i|) at the points t for every grid point i."""
     return np.maximum(0, 1 - np.abs(where[:, None] - np.arange(size)))

@@ -134,7 +134,7 @@ def _integral(
     return jnp.pad(sums, ((0, 0), (1, 0), (1, 0)))
 
 
-def _extent(size: int, half: int) -> Float[np.ndarray, "size"]:
+def _extent(size: int, half: int) -> Float[np.ndarray, " size"]:
     """How many pixels y - half + 1 .. y + half lie in the image, for every y."""
     place = np.arange(size)
     ends = np.minimum(place + half + 1, size) - np.maximum(place - half + 1, 0)

@@ -48,9 +48,9 @@ class Sketch(NamedTuple):
     """
 
     above: Int[Array, "edge unit"]
-    low: Int[Array, "unit"]
-    high: Int[Array, "unit"]
-    invalid: Int[Array, "unit"]
+    low: Int[Array, " unit"]
+    high: Int[Array, " unit"]
+    invalid: Int[Array, " unit"]
 
 
 def empty(units: int) -> Sketch:
@@ -77,7 +77,7 @@ def merge(first: Sketch, second: Sketch) -> Sketch:
 def update(
     sketch: Sketch,
     features: Float[Array, "image height width unit"],
-    valid: Bool[Array, "image"],
+    valid: Bool[Array, " image"],
     codes: codes_.Codes,
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
@@ -168,10 +168,10 @@ class Bracket(NamedTuple):
       above_low, above_high: pixels greater than either end, exactly.
     """
 
-    low: Int[np.ndarray, "unit"]
-    high: Int[np.ndarray, "unit"]
-    above_low: Int[np.ndarray, "unit"]
-    above_high: Int[np.ndarray, "unit"]
+    low: Int[np.ndarray, " unit"]
+    high: Int[np.ndarray, " unit"]
+    above_low: Int[np.ndarray, " unit"]
+    above_high: Int[np.ndarray, " unit"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,9 +185,9 @@ class Certificate:
         where the threshold is certainly exact.
     """
 
-    threshold: Float[np.ndarray, "unit"]
+    threshold: Float[np.ndarray, " unit"]
     bracket: Bracket
-    rank_error: Int[np.ndarray, "unit"]
+    rank_error: Int[np.ndarray, " unit"]
 
 
 def certify(

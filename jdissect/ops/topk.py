@@ -45,8 +45,8 @@ def merge(first: TopK, second: TopK) -> TopK:
 def update(
     best: TopK,
     features: Float[Array, "image height width unit"],
-    index: Int[Array, "image"],
-    valid: Bool[Array, "image"],
+    index: Int[Array, " image"],
+    valid: Bool[Array, " image"],
 ) -> TopK:
     """The best with some more images.
 

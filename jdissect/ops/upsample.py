@@ -38,9 +38,9 @@ class Axis:
     size: int
     target: int
     pad: int
-    low: Int[np.ndarray, "target"]
-    high: Int[np.ndarray, "target"]
-    weight: Float[np.ndarray, "target"]
+    low: Int[np.ndarray, " target"]
+    high: Int[np.ndarray, " target"]
+    weight: Float[np.ndarray, " target"]
 
 
 @functools.cache

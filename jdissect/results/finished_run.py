@@ -54,7 +54,7 @@ class StoredRun:
     layers: tuple[str, ...]
     images: int
     names: tuple[str, ...]
-    blocks: Int[np.ndarray, "image"]
+    blocks: Int[np.ndarray, " image"]
     skipped: frozenset[int]
     seconds: dict[str, float]
     hashes: tuple[str, ...] = ()

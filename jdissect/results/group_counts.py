@@ -40,7 +40,7 @@ def block(name: str) -> int:
     return zlib.crc32(name.encode()) % BLOCKS
 
 
-def blocks_of(names: Sequence[str]) -> Int[np.ndarray, "image"]:
+def blocks_of(names: Sequence[str]) -> Int[np.ndarray, " image"]:
     """The block of every image, int32."""
     return np.fromiter(map(block, names), np.int32, len(names))
 
@@ -56,12 +56,12 @@ class Groups:
     """
 
     count: int
-    of: Int[np.ndarray, "image"]
-    blocks: Int[np.ndarray, "image"] | None = None
+    of: Int[np.ndarray, " image"]
+    blocks: Int[np.ndarray, " image"] | None = None
 
     @classmethod
     def choose(
-        cls, images: int, entries: int, blocks: Int[np.ndarray, "image"] | None
+        cls, images: int, entries: int, blocks: Int[np.ndarray, " image"] | None
     ) -> "Groups":
         """Images, where that makes no more than `BY_IMAGE_ENTRIES` counts; else blocks.
 
@@ -77,7 +77,7 @@ class Groups:
         return cls(BLOCKS, blocks)
 
     def packed(
-        self, counts: Sequence[np.ndarray], category: Int[np.ndarray, "concept"]
+        self, counts: Sequence[np.ndarray], category: Int[np.ndarray, " concept"]
     ) -> tuple["GroupedCounts", "GroupedCounts | None"]:
         """The counts by block, and by image if they are.
 
@@ -111,13 +111,13 @@ class GroupedCounts:
       category: int32[concept], the category of each concept.
     """
 
-    gap: UInt16[np.ndarray, "entry"]
-    low: UInt8[np.ndarray, "entry"]
-    large: Int[np.ndarray, "large"]
-    high: Int[np.ndarray, "large"]
+    gap: UInt16[np.ndarray, " entry"]
+    low: UInt8[np.ndarray, " entry"]
+    large: Int[np.ndarray, " large"]
+    high: Int[np.ndarray, " large"]
     concept: Int[np.ndarray, "group concept"]
     unit: Int[np.ndarray, "group category unit"]
-    category: Int[np.ndarray, "concept"]
+    category: Int[np.ndarray, " concept"]
 
     @classmethod
     def pack(
@@ -125,7 +125,7 @@ class GroupedCounts:
         intersection: Int[np.ndarray, "group concept unit"],
         concept: Int[np.ndarray, "group concept"],
         unit: Int[np.ndarray, "group category unit"],
-        category: Int[np.ndarray, "concept"],
+        category: Int[np.ndarray, " concept"],
     ) -> "GroupedCounts":
         """The small form of counts that are all there."""
         gaps, lows = [np.zeros(0, np.uint16)], [np.zeros(0, np.uint8)]
@@ -181,7 +181,7 @@ class GroupedCounts:
                 yield group, place[here] - first, count[here]
 
     def intersection_of(
-        self, units: Int[np.ndarray, "pair"], columns: Int[np.ndarray, "pair"]
+        self, units: Int[np.ndarray, " pair"], columns: Int[np.ndarray, " pair"]
     ) -> Int[np.ndarray, "pair group"]:
         """I of some pairs of a unit and a concept, by group."""
         groups, concepts, width = self.shape
@@ -197,8 +197,8 @@ class GroupedCounts:
 
     def union_of(
         self,
-        units: Int[np.ndarray, "pair"],
-        columns: Int[np.ndarray, "pair"],
+        units: Int[np.ndarray, " pair"],
+        columns: Int[np.ndarray, " pair"],
         intersection: Int[np.ndarray, "pair group"],
     ) -> Int[np.ndarray, "pair group"]:
         """The unions of the pairs whose intersections are given, by group."""
@@ -213,7 +213,7 @@ class GroupedCounts:
             total[place] += count
         return total.reshape(concepts, width).T
 
-    def merged(self, group: Int[np.ndarray, "group"], groups: int) -> "GroupedCounts":
+    def merged(self, group: Int[np.ndarray, " group"], groups: int) -> "GroupedCounts":
         """The same by fewer groups: number g here belongs to `group[g]` there."""
         _, concepts, width = self.shape
         dense = np.zeros((groups, concepts * width), np.int64)
@@ -232,7 +232,7 @@ class GroupedCounts:
             self.category,
         )
 
-    def picked(self, columns: Int[np.ndarray, "column"]) -> "GroupedCounts":
+    def picked(self, columns: Int[np.ndarray, " column"]) -> "GroupedCounts":
         """The same with some concepts only, in that order."""
         groups, concepts, width = self.shape
         new = np.full(concepts, -1)

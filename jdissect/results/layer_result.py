@@ -61,10 +61,10 @@ class Result:
       by_image: the counts by image, of small sets; None: not kept.
     """
 
-    thresholds: Float[np.ndarray, "unit"]
+    thresholds: Float[np.ndarray, " unit"]
     intersection: Int[np.ndarray, "unit concept"]
     union: Int[np.ndarray, "unit concept"]
-    fires: Int[np.ndarray, "unit"]
+    fires: Int[np.ndarray, " unit"]
     concepts: tuple[str, ...]
     categories: tuple[str, ...]
     top_value: Float[np.ndarray, "unit k"]
@@ -106,20 +106,20 @@ class Result:
         return self._quotient.astype(np.float32)
 
     @functools.cached_property
-    def best_concept(self) -> Int[np.ndarray, "unit"]:
+    def best_concept(self) -> Int[np.ndarray, " unit"]:
         """The column of each unit's concept, -1 for a unit that overlaps none."""
         if not self.concepts:
             return np.full(len(self.thresholds), -1)
         return np.where(self.best_iou > 0, self._quotient.argmax(axis=1), -1)
 
     @functools.cached_property
-    def best_iou(self) -> Float[np.ndarray, "unit"]:
+    def best_iou(self) -> Float[np.ndarray, " unit"]:
         """float64 IoU with that concept, 0 without one."""
         if not self.concepts:
             return np.zeros(len(self.thresholds))
         return np.where(self.fires > 0, self._quotient.max(axis=1), 0.0)
 
-    def detectors(self, threshold: float) -> Bool[np.ndarray, "unit"]:
+    def detectors(self, threshold: float) -> Bool[np.ndarray, " unit"]:
         """The units that have a concept and an IoU with it that exceeds `threshold`."""
         return (self.best_concept >= 0) & (self.best_iou > threshold)
 
@@ -243,7 +243,7 @@ def _refuse_run(folder: paths.Path) -> None:
 
 
 def column_names(
-    concepts: Sequence[tuple[str, str]], columns: Int[np.ndarray, "column"]
+    concepts: Sequence[tuple[str, str]], columns: Int[np.ndarray, " column"]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names, categories) of the given numbers of a vocabulary."""
     picked = [concepts[number] for number in columns]

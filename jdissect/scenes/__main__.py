@@ -1,41 +1,39 @@
-"""Scenes on disk: python -m jdissect.scenes --export DIR, or --prepare DIR"""
+"""Scenes on disk: python -m jdissect.scenes --export=DIR, or --prepare=DIR"""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+_OPTIONS = {
+    "export": ("", "Folder to write pictures and masks to, as a Broden folder."),
+    "prepare": (
+        "",
+        "Folder to write arrays to, for training (config.data.path); the same command "
+        "resumes.",
+    ),
+    "split": ("probe", "Of the world: train, validation or probe."),
+    "count": (0, "The first so many images; 0: all of the split."),
+    "seed": (0, "Of the world."),
+    "overwrite": (False, "Replace an export that is there."),
+}
+
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the command line and exports; returns the exit code."""
+    """Parses the command line and writes; returns the exit code."""
+    from jdissect.base.errors import UserError
     from jdissect.base.paths import local
-    from jdissect.runtime import preemption
+    from jdissect.runtime import plain_flags, preemption
+
+    usage = "jdissect.scenes --export=DIR | --prepare=DIR [FLAG ...]"
+    options, rest, _ = plain_flags.parse(argv, usage, _OPTIONS)
+    if rest:
+        raise UserError(f"unexpected argument '{rest[0]}'; see --help")
+    if bool(options.export) == bool(options.prepare):
+        raise UserError("give either --export=DIR or --prepare=DIR; see --help")
+    # Imported here so that a bad flag is answered at once.
     from jdissect.scenes.export import export
     from jdissect.scenes.prepared import prepare
     from jdissect.scenes.source import open_scenes
-    from jdissect.scenes.splits import SPLITS
 
-    parser = argparse.ArgumentParser(
-        prog="python -m jdissect.scenes",
-        description="Writes pictures and masks of the world 'scenes'.",
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--export", metavar="DIR", help="as a Broden folder")
-    what.add_argument(
-        "--prepare",
-        metavar="DIR",
-        help="as arrays, for training (config.data.path); goes on where it was cut off",
-    )
-    parser.add_argument(
-        "--split", default="probe", help=f"one of {', '.join(SPLITS)} (%(default)s)"
-    )
-    parser.add_argument(
-        "--count", type=int, default=0, help="the first so many images; 0: the split's"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the world (0)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an export that is there"
-    )
-    options = parser.parse_args(argv[1:])
     if options.prepare:
         folder = local(options.prepare, "--prepare")
         try:

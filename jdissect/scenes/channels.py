@@ -39,10 +39,10 @@ class Channels(NamedTuple):
         part_owner: object of each part channel.
     """
 
-    object: Int16[np.ndarray, "number"]
-    material: Int16[np.ndarray, "number"]
+    object: Int16[np.ndarray, " number"]
+    material: Int16[np.ndarray, " number"]
     part: Int16[np.ndarray, "object number"]
-    part_owner: Int16[np.ndarray, "channel"]
+    part_owner: Int16[np.ndarray, " channel"]
 
 
 @functools.cache

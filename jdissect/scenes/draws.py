@@ -67,7 +67,7 @@ class Draws:
             items[last], items[other] = items[other], items[last]
         return items
 
-    def raw(self, count: int) -> UInt64[np.ndarray, "count"]:
+    def raw(self, count: int) -> UInt64[np.ndarray, " count"]:
         """64 random bits each."""
         return self._bits.random_raw(count)
 

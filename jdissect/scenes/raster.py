@@ -58,10 +58,10 @@ WHOLE = View()
 class _Spans(NamedTuple):
     """Runs of points [start, end) of a row, each of a surface."""
 
-    surface: Int[np.ndarray, "span"]
-    row: Int[np.ndarray, "span"]
-    start: Int[np.ndarray, "span"]
-    end: Int[np.ndarray, "span"]
+    surface: Int[np.ndarray, " span"]
+    row: Int[np.ndarray, " span"]
+    start: Int[np.ndarray, " span"]
+    end: Int[np.ndarray, " span"]
 
 
 def paint(
@@ -161,8 +161,8 @@ def _seen(
 
 
 def _rows(
-    top: Float[np.ndarray, "shape"], bottom: Float[np.ndarray, "shape"]
-) -> tuple[Int[np.ndarray, "span"], Int[np.ndarray, "span"]]:
+    top: Float[np.ndarray, " shape"], bottom: Float[np.ndarray, " shape"]
+) -> tuple[Int[np.ndarray, " span"], Int[np.ndarray, " span"]]:
     """(shape, row) of each pair where the row's middle lies between top and bottom."""
     first = np.clip(np.ceil(top - 0.5), 0, FINE).astype(np.int64)
     last = np.clip(np.ceil(bottom - 0.5), 0, FINE).astype(np.int64)
@@ -180,7 +180,7 @@ def _cut(surface, row, left, right) -> _Spans:
 
 def _points(
     spans: _Spans,
-) -> tuple[Int[np.ndarray, "point"], Int[np.ndarray, "point"]]:
+) -> tuple[Int[np.ndarray, " point"], Int[np.ndarray, " point"]]:
     """(index into the flat grid, span) of every point, span by span."""
     length = spans.end - spans.start
     which = np.repeat(np.arange(len(length), dtype=np.int32), length)

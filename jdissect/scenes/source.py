@@ -69,7 +69,7 @@ class ScenesSource:
         return label(self.seed, split_number(self.split), self._checked(index))
 
     @functools.cached_property
-    def labels(self) -> Int32[np.ndarray, "image"]:
+    def labels(self) -> Int32[np.ndarray, " image"]:
         """The class of every picture; the classes' counts differ by one at most."""
         return np.array([self.label(n) for n in range(self.num_images)], np.int32)
 

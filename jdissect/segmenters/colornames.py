@@ -225,7 +225,7 @@ def srgb_to_lab(srgb: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*any 3"
 
 
 def prototypes() -> tuple[
-    Float[np.ndarray, "prototype 3"], Int16[np.ndarray, "prototype"]
+    Float[np.ndarray, "prototype 3"], Int16[np.ndarray, " prototype"]
 ]:
     """The CIELAB values of the prototypes, and the number of each one's term."""
     colors, numbers = [], []

@@ -82,7 +82,7 @@ class Parser:
         self,
         params: tuple[Any, Any],
         pixels: UInt8[Array, "batch height width 3"],
-        wanted: Bool[Array, "batch"] | None = None,
+        wanted: Bool[Array, " batch"] | None = None,
     ) -> Int16[Array, "batch maps grid grid"]:
         """Label maps of RGB images of any size.
 

@@ -34,7 +34,7 @@ class TrainingBatch(NamedTuple):
 
     pixels: UInt8[np.ndarray, "batch height width 3"]  # in the canvas's top left
     sizes: Int[np.ndarray, "batch 2"]  # height and width of each
-    labels: Int[np.ndarray, "batch"]
+    labels: Int[np.ndarray, " batch"]
     replaced: tuple[tuple[str, str], ...]  # name and reason of images not readable
 
 
@@ -58,7 +58,7 @@ def canvas_shape(images: Labelled, image_size: int, canvas: int) -> tuple[int, i
 
 def epoch_order(
     count: int, batch_size: int, seed: int, epoch: int
-) -> Int[np.ndarray, "image"]:
+) -> Int[np.ndarray, " image"]:
     """Numbers of `count` images, in the order of an epoch of full batches."""
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return order[: count // batch_size * batch_size]

@@ -15,10 +15,10 @@ MOST_STEPS = 2**31 - 1  # they are counted in 32 bits
 
 def mixed_cross_entropy(
     logits: Float[Array, "batch class"],
-    first: Int[Array, "batch"],
-    second: Int[Array, "batch"],
-    weight: Float[Array, "batch"],
-) -> Float[Array, "batch"]:
+    first: Int[Array, " batch"],
+    second: Int[Array, " batch"],
+    weight: Float[Array, " batch"],
+) -> Float[Array, " batch"]:
     """weight CE(first) + (1 - weight) CE(second) of each image."""
     logs = jax.nn.log_softmax(logits.astype(jnp.float32))
 

@@ -39,7 +39,7 @@ class MaskBatch(NamedTuple):
 
     pixels: UInt8[np.ndarray, "batch window window 3"]
     masks: Int16[np.ndarray, "batch 3 grid grid"]  # channels by HEADS
-    scenes: Int32[np.ndarray, "batch"]
+    scenes: Int32[np.ndarray, " batch"]
     replaced: tuple[tuple[str, str], ...] = ()  # what is drawn can be read
 
 
@@ -182,8 +182,8 @@ def preparation(
 
 def losses(
     scores: Mapping[str, Float[Array, "batch *grid channel"]],
-    labels: Mapping[str, Int[Array, "batch *grid"]],
-) -> dict[str, tuple[Float[Array, "batch"], Int[Array, "batch"]]]:
+    labels: Mapping[str, Int[Array, " batch *grid"]],
+) -> dict[str, tuple[Float[Array, " batch"], Int[Array, " batch"]]]:
     """Of each head the summed cross entropy and the labelled pixels of each image.
 
     Args:
@@ -216,7 +216,7 @@ def _cross_entropy(scores, labels, labelled):
 
 def objective(
     weights: Mapping[str, float], grid: int, batch_size: int
-) -> Callable[[nnx.Module, Mapping[str, jax.Array]], Float[Array, "batch"]]:
+) -> Callable[[nnx.Module, Mapping[str, jax.Array]], Float[Array, " batch"]]:
     """The objective of `step.train_step`: the weighted sum of the heads' losses.
 
     A head's loss is the mean over the labelled pixels of the whole batch.

@@ -7,7 +7,6 @@ as it is (else float32), and the network's entry in jdissect/weights/manifest.js
 its config, seed, steps, date, and its scores, measured with the weights as written.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,10 +18,11 @@ import ml_collections
 import numpy as np
 
 from jdissect.base.atomic_files import write_whole
+from jdissect.base.errors import UserError
 from jdissect.checkpoints import shipped
 from jdissect.checkpoints import weights as checkpoint_folder
 from jdissect.evaluation import run
-from jdissect.runtime import command_line
+from jdissect.runtime import command_line, plain_flags
 from jdissect.training import train_segmenter
 
 Scores = dict[str, Any]
@@ -111,16 +111,19 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     )
 
 
+_OPTIONS = {
+    "run": ("", "Work directory of a training."),
+    "name": ("", "To ship its network under."),
+}
+
+
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and ships; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jdissect.training.ship_weights",
-        description=__doc__.split("\n\n")[0],
-    )
-    parser.add_argument("--run", required=True, type=Path, help="of a training")
-    parser.add_argument("--name", required=True, help="to ship it under")
-    options = parser.parse_args(argv[1:])
-    entry = ship(options.run / "model", options.name, measure, shipped.FOLDER)
+    usage = "jdissect.training.ship_weights --run=DIR --name=NAME"
+    options, rest, _ = plain_flags.parse(argv, usage, _OPTIONS)
+    if rest or not (options.run and options.name):
+        raise UserError("give --run=DIR and --name=NAME, and nothing else; see --help")
+    entry = ship(Path(options.run) / "model", options.name, measure, shipped.FOLDER)
     print(f"{options.name}: {entry['bytes']:,} bytes, {entry['kernels']}")
     print(json.dumps(entry["scores"], indent=2))
     return 0

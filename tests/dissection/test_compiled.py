@@ -122,8 +122,8 @@ def test_nothing_is_pinned():
     model = Model()
 
     def apply(params, images):
-        found = model.apply(params["scale"], images)
-        return {**found, "b": found["b"] * np.asarray(kept)}
+        found = model.apply(params["scale"], images)  # noqa: F821
+        return {**found, "b": found["b"] * np.asarray(kept)}  # noqa: F821
 
     references = [weakref.ref(each) for each in (apply, model, kept, params["scale"])]
     dissect(apply, params)

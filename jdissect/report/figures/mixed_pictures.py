@@ -47,8 +47,8 @@ class Mixed:
     """
 
     images: UInt8[np.ndarray, "image height width 3"]
-    weight: Float[np.ndarray, "image"]
-    partner: Int[np.ndarray, "image"]
+    weight: Float[np.ndarray, " image"]
+    partner: Int[np.ndarray, " image"]
 
 
 @in_32_bits

@@ -29,7 +29,7 @@ def best_concepts(
 
 def best_units(
     result: Result,
-) -> tuple[Int[np.ndarray, "concept"], Float[np.ndarray, "concept"]]:
+) -> tuple[Int[np.ndarray, " concept"], Float[np.ndarray, " concept"]]:
     """(unit, float64 IoU) of the best unit for each concept, whatever its own is."""
     if not len(result.thresholds):
         none = np.zeros(len(result.concepts))
@@ -74,7 +74,7 @@ def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def unit_arrays(result: Result, shown: Int[np.ndarray, "place"]) -> dict[str, Any]:
+def unit_arrays(result: Result, shown: Int[np.ndarray, " place"]) -> dict[str, Any]:
     """What the list of units needs.
 
     Args:

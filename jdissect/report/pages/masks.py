@@ -30,14 +30,14 @@ class Runs:
       ranks: masks a unit; mask i is of unit i // ranks of those asked for.
     """
 
-    data: UInt8[np.ndarray, "byte"]
-    ends: Int[np.ndarray, "mask"]
+    data: UInt8[np.ndarray, " byte"]
+    ends: Int[np.ndarray, " mask"]
     shape: tuple[int, int]
     ranks: int
 
 
 def encode(
-    result: Result, units: Int[np.ndarray, "place"], ranks: int, most_bytes: int
+    result: Result, units: Int[np.ndarray, " place"], ranks: int, most_bytes: int
 ) -> Runs | None:
     """Where units fire in their top images, exactly as the dissection counted.
 
@@ -81,7 +81,7 @@ def encode(
 
 def run_lengths(
     masks: Bool[np.ndarray, "mask pixel"],
-) -> tuple[UInt8[np.ndarray, "byte"], Int[np.ndarray, "mask"]]:
+) -> tuple[UInt8[np.ndarray, " byte"], Int[np.ndarray, " mask"]]:
     """(run lengths of all masks as bytes, number of bytes of each mask)."""
     before = np.pad(masks[:, :-1], ((0, 0), (1, 0)))
     mask, place = np.nonzero(masks != before)
