@@ -147,7 +147,8 @@ def test_a_work_directory_that_is_not_shared(tmp_path):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     program = (
         f"import os, sys; os.chdir(sys.argv.pop(1)); sys.path.insert(0, {str(ROOT)!r});"
-        "from jdissect import cli, main; sys.exit(command_line.entry(main.main))"
+        "from jdissect import main; from jdissect.runtime import command_line;"
+        "sys.exit(command_line.entry(main.main))"
     )
     config = f"--config={ROOT}/configs/mixup.py"
     results = run(

@@ -168,7 +168,8 @@ def _alive(process):
 def test_log_dir(tmp_path):
     """Kept where something went wrong, with what C++ printed."""
     folder = tmp_path / "logs"
-    code = "from jdissect import cli; import os; cli.entry(lambda _: {})"
+    code = "import os; from jdissect.runtime.command_line import entry; "
+    code += "entry(lambda _: {})"
     crash = "(os.write(2, b'C++ says'), os.abort())"
     host = Host(["-c", code.format(crash)], f"--log_dir={folder}", "--process_id=4")
     log = folder / "process-4.log"
