@@ -11,6 +11,7 @@ inference_mode, in either memory format; the faster one counts.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -24,6 +25,7 @@ from jdissect.converters.twins.upernet import UPerNet
 from jdissect.checkpoints import networks
 from jdissect.converters import torch_files
 from jdissect.datasets.folder import open_folder
+from jdissect.models import segmenter_labels
 from jdissect.ops.resample import pool
 from jdissect.runtime import command_line, resources
 from jdissect.segmenters.parsing import MEANS, SIDE
@@ -86,7 +88,8 @@ def load_ours(folder: str):
 def load_theirs(folder: Path):
     """{memory format: function of NHWC images}."""
     torch.set_num_threads(resources.cores())
-    twin = UPerNet()
+    labels = json.loads((folder / "labels.json").read_bytes())
+    twin = UPerNet(**segmenter_labels.read_upernet(labels).channels)
     for part in ("encoder", "decoder"):
         tensors = torch_files.read(folder / f"{part}_epoch_40.pth").tensors
         state = {name: torch.from_numpy(array) for name, array in tensors.items()}

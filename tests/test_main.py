@@ -289,7 +289,7 @@ def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
     options = ["--config.dtype=bfloat16", f"--config.mask_size={mask_size}"]
     assert run(capsys, *quick, *options, f"--workdir={tmp_path}/run")[0] == 0
     found = np.load(tmp_path / "run" / "layer4" / "histogram.npz")
-    assert (found["counts"].sum(axis=1) == 8 * (mask_size or 112) ** 2).all()
+    assert (found["counts"].sum(axis=1) == 8 * (mask_size or 56) ** 2).all()
 
 
 @pytest.mark.parametrize(
