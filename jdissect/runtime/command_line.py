@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -193,12 +194,10 @@ def entry(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except BrokenPipeError:
-        # Nobody reads what is printed any more, such as behind `| head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave_others(_PIPE)
-        return _PIPE
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _leave_others(_PIPE)
+            return _PIPE
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             _leave_others(1)
             raise
@@ -220,6 +219,20 @@ def entry(
     if endings := _endings():
         endings.part(code)
     return code
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output has no reader any more, as behind `| head`."""
+    try:
+        output, poll = sys.stdout.fileno(), select.poll()
+    except (OSError, AttributeError):  # it is no file, or this system has no poll
+        return False
+    poll.register(output, 0)
+    if not any(events & select.POLLERR for _, events in poll.poll(0)):
+        return False
+    # Python flushes once more at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _out_of_memory(error: Exception) -> str:
