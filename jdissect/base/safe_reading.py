@@ -8,6 +8,7 @@ unpacked once its type, its shape and its size in the file are what they should 
 import dataclasses
 import json
 import math
+import threading
 import zipfile
 import zlib
 from typing import Any
@@ -18,6 +19,11 @@ from jdissect.base import paths
 from jdissect.base.errors import UserError
 
 MOST_BYTES = 2**32  # of an array; the largest of 10,000 units is a fifth of that
+_CHUNK = 2**20  # bytes unpacked at once
+# NumPy parses a header as Python. Before Python 3.12.3 two threads that parse at the
+# same time can fail with "AST constructor recursion depth mismatch"
+# (github.com/python/cpython/issues/106905).
+_PARSING = threading.Lock()
 # zipfile and its packers; RuntimeError and NotImplementedError of an encrypted member.
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -46,6 +52,8 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    order: str = "C"  # or "F", columns first
+    start: int = 0  # of the values, bytes from the beginning of the .npy member
 
 
 class Arrays:
@@ -93,8 +101,16 @@ class Arrays:
 
     def read(self, name: str) -> np.ndarray:
         """An array; its header has been checked."""
+        header = self.headers[name]
+        values = np.empty(math.prod(header.shape), header.dtype)
+        content = values.view(np.uint8)
         with self._zip.open(f"{name}.npy") as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
+            member.read(header.start)
+            for start in range(0, content.size, _CHUNK):
+                chunk = content[start : start + _CHUNK]
+                if member.readinto(chunk) != chunk.size:
+                    raise EOFError(f"'{name}' ends early")
+        return values.reshape(header.shape, order=header.order)
 
     def _header(self, name: str, info: zipfile.ZipInfo) -> Header:
         where = f"{self._path}: '{name}'"
@@ -104,7 +120,9 @@ class Arrays:
             version = np.lib.format.read_magic(member)
             if version != (1, 0):  # others can have headers of gigabytes
                 raise UserError(f"{where} has a header that jdissect never writes")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+            with _PARSING:
+                header = np.lib.format.read_array_header_1_0(member)
+            shape, by_columns, dtype = header
             start = member.tell()
         if dtype.hasobject:
             raise UserError(f"{where} holds Python objects")
@@ -115,7 +133,7 @@ class Arrays:
             raise UserError(
                 f"{where} has shape {tuple(shape)} of {dtype}, but not as many bytes"
             )
-        return Header(tuple(shape), dtype)
+        return Header(tuple(shape), dtype, "F" if by_columns else "C", start)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,9 @@
 """Arrays of files from anywhere: headers are checked before anything is unpacked."""
 
+import concurrent.futures
+import gc
 import io
+import time
 import tracemalloc
 import zipfile
 
@@ -114,12 +117,37 @@ def test_what_it_reads_is_what_was_written(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", **written)
     with safe_reading.Arrays(tmp_path / "x.npz", written) as arrays:
         for name, expected in written.items():
-            assert arrays.headers[name] == safe_reading.Header(
-                expected.shape, expected.dtype
-            )
+            header = arrays.headers[name]
+            assert (header.shape, header.dtype) == (expected.shape, expected.dtype)
             np.testing.assert_array_equal(arrays.read(name), expected)
     with (
         pytest.raises(jdissect.UserError, match="lacks 'e'"),
         safe_reading.Arrays(tmp_path / "x.npz", ["e"]),
     ):
         pass
+
+
+def test_threads_read_at_the_same_time(tmp_path):
+    """A garbage collection that yields to another thread in the middle of a header.
+
+    Python's parser fails then (github.com/python/cpython/issues/106905).
+    """
+    names = [f"a{i}" for i in range(20)]
+    np.savez(tmp_path / "x.npz", **dict.fromkeys(names, np.arange(6.0)))
+
+    def total(_):
+        with safe_reading.Arrays(tmp_path / "x.npz", names) as arrays:
+            return sum(arrays.read(name).sum() for name in names)
+
+    def another_thread(*_):
+        time.sleep(1e-4)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(another_thread)
+    gc.set_threshold(20)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(total, range(40))) == {300.0}
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(another_thread)
