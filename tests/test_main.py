@@ -413,9 +413,8 @@ def test_any_photographs(
             assert (found["union"][still].sum(axis=1) == 4 * 56 * 56).all()
 
 
-@pytest.mark.parametrize(
-    "broken", [pytest.param("file", marks=pytest.mark.slow), "unwritable"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ["file", "unwritable"])
 def test_a_run_goes_on_without_a_cache(
     broken, tiny_classifier, small, photos, tmp_path, capsys, monkeypatch
 ):

@@ -76,18 +76,14 @@ def build(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
 def build_abstract(name: str, **options) -> nnx.Module:
     """The network of `build` with shapes in place of arrays: takes little time."""
     _builder(name)
-    rngs = _OneKey(jax.random.key(0))
-    return nnx.eval_shape(lambda: build(name, rngs=rngs, **options))
+    return nnx.eval_shape(lambda: build(name, rngs=_NoKeys(), **options))
 
 
-class _OneKey:
-    """Stands in for `nnx.Rngs` where nothing is drawn: tracing those takes seconds."""
+class _NoKeys:
+    """Stands in for `nnx.Rngs` where nothing is drawn."""
 
-    def __init__(self, key: jax.Array):
-        self._key = key
-
-    def params(self) -> jax.Array:
-        return self._key
+    def params(self) -> None:
+        return None
 
 
 def _builder(name: str) -> Callable[..., nnx.Module]:

@@ -25,7 +25,7 @@ from jdissect.ops import winograd
 Padding = str | Sequence[tuple[int, int]]
 
 # The original recipes draw convolutions from N(0, 2 / (k * k * out)).
-KERNEL_INIT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+_HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def precision_of(dtype: str) -> lax.Precision:
@@ -208,7 +208,7 @@ class ConvNorm(nnx.Module):
             dtype=jnp.dtype(dtype),
             param_dtype=jnp.float32,
             precision=precision_of(dtype),
-            kernel_init=KERNEL_INIT,
+            kernel_init=_he_normal,
             rngs=rngs,
             **options,
         )
@@ -321,5 +321,13 @@ def classifier_head(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linea
     )
 
 
+def _he_normal(key, shape, dtype=jnp.float32, **_):
+    if key is None:  # only the shape is asked for, and tracing draws takes seconds
+        return jnp.zeros(shape, dtype)
+    return _HE_NORMAL(key, shape, dtype)
+
+
 def _uniform(bound: float, key, shape, dtype=jnp.float32, **_):
+    if key is None:
+        return jnp.zeros(shape, dtype)
     return jax.random.uniform(key, shape, dtype, -bound, bound)

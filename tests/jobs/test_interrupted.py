@@ -246,6 +246,7 @@ sys.exit(command_line.entry(compare.main, ["compare", workdir, f"--output={outpu
 """
 
 
+@pytest.mark.slow
 def test_a_locale_without_letters(folder, run, tmp_path):
     """Names, numbers and files are those of any other locale."""
     assert run()[0] == 0

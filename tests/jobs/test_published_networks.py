@@ -31,6 +31,7 @@ def command(resnet50_folder, upernet_folder, color_folder, tmp_path_factory):
         f"--config.segmenter.upernet={upernet_folder}",
         f"--config.segmenter.color={color_folder}",
         "--config.data.source=folder",
+        *("--config.data.batch_size=6", "--config.segmenter.batch_size=6"),  # 12 images
         f"--config.cache.dir={tmp_path_factory.mktemp('study-cache')}",
     ]
 

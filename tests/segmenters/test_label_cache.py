@@ -401,7 +401,7 @@ WORK = """
     cache = LabelCache(folder, bound)
     keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(12)]
     hits = 0
-    for _ in range(400):
+    for _ in range(200):
         n = int(rng.integers(12))
         if rng.random() < 0.5:
             cache.put(keys[n], np.full((6, 80, 80), n, np.int16))
@@ -422,7 +422,7 @@ def test_processes_share_a_folder(tmp_path):
         cache.put(key(number), np.full((6, 80, 80), number, np.int16))
     size = sum(entries(tmp_path).values())
     output = finish(*(start(WORK, tmp_path, 0, "always", n) for n in range(3)))
-    assert all(int(hits) > 100 for hits in output)
+    assert all(int(hits) > 50 for hits in output)
     assert len(entries(tmp_path)) == 12 and sum(entries(tmp_path).values()) == size
     assert temporaries(tmp_path) == []
 
@@ -430,7 +430,7 @@ def test_processes_share_a_folder(tmp_path):
 def test_processes_delete_at_once(tmp_path):
     one = 200
     output = finish(*(start(WORK, tmp_path, 6 * one, "-", n) for n in range(3)))
-    assert all(int(hits) > 10 for hits in output)
+    assert all(int(hits) > 5 for hits in output)
     sizes = entries(tmp_path)
     assert max(sizes.values()) < one and 0 < sum(sizes.values()) <= 9 * one
     cache = LabelCache(tmp_path)
