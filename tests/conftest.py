@@ -117,7 +117,7 @@ def pytest_sessionfinish(session):
 def no_lines_of_progress():
     """On a slow machine a command would print more lines than tests expect."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("jdissect.base.progress.FIRST", 1e9)
+    patch.setattr("jdissect.base.progress_log.FIRST", 1e9)
     yield
     patch.undo()
 

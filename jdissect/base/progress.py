@@ -1,11 +1,10 @@
-"""What a person sees of a long command: where it is, how far, and for how long yet.
+"""Shows how far a long command is: stage, images done, rate and time left.
 
-On a terminal that is a bar, or the words for what is not counted, with seconds that go
-on. Where standard error is none (a batch system, a file, `nohup`) it is a line now and
-then, unless `SILENCE` is 0; a command that ends before the first is due prints none.
-The same can be kept in a file by a function of the caller's.
+On a terminal that is a progress bar. Elsewhere (a batch system, a file, `nohup`) it is
+a line of a log now and then; a command that ends before the first is due prints none. A
+function of the caller's can record the same in a file.
 
-What is under way is a stack, as one thing is done within another:
+Activities nest:
 
     with Progress() as progress:
         with progress.stage("hashing images"):
@@ -16,85 +15,35 @@ What is under way is a stack, as one thing is done within another:
             task.advance(32)
 """
 
-import collections
 import contextlib
-import dataclasses
-import datetime
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
-import tqdm
+from jdissect.base.activity import Activity, Stack
+from jdissect.base.progress_bar import ProgressBar
+from jdissect.base.progress_log import EVERY, Lines, Record
 
-SILENCE = "JDISSECT_PROGRESS"  # environment variable; 0: no lines
-FIRST, EVERY = 10.0, 30.0  # seconds before the first line, and from one to the next
-EVERY_REMOTE = 300.0  # from one writing of an object in a store to the next
 _TICK = 1.0  # seconds
-_SAMPLE, _SAMPLES = 1.0, 60  # the rate is that of about the last minute
-_UNITS = {"img": "images", "B": "bytes"}
-
-
-@dataclasses.dataclass(eq=False)
-class _Activity:
-    """What is under way; `total` counts where `counted`, None where not known.
-
-    `before` says what is done until the first part of it is.
-    """
-
-    name: str
-    since: float
-    counted: bool = False
-    total: int | None = None
-    unit: str = "img"
-    done: int = 0
-    before: str = ""
-    remark: str = ""
-    samples: collections.deque = dataclasses.field(
-        default_factory=lambda: collections.deque(maxlen=_SAMPLES)
-    )
-    last: tuple[float, int] | None = None
-
-    def advance(self, count: int, now: float) -> None:
-        self.done += count
-        self.last = now, self.done
-        # From the end of the first batch on, which also compiles.
-        if not self.samples or now - self.samples[-1][0] >= _SAMPLE:
-            self.samples.append(self.last)
-
-    def rate(self) -> float | None:
-        """A second; None where it is not yet known."""
-        if not self.samples:
-            return None
-        seconds = self.last[0] - self.samples[0][0]
-        done = self.last[1] - self.samples[0][1]
-        return done / seconds if seconds > 0 and done > 0 else None
-
-    def seconds_left(self) -> float | None:
-        """Of this activity; None where that is not known."""
-        rate = self.rate()
-        if rate is None or self.total is None:
-            return None
-        return max(0, self.total - self.done) / rate
 
 
 class Task:
-    """Something that is counted, under way."""
+    """An activity that is counted."""
 
-    def __init__(self, progress: "Progress", activity: _Activity):
+    def __init__(self, progress: "Progress", activity: Activity):
         self._progress, self._activity = progress, activity
 
     def advance(self, count: int) -> None:
-        """So many more are done."""
+        """Adds `count` images or bytes that are done."""
         self._progress._advance(self._activity, count)
 
     def remark(self, text: str) -> None:
-        """Is shown at the end of the line, such as 'loss=0.123'."""
+        """Shows a text at the end of the line, such as 'loss=0.123'."""
         self._activity.remark = text
 
-    def stage(self, name: str) -> contextlib.AbstractContextManager:
+    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
         """As `Progress.stage`."""
         return self._progress.stage(name)
 
@@ -105,9 +54,8 @@ class Progress:
     Args:
       silent: show nothing.
       stream: where to; standard error by default.
-      clock: seconds.
-      ticking: show that time passes by itself, in a thread; else whenever `tick` is
-        called.
+      clock: returns seconds.
+      ticking: whether a thread shows that time passes; without it, `tick` does.
     """
 
     def __init__(
@@ -118,20 +66,15 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         ticking: bool = True,
     ):
+        stream = sys.stderr if stream is None else stream
+        terminal = not silent and _is_terminal(stream)
         self._clock, self._ticking = clock, ticking
-        self._stream = sys.stderr if stream is None else stream
-        self._terminal = not silent and _is_terminal(self._stream)
-        wanted = self._stream is not None and os.environ.get(SILENCE) != "0"
-        self._lines = wanted and not (silent or self._terminal)
-        self._lock = threading.RLock()  # of what is under way, and of the stream
-        self._keeping = threading.Lock()  # while a file is written
-        self._stack: list[_Activity] = []
-        self._bar: tqdm.tqdm | None = None
-        self._shown: _Activity | None = None  # by the bar
-        self._start = clock()
-        self._line_at = self._start + FIRST
-        self._keep: Callable[[Mapping[str, Any]], None] | None = None
-        self._keep_at, self._keep_every = 0.0, EVERY
+        self._lock = threading.RLock()  # guards the stack and the stream
+        self._recording = threading.Lock()  # held while a record is written
+        self._stack = Stack()
+        self._bar = ProgressBar(stream) if terminal else None
+        self._lines = Lines(None if silent or terminal else stream, clock())
+        self._record: Record | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -151,8 +94,8 @@ class Progress:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Says what a block does, which is not counted."""
-        with self._under_way(_Activity(name, self._clock())):
+        """Shows that the block is under way; nothing in it is counted."""
+        with self._under_way(Activity(name, self._clock())):
             yield
 
     @contextlib.contextmanager
@@ -164,181 +107,92 @@ class Progress:
         start: int = 0,
         before: str = "",
     ) -> Iterator[Task]:
-        """Counts what a block does.
+        """Shows how much of the block is done.
 
         Args:
-          name: of the block.
-          total: how many there are; None: not known.
+          name: what the block does.
+          total: number of images or bytes; None if it is not known.
           unit: 'img' for images, 'B' for bytes.
-          start: how many were done before.
-          before: what is done until the next of them are, such as 'compiling'.
+          start: how many were done before the block.
+          before: what is done until the first of them is, such as 'compiling'.
         """
         now = self._clock()
-        activity = _Activity(name, now, True, total, unit, start, before)
+        activity = Activity(name, now, True, total, unit, start, before)
         with self._under_way(activity):
             yield Task(self, activity)
 
     @contextlib.contextmanager
-    def kept(
+    def recorded(
         self, write: Callable[[Mapping[str, Any]], None], every: float = EVERY
     ) -> Iterator[None]:
-        """Within the block, has `write` keep now and then what is shown.
+        """Has `write` record the progress now and then while the block runs.
 
-        What goes wrong in a file ends that, and nothing else. After the block nothing
-        is written any more.
+        An error of `write` ends the recording and nothing else. Nothing is written
+        after the block.
 
         Args:
-          write: is given JSON: `stage`; `images` done and `of` how many,
-            `images_per_second` and `seconds_left` of that stage, None where not known;
-            `updated`, UTC.
-          every: seconds.
+          write: takes the JSON that `progress_log.Record` describes.
+          every: seconds between writes.
         """
         with self._lock:
-            self._keep, self._keep_every = write, every
-            self._keep_at = self._clock() + FIRST
+            self._record = Record(write, every, self._clock())
         try:
             yield
         finally:
-            with self._keeping, self._lock:
-                self._keep = None
+            with self._recording, self._lock:
+                self._record = None
 
     def tick(self) -> None:
-        """Shows that time has passed; prints or keeps what is due."""
+        """Shows that time has passed; prints or records what is due."""
         with self._lock:
             self._show()
             now = self._clock()
-            if self._lines and self._stack and now >= self._line_at:
-                self._line_at = now + EVERY
-                self._print(f"[{_interval(now - self._start)}] {self._line(now)}")
-        with self._keeping:
+            self._lines.tick(self._stack, now)
+        with self._recording:
             with self._lock:
-                keep, due = self._keep, self._keep and now >= self._keep_at
-                if not (due and self._stack):
-                    return
-                content = self._content()
-                self._keep_at = now + self._keep_every
+                record = self._record
+                content = record and record.due(self._stack, now)
+            if record is None or content is None:
+                return
             try:
-                keep(content)
-            except Exception:  # a disk, or a store, has many ways to fail
-                self._keep = None
+                record.write(content)
+            except Exception:  # disks and object stores fail in many ways
+                self._record = None
 
-    def _run(self):
+    def _run(self) -> None:
         while not self._end.wait(_TICK):
             self.tick()
 
     @contextlib.contextmanager
-    def _under_way(self, activity):
+    def _under_way(self, activity: Activity) -> Iterator[None]:
         with self._lock:
-            self._stack.append(activity)
+            self._stack.push(activity)
             self._show()
         try:
             yield
         finally:
             with self._lock:
-                if activity in self._stack:
-                    self._stack.remove(activity)
+                self._stack.remove(activity)
                 self._show()
 
-    def _advance(self, activity, count):
+    def _advance(self, activity: Activity, count: int) -> None:
         with self._lock:
             activity.advance(count, self._clock())
-            if self._bar is not None and self._shown is activity:
-                self._describe()
-                with contextlib.suppress(OSError, ValueError):
-                    self._bar.update(count)
-
-    def _counted(self) -> _Activity | None:
-        return next((one for one in reversed(self._stack) if one.counted), None)
-
-    def _words(self) -> str:
-        """The innermost that is counted, and what is done within it."""
-        last, counted = self._stack[-1], self._counted()
-        if counted is None:
-            return last.name
-        within = last.name
-        if counted is last:
-            within = "" if counted.last else counted.before
-        return f"{counted.name}, {within}" if within else counted.name
+            if self._bar is not None:
+                self._bar.advance(self._stack, activity, count)
 
     def _show(self) -> None:
-        """Makes the terminal show what is under way."""
-        if not self._terminal:
-            return
-        wanted = None
-        if self._stack:
-            wanted = self._counted() or self._stack[-1]
-        with contextlib.suppress(OSError, ValueError):
-            if wanted is not self._shown:
-                if self._bar is not None:
-                    self._bar.close()
-                self._bar, self._shown = None, wanted
-                if wanted is not None:
-                    self._bar = self._new_bar(wanted)
-            elif self._bar is not None:
-                self._describe()
-                self._bar.refresh()
-
-    def _describe(self) -> None:
-        self._bar.set_description(self._words(), refresh=False)
-        if self._shown.remark:
-            self._bar.set_postfix_str(self._shown.remark, refresh=False)
-
-    def _new_bar(self, activity: _Activity) -> tqdm.tqdm:
-        options = {"desc": self._words(), "file": self._stream, "leave": False}
-        if not activity.counted:
-            return tqdm.tqdm(bar_format="{desc} [{elapsed}]", **options)
-        return tqdm.tqdm(
-            total=activity.total,
-            initial=activity.done,
-            unit=activity.unit,
-            unit_scale=activity.unit == "B",
-            **options,
-        )
-
-    def _line(self, now: float) -> str:
-        activity = self._counted()
-        if activity is None:
-            last = self._stack[-1]
-            return f"{last.name}, {_interval(now - last.since)} so far"
-        rate, left = activity.rate(), activity.seconds_left()
-        parts = [_amount(activity)]
-        if rate is not None:
-            parts.append(f"{_quantity(rate, activity.unit)}/s")
-        if left is not None:
-            parts.append(f"about {_interval(left)} left")
-        if rate is None:
-            parts.append(f"{_interval(now - activity.since)} so far")
-        if activity.remark:
-            parts.append(activity.remark)
-        return f"{self._words()}: {', '.join(parts)}"
-
-    def _content(self) -> dict[str, Any]:
-        activity = self._counted() or self._stack[-1]
-        rate, left = activity.rate(), activity.seconds_left()
-        now = datetime.datetime.now(datetime.UTC)
-        return {
-            "stage": activity.name,
-            "images": activity.done if activity.counted else None,
-            "of": activity.total,
-            "images_per_second": None if rate is None else round(rate, 2),
-            "seconds_left": None if left is None else round(left),
-            "updated": now.isoformat(timespec="seconds"),
-        }
-
-    def _print(self, text: str) -> None:
-        try:
-            print(text, file=self._stream, flush=True)
-        except (OSError, ValueError):  # a pipe that nobody reads any more
-            self._lines = False
+        if self._bar is not None:
+            self._bar.show(self._stack)
 
 
 class ImageBars:
     """A `progress` for `Dissection`: counts the images of every pass.
 
     Args:
-      progress: shows it.
-      total: images of all processes.
-      processes: that share them, about evenly.
+      progress: where they are shown.
+      total: number of images, of all processes.
+      processes: number of processes, which share the images about evenly.
     """
 
     def __init__(self, progress: Progress, total: int, processes: int = 1):
@@ -347,12 +201,12 @@ class ImageBars:
     def __call__(
         self, records: Iterable[Any], name: str, start: int = 0
     ) -> Iterator[Any]:
-        """The records, counted as they are done.
+        """Yields the records and counts their images.
 
         Args:
-          records: with the `index` of each image, -1 where padded.
-          name: of the pass.
-          start: images that were done before.
+          records: batches; `index` is -1 for padding.
+          name: name of the pass.
+          start: number of images that were done before.
         """
         with self._progress.counted(
             name, self._total, start=start, before="compiling"
@@ -396,7 +250,7 @@ def counting(
     before: str = "",
     silent: bool = False,
 ) -> Iterator[Task]:
-    """Shows how far a block is, which is counted; see `Progress.counted`."""
+    """Shows how much of a block is done; see `Progress.counted`."""
     with (
         Progress(silent=silent) as progress,
         progress.counted(name, total, unit, start, before) as task,
@@ -406,7 +260,7 @@ def counting(
 
 @contextlib.contextmanager
 def waiting(name: str, silent: bool = False) -> Iterator[None]:
-    """Says what a block does; see `Progress.stage`."""
+    """Shows that a block is under way; see `Progress.stage`."""
     with Progress(silent=silent) as progress, progress.stage(name):
         yield
 
@@ -416,29 +270,3 @@ def _is_terminal(stream: Any) -> bool:
         return stream.isatty()
     except (AttributeError, ValueError):  # none, or closed
         return False
-
-
-def _interval(seconds: float) -> str:
-    return tqdm.tqdm.format_interval(seconds)
-
-
-def _amount(activity: _Activity) -> str:
-    if activity.total is None:
-        return _quantity(activity.done, activity.unit)
-    if activity.unit == "B":
-        done, total = (_bytes(n) for n in (activity.done, activity.total))
-        return f"{done} of {total}"
-    return f"{activity.done:,} of {activity.total:,} {_UNITS[activity.unit]}"
-
-
-def _quantity(number: float, unit: str) -> str:
-    if unit == "B":
-        return _bytes(number)
-    if isinstance(number, int):
-        return f"{number:,} {_UNITS[unit]}"
-    digits = 1 if number >= 10 else 2
-    return f"{number:,.{digits}f} {_UNITS[unit]}"
-
-
-def _bytes(number: float) -> str:
-    return tqdm.tqdm.format_sizeof(number) + "B"

@@ -18,7 +18,8 @@ import ml_collections
 
 from jdissect.base import paths
 from jdissect.base.errors import UserError
-from jdissect.base.progress import EVERY, EVERY_REMOTE, ImageBars, Progress
+from jdissect.base.progress import ImageBars, Progress
+from jdissect.base.progress_log import EVERY, EVERY_REMOTE
 from jdissect.checkpoints.networks import top1_error
 from jdissect.data.source import Source, none_read
 from jdissect.dissection.engine import Dissection, NoneRead, Settings
@@ -195,8 +196,10 @@ def _telling(run, layers, processes, progress) -> contextlib.AbstractContextMana
     stack = contextlib.ExitStack()
     if processes.first:
         every = EVERY_REMOTE if paths.is_remote(run.folder) else EVERY
-        told = progress.kept(lambda content: run.tell_progress(layers, content), every)
-        stack.enter_context(told)
+        recorded = progress.recorded(
+            lambda content: run.tell_progress(layers, content), every
+        )
+        stack.enter_context(recorded)
     stack.enter_context(progress.stage("dissection"))
     return stack
 

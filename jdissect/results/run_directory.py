@@ -172,7 +172,7 @@ class Run:
 
         Args:
           layers: as `begin` has them.
-          progress: JSON; see `progress.Progress.kept`.
+          progress: JSON; see `base.progress_log.Record`.
         """
         self._summarize(
             "running",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import types
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jdissect import main
-from jdissect.base import progress
+from jdissect.base import progress, progress_log
 from jdissect.base.progress import ImageBars, Progress
 from jdissect.jobs import batches, inputs
 from jdissect.runtime import command_line
@@ -32,7 +33,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def first_line(monkeypatch):
-    monkeypatch.setattr(progress, "FIRST", 10.0)
+    monkeypatch.setattr(progress_log, "FIRST", 10.0)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_lines_can_be_switched_off(clock, monkeypatch):
     stream, kept = io.StringIO(), []
     with (
         Progress(stream=stream, clock=clock, ticking=False) as made,
-        made.kept(kept.append),
+        made.recorded(kept.append),
         made.stage("hashing images"),
     ):
         wait(made, clock, 60)
@@ -158,7 +159,7 @@ def test_a_resumed_pass_goes_on_where_it_was(shown, clock):
     made, stream = shown
     bars = ImageBars(made, total=1000, processes=4)
     content = []
-    with made, made.kept(content.append):
+    with made, made.recorded(content.append):
         for _ in bars([batch(100), batch(25, 75)], "sketch", start=500):
             wait(made, clock, 10)
     assert stream.getvalue().splitlines() == [
@@ -196,10 +197,10 @@ def test_a_terminal_shows_a_bar_and_words(clock):
     assert "so far" not in text
 
 
-def test_what_is_kept(clock):
+def test_what_is_recorded(clock):
     kept = []
     with Progress(silent=True, clock=clock, ticking=False) as made:
-        with made.kept(kept.append, every=30), made.stage("first pass"):
+        with made.recorded(kept.append, every=30), made.stage("first pass"):
             wait(made, clock, 10)
             with made.counted("network", 1000) as task:
                 for _ in range(60):
@@ -240,7 +241,7 @@ def test_a_full_disk_or_a_closed_pipe_ends_no_run(clock):
     calls = []
     with (
         Progress(stream=Closed(), clock=clock, ticking=False) as made,
-        made.kept(full, every=1),
+        made.recorded(full, every=1),
         made.stage("first pass"),
     ):
         wait(made, clock, 100)
@@ -250,11 +251,11 @@ def test_a_full_disk_or_a_closed_pipe_ends_no_run(clock):
 def test_it_ticks_by_itself(monkeypatch):
     """Also while something is compiled, which calls nothing."""
     monkeypatch.setattr(progress, "_TICK", 0.001)
-    monkeypatch.setattr(progress, "FIRST", 0.0)
-    ticked = progress.threading.Event()
+    monkeypatch.setattr(progress_log, "FIRST", 0.0)
+    ticked = threading.Event()
     with (
         Progress(silent=True) as made,
-        made.kept(lambda _: ticked.set()),
+        made.recorded(lambda _: ticked.set()),
         made.stage("compiling"),
     ):
         assert ticked.wait(60)
@@ -274,7 +275,7 @@ def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
 
     def labels(reader, batch):
         # As after ten seconds, and then a Ctrl-C.
-        reader._progress._keep_at = 0
+        reader._progress._record._next = 0
         reader._progress.tick()
         summaries.append(json.loads(path.read_text()))
         if len(summaries) == 2:
