@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jdissect.converters.convert import Target, conv_norm, pointwise_linear
-from jdissect.converters.resnet import first_size
+from jdissect.converters.resnet_shapes import first_size
 
 from jdissect.converters import segmenter
 from jdissect.models.segmenter_labels import read_color

@@ -10,123 +10,20 @@ width, groups, classes, channels. --verify compares the result with PyTorch befo
 is written.
 """
 
-import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
-from jdissect.converters.convert import UNUSED, Target, conv_norm, linear
+from jdissect.converters.convert import UNUSED
 
 from jdissect.base.errors import UserError
 from jdissect.base.printable import listed
-from jdissect.converters import command
+from jdissect.converters import command, resnet_names, resnet_shapes
 from jdissect.models.preprocess import GREY, IMAGENET
-from jdissect.models.resnet import DEPTHS
 
-# What others call fc.
-_CLASSIFIERS = ("linear", "classifier", "head")
-# Children of torchvision's ResNet where `nn.Sequential` has numbered them.
-_NUMBERED = {"0": "conv1", "1": "bn1", "9": "fc"} | {
-    str(3 + stage): f"layer{stage}" for stage in (1, 2, 3, 4)
-}
 _KERNELS = (3, 7)
-# A block's first convolution: what its name begins with, and the number of its stage.
-_FIRST = r"((?:.*\.)?)(?:layer([1-4])|([4-7]))\.\d+\.conv1\.weight$"
-
-
-def roots(names: Collection[str]) -> list[str]:
-    """What tensors' names begin with where there are layer1 to layer4 of a ResNet."""
-    stages: dict[str, set[str]] = {}
-    for name in names:
-        match = re.match(
-            r"((?:.*\.)?)(?:layer([1-4])|([4-7]))\.\d+\.conv1\.weight$", name
-        )
-        if match:
-            numbered = f"#{match[3]}" if match[3] else match[2]
-            stages.setdefault(match[1], set()).add(numbered)
-    there = set(names)
-    return [
-        root
-        for root, found in stages.items()
-        if found >= set("1234")
-        or (found >= {"#4", "#5", "#6", "#7"} and f"{root}1.running_mean" in there)
-    ]
-
-
-def named_as_usual(
-    tensors: Mapping[str, np.ndarray],
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Tensors under torchvision's names, and what was renamed, a line each.
-
-    Others call a shortcut `shortcut` and the classifier `linear`; `nn.Sequential`
-    numbers the parts; a classifier may follow a dropout, as `fc.1`.
-    """
-    named, notes = dict(tensors), []
-
-    def rename(pattern: str, name: str | Callable[[re.Match], str], note: str) -> None:
-        nonlocal named
-        changed = {re.sub(pattern, name, key): value for key, value in named.items()}
-        if changed.keys() != named.keys() and len(changed) == len(named):
-            named = changed
-            notes.append(note)
-
-    if "4.0.conv1.weight" in named:
-        rename(
-            r"^(\d)\.",
-            lambda match: f"{_NUMBERED.get(match[1], match[1])}.",
-            "parts are numbered, as by nn.Sequential; 4 to 7 are layer1 to layer4",
-        )
-    rename(
-        r"^(layer\d\.\d+)\.shortcut\.", r"\1.downsample.", "'shortcut' is downsample"
-    )
-    if not any(key.startswith("fc.") for key in named):
-        for name in _CLASSIFIERS:
-            if f"{name}.weight" in named and named[f"{name}.weight"].ndim == 2:
-                rename(rf"^{name}\.", "fc.", f"{name!r} is the classifier, fc")
-                break
-    linear = [key for key in named if re.fullmatch(r"fc\.\d+\.weight", key)]
-    if len(linear) == 1 and named[linear[0]].ndim == 2:
-        part = linear[0].removesuffix(".weight")
-        rename(rf"^{re.escape(part)}\.", "fc.", f"{part!r} is the classifier, fc")
-    return named, notes
-
-
-def mapping(depth: int, classifier: bool = True) -> dict[str, Target]:
-    """Where each tensor of a ResNet goes in `jdissect.models.resnet`."""
-    targets = conv_norm("conv1", "bn1", "stem")
-    bottleneck, _ = DEPTHS[depth]
-    targets |= stages(depth, bottleneck)
-    return targets | linear("fc", "fc") if classifier else targets
-
-
-def stages(depth: int, shortcut: bool, prefix: str = "") -> dict[str, Target]:
-    """Where the tensors of layer1 to layer4 go.
-
-    Args:
-      depth: a key of DEPTHS.
-      shortcut: whether layer1 changes the number of channels; the others always do.
-      prefix: of the parameters' names.
-    """
-    bottleneck, blocks = DEPTHS[depth]
-    targets = {}
-    for stage, count in enumerate(blocks, 1):
-        for number in range(count):
-            block = f"layer{stage}.{number}"
-            for part in (1, 2, 3) if bottleneck else (1, 2):
-                targets |= conv_norm(
-                    f"{block}.conv{part}",
-                    f"{block}.bn{part}",
-                    f"{prefix}{block}.conv{part}",
-                )
-            if number == 0 and (stage > 1 or shortcut):
-                targets |= conv_norm(
-                    f"{block}.downsample.0",
-                    f"{block}.downsample.1",
-                    f"{prefix}{block}.shortcut",
-                )
-    return targets
 
 
 def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan:
@@ -140,22 +37,24 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
     Raises:
       UserError: this is no ResNet of the kind that `jdissect.models.resnet` has.
     """
-    tensors, notes = named_as_usual(tensors)
-    if 0 in count_blocks(tensors):
-        counts = enumerate(count_blocks(tensors), 1)
+    tensors, notes = resnet_names.named_as_usual(tensors)
+    if 0 in resnet_shapes.count_blocks(tensors):
+        counts = enumerate(resnet_shapes.count_blocks(tensors), 1)
         there = [f"layer{number}" for number, count in counts if count]
         raise UserError(
             f"{where} is not a ResNet of four stages: it has no blocks named layer1 to "
             f"layer4{' but only ' + ', '.join(there) if there else ''}.\n"
             "For an EfficientNet-Lite use converters.efficientnet_lite."
         )
-    _check_kind(tensors, where)
-    depth = find_depth(tensors, where)
-    width = first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
+    resnet_shapes.check_kind(tensors, where)
+    depth = resnet_shapes.find_depth(tensors, where)
+    width = resnet_shapes.first_size(
+        tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where
+    )
     architecture = {"name": f"resnet{depth}", "width": width}
     unused = UNUSED
     if any(name in tensors for name in ("fc.weight", "fc.bias")):
-        classes = first_size(tensors, ("fc.weight", "fc.bias"), where)
+        classes = resnet_shapes.first_size(tensors, ("fc.weight", "fc.bias"), where)
     else:
         classes, unused = 0, rf"{UNUSED}|^fc\."
         head = [name for name in tensors if name.startswith("fc.")]
@@ -166,7 +65,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
         )
     architecture["classes"] = classes
     stem, more = _stem(tensors, where, options)
-    architecture |= stem | _groups(tensors, depth, width, where)
+    architecture |= stem | resnet_shapes.find_groups(tensors, depth, width, where)
     twin_options = {k: v for k, v in architecture.items() if k != "name"}
 
     def twin():
@@ -177,39 +76,13 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
     return command.Plan(
         architecture,
         tensors,
-        mapping(depth, bool(classes)),
+        resnet_names.mapping(depth, bool(classes)),
         twin,
         preprocessing=GREY if stem.get("in_channels") == 1 else IMAGENET,
         notes=[*notes, *more],
         unused=unused,
         side=224 if stem.get("stem_pool", True) else 32,
     )
-
-
-def _check_kind(tensors: Mapping[str, np.ndarray], where: str) -> None:
-    """Refuses relatives that compute something else with the same names."""
-    if "conv3.weight" in tensors:
-        raise UserError(
-            f"{where} is a ResNet with a deep stem, as segmenters' encoders are; "
-            "this converter reads those with one convolution.\n"
-            "For a segmenter's folder use converters.upernet or converters.color."
-        )
-    pooled = any(
-        re.fullmatch(r"layer\d\.0\.downsample\.1\.weight", name) and array.ndim == 4
-        for name, array in tensors.items()
-    )
-    if "conv1.0.weight" in tensors or pooled:
-        what = "pooling in its shortcuts" if pooled else "a deep stem (conv1.0)"
-        raise UserError(
-            f"{where} is a ResNet with {what}: ResNet-C, -D and -T, such as timm's "
-            "resnet26d and resnet50d, are not supported"
-        )
-    attention = [k for k in tensors if re.match(r"layer\d\.\d+\.(se|attn|eca)\.", k)]
-    if attention:
-        raise UserError(
-            f"{where} has attention in its blocks ({listed(attention, 1)}): SE- and "
-            "ECA-ResNets are not supported"
-        )
 
 
 def _stem(tensors, where: str, options) -> tuple[dict[str, Any], list[str]]:
@@ -255,85 +128,6 @@ def _stem(tensors, where: str, options) -> tuple[dict[str, Any], list[str]]:
     return found, notes
 
 
-def _groups(tensors, depth: int, width: int, where: str) -> dict[str, int]:
-    """Options of a ResNeXt or a wide ResNet; {} for a plain one."""
-    inner = tensors.get("layer1.0.conv2.weight")
-    if inner is None or inner.ndim != 4 or not inner.size:
-        return {}
-    out_features, in_features = inner.shape[:2]
-    if out_features == in_features == width:
-        return {}
-    bottleneck, _ = DEPTHS[depth]
-    if not bottleneck or out_features % in_features:
-        _refuse_inner(inner, width, where)
-    groups = out_features // in_features
-    return {"groups": groups, "width_per_group": in_features}
-
-
-def count_blocks(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """The number of blocks in layer1 to layer4."""
-    found = [re.match(r"layer([1-4])\.(\d+)\.", name) for name in tensors]
-    numbers = {(int(match[1]), int(match[2])) for match in found if match}
-    return tuple(
-        max((number + 1 for stage, number in numbers if stage == wanted), default=0)
-        for wanted in (1, 2, 3, 4)
-    )
-
-
-def find_depth(tensors: Mapping[str, np.ndarray], where: str) -> int:
-    """The depth whose blocks these are.
-
-    Raises:
-      UserError: there is none.
-    """
-    blocks = count_blocks(tensors)
-    bottleneck = any(re.fullmatch(r"layer\d\.\d+\.conv3\.weight", k) for k in tensors)
-    for depth, kind in DEPTHS.items():
-        if kind == (bottleneck, blocks):
-            return depth
-    raise UserError(
-        f"{where} has {'-'.join(map(str, blocks))} "
-        f"{'bottleneck' if bottleneck else 'basic'} blocks; of ResNets, "
-        f"{', '.join(map(str, DEPTHS))} layers are known"
-    )
-
-
-def first_size(
-    tensors: Mapping[str, np.ndarray], names: Sequence[str], where: str
-) -> int:
-    """The first axis of the first of `names` that is there.
-
-    Raises:
-      UserError: none is.
-    """
-    for name in names:
-        if name in tensors and tensors[name].ndim and tensors[name].size:
-            return tensors[name].shape[0]
-    raise UserError(f"{where} lacks tensors: {', '.join(names)}")
-
-
-def find_width(tensors: Mapping[str, np.ndarray], where: str) -> int:
-    """The units of the stem's first convolution.
-
-    Raises:
-      UserError: this is a ResNeXt or a wide ResNet, which share names and depths with
-        ResNets.
-    """
-    width = first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
-    inner = tensors.get("layer1.0.conv2.weight")
-    if inner is not None and inner.ndim == 4 and inner.shape[:2] != (width, width):
-        _refuse_inner(inner, width, where)
-    return width
-
-
-def _refuse_inner(inner: np.ndarray, width: int, where: str) -> None:
-    kind = "grouped" if inner.shape[1] < inner.shape[0] else "wider"
-    raise UserError(
-        f"{where} is not a plain ResNet: layer1.0.conv2.weight is {list(inner.shape)}, "
-        f"which is {kind}; a stem of {width} units goes with {[width, width, 3, 3]}"
-    )
-
-
 def define(values: flags.FlagValues, where: dict) -> None:
     """Flags that say what a file does not."""
     flags.DEFINE_integer(
@@ -355,7 +149,7 @@ def define(values: flags.FlagValues, where: dict) -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
     return command.run(
-        argv, __doc__, roots, plan, "configs/baseline.py:imagenet", define
+        argv, __doc__, resnet_names.roots, plan, "configs/baseline.py:imagenet", define
     )
 
 

@@ -13,7 +13,14 @@ from jdissect.converters.convert import Source, Target, conv_norm
 
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
-from jdissect.converters import choice, command, published, resnet, torch_files
+from jdissect.converters import (
+    choice,
+    command,
+    published,
+    resnet_names,
+    resnet_shapes,
+    torch_files,
+)
 from jdissect.models import segmenter_labels
 
 _LARGEST_LABELS = 1 << 20  # bytes; the published ones have 16 thousand
@@ -71,7 +78,7 @@ def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
 def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
     torch_files.import_torch()  # before anything is fetched
     files = published.locate(options.checkpoint, options.epoch, kind.default_epoch)
-    roots = resnet.roots, lambda names: _decoder_roots(names, kind.sign)
+    roots = resnet_names.roots, lambda names: _decoder_roots(names, kind.sign)
     encoder, decoder = (
         choice.take(torch_files.read(path), where_it_is, options.weights)
         for path, where_it_is in zip(files[:2], roots, strict=True)
@@ -120,7 +127,7 @@ def plan_encoder(
     Raises:
       UserError: the tensors are those of something else.
     """
-    if 0 in resnet.count_blocks(tensors):
+    if 0 in resnet_shapes.count_blocks(tensors):
         hint = ""
         if any(name.startswith(("ppm", "conv_last.")) for name in tensors):
             hint = " but a decoder; were the two files swapped?"
@@ -132,9 +139,9 @@ def plan_encoder(
             f"{where} is no segmenter's encoder: it lacks conv3, the third convolution "
             "of a deep stem.\nFor a classifier use converters.resnet."
         )
-    depth = resnet.find_depth(tensors, where)
-    width = resnet.find_width(tensors, where)
-    targets = resnet.stages(depth, shortcut=True, prefix="encoder.")
+    depth = resnet_shapes.find_depth(tensors, where)
+    width = resnet_shapes.find_width(tensors, where)
+    targets = resnet_names.stages(depth, shortcut=True, prefix="encoder.")
     for number in range(3):
         targets |= conv_norm(
             f"conv{number + 1}", f"bn{number + 1}", f"encoder.stem.{number}"

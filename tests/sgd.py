@@ -21,7 +21,7 @@ from jdissect.converters.convert import Source, convert
 from torch.nn import functional
 
 from jdissect import models
-from jdissect.converters import resnet
+from jdissect.converters import resnet_names
 from jdissect.training import step
 
 ARCHITECTURE = {"name": "resnet18", "width": 8, "classes": 7}
@@ -33,7 +33,7 @@ def as_parameters(tensors):
     """PyTorch's tensors of a ResNet-18 as our parameters, float32."""
     arrays = {k: v.detach().numpy() for k, v in tensors.items()}
     shapes = models.shapes(models.build_abstract(**ARCHITECTURE))
-    return convert([Source("the twin", arrays, resnet.mapping(18))], shapes)[0]
+    return convert([Source("the twin", arrays, resnet_names.mapping(18))], shapes)[0]
 
 
 def values(network):

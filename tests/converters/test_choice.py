@@ -6,7 +6,7 @@ import torch
 
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
-from jdissect.converters import choice, resnet, torch_files
+from jdissect.converters import choice, resnet, resnet_names, torch_files
 
 
 def prefixed(prefix, state):
@@ -25,7 +25,7 @@ def take(tmp_path):
     def run(content, **options):
         torch.save(content, tmp_path / "file.pth")
         file = torch_files.read(tmp_path / "file.pth")
-        return choice.take(file, resnet.roots, **options)
+        return choice.take(file, resnet_names.roots, **options)
 
     return run
 
