@@ -24,7 +24,7 @@ from benchmarks import drawn, kernels, record
 from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.dissection.engine import Dissection, Settings
-from jdissect.jobs.batches import feature_bytes, network_of
+from jdissect.jobs.batches import feature_bytes, feature_shapes, network_of
 from jdissect.runtime import command_line, machine
 from jdissect.runtime.devices import network_devices
 from jdissect.segmenters.label_cache import LabelCache
@@ -83,7 +83,9 @@ class Engine:
         """Seconds by stage of a dissection of the first `count` images."""
         folder = machine.cache_dir("")
         spill = folder and folder / "features"
-        size = feature_bytes(self._apply, self._model.params, (SIDE, SIDE))
+        size = feature_bytes(
+            feature_shapes(self._apply, self._model.params, (SIDE, SIDE))
+        )
         settings = Settings(
             layers=self._layers,
             keep=machine.keep_features(self._options.features, size, count, spill),

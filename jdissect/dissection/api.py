@@ -14,7 +14,7 @@ from jdissect.base.errors import UserError
 from jdissect.dissection.batches_given import Given, as_array, parameters, shown
 from jdissect.dissection.compiled import Network
 from jdissect.dissection.engine import Dissection, Settings
-from jdissect.dissection.features import Images
+from jdissect.dissection.features import Images, Shapes
 from jdissect.results.layer_result import Result
 from jdissect.runtime import machine
 from jdissect.runtime.devices import Devices, in_32_bits
@@ -83,16 +83,22 @@ def dissect(
     labels = _Labels(label_maps, annotated, concepts, images.count)
     devices = Devices()
     reader = _Reader(images, labels, int(batch_size) * len(devices))
-    keep = "memory"
+    keep, shapes = "memory", None
     if images.count:
         one = images.example
         share = jax.ShapeDtypeStruct((batch_size, *one.shape[1:]), one.dtype)
-        size = sum(
-            maps.size * maps.dtype.itemsize for maps in network.maps(share).values()
-        )
+        maps = network.maps(share)
+        if labels.mask_shape is not None:
+            shapes = Shapes.of(maps, labels.mask_shape)
+        size = sum(each.size * each.dtype.itemsize for each in maps.values())
         keep = machine.keep_features("auto", -(-size // batch_size), images.count, None)
     found = Dissection(
-        network, params, concepts, Settings(layers, float(quantile), keep=keep), devices
+        network,
+        params,
+        concepts,
+        Settings(layers, float(quantile), keep=keep),
+        devices,
+        shapes=shapes,
     ).run(reader.read, images.count)
     first = found[layers[0]]
     if not first.can_fire:
@@ -155,6 +161,11 @@ class _Labels:
                 raise UserError(
                     f"{name} holds {len(array)} images, not {count} as images does"
                 )
+
+    @property
+    def mask_shape(self) -> tuple[int, int] | None:
+        """(height, width) of the label maps; None: no batch of them was seen."""
+        return None if self._shape is None else self._shape[1:]
 
     def of(self, first: int, batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """(label maps, annotated or None) of a batch that starts at image `first`."""

@@ -25,7 +25,7 @@ from jdissect.base.concepts import Concepts, categories, columns, first_numbers
 from jdissect.base.errors import UserError
 from jdissect.base.progress import SILENT, ImageBars, Silent
 from jdissect.dissection import passes, thresholds, top_activations
-from jdissect.dissection.features import Features, Read
+from jdissect.dissection.features import Features, Read, Shapes
 from jdissect.dissection.first_pass import NAME, TopImages
 from jdissect.dissection.resume import Journal
 from jdissect.ops import edge_codes, float_keys, iou, sketch, topk
@@ -72,6 +72,7 @@ class Dissection:
         change a number.
       progress: shows every pass over batches and what is done between them.
       journal: keeps what is found, and knows the other processes of the run.
+      shapes: of features and label maps; by default those of the first batch.
 
     Attributes:
       seconds: {stage: how long it took}.
@@ -87,7 +88,9 @@ class Dissection:
         counters: Devices | None = None,
         progress: ImageBars | Silent = SILENT,
         journal: Journal | None = None,
+        shapes: Shapes | None = None,
     ):
+        self._shapes = shapes
         self._journal = journal or Journal()
         self.settings, self.devices, self.progress = settings, devices, progress
         self.counters = counters or devices
@@ -137,6 +140,7 @@ class Dissection:
             read,
             settings.keep,
             settings.folder,
+            self._shapes,
         )
         processes = self._journal.processes
         counting = passes.Passes(
@@ -148,8 +152,6 @@ class Dissection:
             len(self._categories),
         )
         with self._timed("first pass"):
-            if self._journal.begun(NAME):
-                features.prepare()
             first = passes.count(
                 NAME,
                 TopImages(features, self.devices, settings.topk, self._journal),

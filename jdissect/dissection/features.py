@@ -7,7 +7,7 @@ again. Either way a pass sees the same records in the same order.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,6 +80,39 @@ class Record:
     skipped: tuple[tuple[int, str], ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Sizes that are the same for all images.
+
+    Attributes:
+      units: {layer: its number of units}.
+      geometry: {layer: how its grid is upsampled to the mask grid}.
+      mask_shape: (height, width) of the mask grid, that of the label maps.
+    """
+
+    units: Mapping[str, int]
+    geometry: Mapping[str, bit_masks.Geometry]
+    mask_shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, maps: Mapping[str, Any], mask_shape: Sequence[int]) -> "Shapes":
+        """The sizes of feature maps and label maps.
+
+        Args:
+          maps: {layer: array [image, height, width, unit], or its shape and type}.
+          mask_shape: (height, width) of the label maps.
+        """
+        height, width = map(int, mask_shape)
+        return cls(
+            units={name: each.shape[-1] for name, each in maps.items()},
+            geometry={
+                name: bit_masks.plan(tuple(each.shape[1:3]), (height, width))
+                for name, each in maps.items()
+            },
+            mask_shape=(height, width),
+        )
+
+
 class Features:
     """Records of all images, as often as they are wanted.
 
@@ -92,11 +125,7 @@ class Features:
       read: reads the images. Unless features are kept, it is called for every pass.
       keep: one of KEEP.
       folder: where they are kept on 'disk'.
-
-    Attributes (known after the first record):
-      units: {layer: its number of units}.
-      geometry: {layer: `bit_masks.Geometry`}.
-      mask_shape: (height, width) of the mask grid.
+      shapes: of all images; by default those of the first batch.
     """
 
     def __init__(
@@ -108,16 +137,16 @@ class Features:
         read: Read,
         keep: str,
         folder: Path | None = None,
+        shapes: Shapes | None = None,
     ):
         self._devices, self._read = devices, read
-        self._params = devices.replicate(params)
+        self._apply, self._layers = apply, tuple(layers)
+        self._shapes, self._looked = shapes, False
+        self._params_given, self._params = params, devices.replicate(params)
         self._keep, self._folder = keep, folder
         # Together the records of the images from number `_kept_from` on.
         self._kept: list[Iterable[Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
-        self.units: dict[str, int] = {}
-        self.geometry: dict[str, bit_masks.Geometry] = {}
-        self.mask_shape = (0, 0)
         self._network = apply if isinstance(apply, Network) else None
         self._forward: Callable[..., Any] | None = None  # of a `Network`: not yet known
         if self._network is None:
@@ -129,14 +158,38 @@ class Features:
             self._forward = devices.spmd(forward)
 
     @property
+    def shapes(self) -> Shapes:
+        """Sizes that are the same for all images.
+
+        A batch is read for them if they are not known; the network does not run.
+        """
+        if self._shapes is None:
+            images = next(iter(self._read()), None)
+            if images is None:
+                return Shapes({}, {}, (0, 0))
+            maps = self._maps_of(images.pixels)
+            self._shapes = Shapes.of(maps, _labels(images.labels).shape[2:])
+        return self._shapes
+
+    @property
+    def units(self) -> Mapping[str, int]:
+        """{layer: its number of units}."""
+        return self.shapes.units
+
+    @property
+    def geometry(self) -> Mapping[str, bit_masks.Geometry]:
+        """{layer: how its grid is upsampled to the mask grid}."""
+        return self.shapes.geometry
+
+    @property
+    def mask_shape(self) -> tuple[int, int]:
+        """(height, width) of the mask grid."""
+        return self.shapes.mask_shape
+
+    @property
     def mask_pixels(self) -> int:
         """Pixels of the mask grid."""
         return self.mask_shape[0] * self.mask_shape[1]
-
-    def prepare(self) -> None:
-        """Runs one batch, so that the shapes are known."""
-        if not self.geometry:
-            next(iter(self._run()), None)
 
     def again(self, start: int = 0) -> Iterator[Record]:
         """Records of the images from `start` on: those kept, or from the network.
@@ -170,7 +223,7 @@ class Features:
         for images in self._read(indices, start, stop):
             features = self._maps(images.pixels)
             labels = functools.cache(functools.partial(self._labels, images.labels))
-            self._note_shapes(features, labels)
+            self._check_shapes(features, labels)
             yield Record(
                 index=np.asarray(images.index, np.int32),
                 valid=np.asarray(images.valid, bool),
@@ -195,35 +248,37 @@ class Features:
         )
         return {name: each.reshape(-1, *each.shape[2:]) for name, each in maps.items()}
 
+    def _maps_of(self, pixels):
+        """Shapes and types of the layers' feature maps of some pixels."""
+        struct = jax.ShapeDtypeStruct(pixels.shape, pixels.dtype)
+        if self._network is not None:
+            return self._network.maps(struct)
+        maps = jax.eval_shape(self._apply, self._params_given, struct)
+        return {name: maps[name] for name in self._layers}
+
     def _labels(self, labels):
         labels = _labels(labels)
-        if self.geometry and labels.shape[2:] != self.mask_shape:
+        if self._shapes is not None and labels.shape[2:] != self.mask_shape:
             raise UserError(
                 f"label maps of a batch are {_size(labels.shape[2:])}, those before "
                 f"are {_size(self.mask_shape)}; all must be on one grid"
             )
         return labels
 
-    def _note_shapes(self, features, labels):
-        if self.geometry:
-            for name, maps in features.items():
-                plan = self.geometry[name]
-                before = (plan.rows.size, plan.columns.size, self.units[name])
-                if maps.shape[1:] != before:
-                    raise UserError(
-                        f"layer '{name}' has maps [height, width, units] of "
-                        f"{list(maps.shape[1:])} in a batch, and of {list(before)} "
-                        "before; all images must be of one size"
-                    )
-            return
-        shape = labels().shape[2:]
-        self.mask_shape = (int(shape[0]), int(shape[1]))
-        self.units = {name: maps.shape[-1] for name, maps in features.items()}
-        self.geometry = {
-            name: bit_masks.plan(tuple(maps.shape[1:3]), shape)
-            for name, maps in features.items()
-        }
-        if self._network is not None:
+    def _check_shapes(self, features, labels):
+        if self._shapes is None:
+            self._shapes = Shapes.of(features, labels().shape[2:])
+        for name, maps in features.items():
+            plan = self.geometry[name]
+            before = (plan.rows.size, plan.columns.size, self.units[name])
+            if maps.shape[1:] != before:
+                raise UserError(
+                    f"layer '{name}' has maps [height, width, units] of "
+                    f"{list(maps.shape[1:])} in a batch, and of {list(before)} "
+                    "before; all images must be of one size"
+                )
+        if self._network is not None and not self._looked:
+            self._looked = True
             for name, maps in features.items():
                 warn_of_axes(name, maps.shape, self.mask_shape)
 

@@ -113,10 +113,6 @@ class Journal:
         """Whether a stage is done."""
         return name in self._done or (name in self._stored and name != self._open)
 
-    def begun(self, name: str) -> bool:
-        """Whether something of a stage is saved."""
-        return name in self._done or name in self._stored
-
     def memo(self, name: str, like: Any, compute: Callable[[], Any]) -> Any:
         """The result of a stage that is not a pass.
 

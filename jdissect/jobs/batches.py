@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -31,11 +31,26 @@ def network_of(
     return models.by_parts(apply)
 
 
-def feature_bytes(network: Callable, params: Any, image_shape: tuple[int, int]) -> int:
-    """Of one image of (height, width), all layers of what `network_of` gives."""
+def feature_shapes(
+    network: Callable, params: Any, image_shape: tuple[int, int]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of one image's feature maps; nothing runs.
+
+    Args:
+      network: what `network_of` gives.
+      params: its parameters.
+      image_shape: (height, width) of an image.
+
+    Returns:
+      {layer: [1, height, width, unit]}.
+    """
     pixels = jax.ShapeDtypeStruct((1, *image_shape, 3), np.uint8)
-    maps = jax.eval_shape(network, params, pixels)
-    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(maps))
+    return jax.eval_shape(network, params, pixels)
+
+
+def feature_bytes(maps: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Bytes of the feature maps that `feature_shapes` gives."""
+    return sum(array.size * array.dtype.itemsize for array in maps.values())
 
 
 class Reader:

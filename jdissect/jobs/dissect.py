@@ -23,8 +23,14 @@ from jdissect.base.progress_log import EVERY, EVERY_REMOTE
 from jdissect.checkpoints.networks import top1_error
 from jdissect.data.source import Source, none_read
 from jdissect.dissection.engine import Dissection, NoneRead, Settings
+from jdissect.dissection.features import Shapes
 from jdissect.dissection.resume import Journal
-from jdissect.jobs.batches import Reader, feature_bytes, network_of
+from jdissect.jobs.batches import (
+    Reader,
+    feature_bytes,
+    feature_shapes,
+    network_of,
+)
 from jdissect.jobs.inputs import Inputs, identity_of, open_inputs
 from jdissect.results import group_counts
 from jdissect.results.layer_result import Result
@@ -220,10 +226,11 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
         source, inputs.segmenter, config, len(inputs.devices), processes, progress
     )
     network = network_of(inputs.model, inputs.layers, config.dtype)
+    maps = feature_shapes(network, inputs.model.params, source.image_shape)
     spill = inputs.cache and inputs.cache / "features"
     keep = machine.keep_features(
         config.cache.features,
-        feature_bytes(network, inputs.model.params, source.image_shape),
+        feature_bytes(maps),
         -(-count // processes.count),
         spill,
         resources.sharing(processes),
@@ -244,6 +251,7 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
         inputs.counters,
         ImageBars(progress, count, processes.count),
         journal,
+        Shapes.of(maps, inputs.segmenter.mask_shape),
     )
     blocks = group_counts.blocks_of(source.names)
     try:

@@ -120,6 +120,7 @@ def test_label_maps(first, command, expected, golden, upernet_folder, color_fold
         devices=Devices(),
         cache=LabelCache(f"{folder}/labels"),
         hashes=source.content_hashes(None),
+        batch_size=6,
     )
     segmenter._segment = None  # all maps must be in the cache
     (batch,) = loader.batches(source, len(source.names))
