@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jdissect.dissection.feature_maps import of_layers
 from jdissect.runtime.devices import Step
@@ -153,12 +153,11 @@ def _fingerprint(trace: ClosedJaxpr) -> tuple[str, str] | None:
 
 def _constants(value: Any) -> Iterator[Any]:
     """Arrays that a program holds, those of the programs in it too."""
-    if isinstance(value, ClosedJaxpr):
-        yield from value.consts
-        yield from _constants(value.jaxpr)
-    elif isinstance(value, Jaxpr):
+    if isinstance(value, ClosedJaxpr | Jaxpr):  # one class since JAX 0.12
+        yield from getattr(value, "consts", ())
         for equation in value.eqns:
-            yield from _constants(list(equation.params.values()))
+            literals = [x.val for x in equation.invars if isinstance(x, Literal)]
+            yield from _constants([literals, list(equation.params.values())])
     elif isinstance(value, tuple | list):
         for part in value:
             yield from _constants(part)
