@@ -148,9 +148,11 @@ class _Upload(io.BytesIO):
         self._objects, self._name = objects, name
 
     def close(self):
-        if not self.closed:
-            self._objects.put(self._name, self.getvalue())
-        super().close()
+        if self.closed:
+            return
+        content = self.getvalue()
+        super().close()  # first: what fails is not tried again when this is collected
+        self._objects.put(self._name, content)
 
 
 @contextlib.contextmanager
