@@ -13,7 +13,7 @@ TRAINED := build/trained
 PARALLEL := -n 2 --dist loadscope --no-loadscope-reorder
 # What compares floats of two programs, or with figures from another machine.
 FLOATS := tests/training/test_step.py tests/training/test_devices.py \
-  tests/training/test_convolution.py tests/benchmarks/test_torch_training.py \
+  tests/training/test_convolution.py tests/benchmarks/pytorch/test_training.py \
   tests/ablation/test_interventions.py tests/models/test_layers.py \
   tests/models/test_pyramid.py tests/augment tests/converters/test_parity.py \
   $(addprefix tests/ops/test_,iou.py resample.py saliency.py thresholds.py upsample.py \

@@ -130,8 +130,8 @@ def faithful(options) -> Callable[[Task], None]:
 def _torch(options, form) -> Callable[[Task], None]:
     import torch
 
-    from benchmarks import torch_netdissect as pipeline
-    from benchmarks.torch_segmenter import TorchSegmenter
+    from benchmarks.pytorch import netdissect as pipeline
+    from benchmarks.pytorch.segmenter import TorchSegmenter
 
     torch.set_num_threads(resources.cores())
     quick = form == "best"

@@ -6,7 +6,7 @@
 upp-resnet50-upernet/, color-resnet18dilated-ppm_deepsup/), `--weights` what the
 converters made of them (resnet50/, upernet/, color/). Four pipelines, each in a process
 of its own on the same cores or device: jdissect, from image files to run directories;
-`best` and `faithful` of `benchmarks.torch_netdissect`; and `forwards`, the forward
+`best` and `faithful` of `benchmarks.pytorch.netdissect`; and `forwards`, the forward
 passes that jdissect makes and nothing else. They run in turn; medians count.
 
 What a run pays once (tracing, reading compiled programs, counters for 32 blocks of

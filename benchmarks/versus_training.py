@@ -3,7 +3,7 @@
     python -m benchmarks.versus_training --batch_size=8
     python -m benchmarks.versus_training --dtype=bfloat16 --compile   # as on a GPU
 
-jdissect's step and the two forms of `torch_training`: what one would write in PyTorch
+jdissect's step and the two forms of `pytorch.training`: what one would write in PyTorch
 today ('best'), and the published repositories' way ('faithful', float32 whatever
 --dtype is). All start from decoded photographs on a canvas in the host's memory and end
 with the new parameters and the loss. They run alternately, in one process, on the same
@@ -28,8 +28,8 @@ import torch
 
 from benchmarks import record
 from benchmarks.options import parse
-from benchmarks.torch_originals import SALIENCY
-from benchmarks.torch_training import FORMS, TorchTraining
+from benchmarks.pytorch.originals import SALIENCY
+from benchmarks.pytorch.training import FORMS, TorchTraining
 from benchmarks.train_step import Training, photographs
 from jdissect.augment import RECIPES
 from jdissect.runtime import command_line, resources

@@ -32,7 +32,7 @@ TOGETHER = {
     "tests/jobs/test_published_networks.py": "published",
     "tests/converters/test_parity.py": "published",
     "tests/converters/test_segmenters.py": "published",
-    "tests/benchmarks/test_torch_netdissect.py": "published",
+    "tests/benchmarks/pytorch/test_netdissect.py": "published",
     "tests/test_main.py": "lite0",
     "tests/test_evaluate.py": "lite0",
     "tests/ops/test_thresholds.py": "lite0",

@@ -12,8 +12,8 @@ from jdissect.runtime import command_line
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
 START = "    sys.exit(command_line.entry(main))\n"
 COMMANDS = sorted(
-    path.stem
-    for path in FOLDER.glob("*.py")
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+    for path in FOLDER.rglob("*.py")
     if "__main__" in path.read_text() and path.stem != "versus_runs"
 )
 MIXUP = ["--config=configs/mixup.py", "--config.data.num_images=8"]
@@ -102,8 +102,8 @@ def test_pytorch_measures(form, golden, published, capsys):
         f"--color={published / 'color-resnet18dilated-ppm_deepsup'}",
         f"--images={golden / 'images'}",
     ]
-    argv = ["torch_netdissect", *flags, "--count=1", f"--form={form}"]
-    assert command("torch_netdissect").main(argv) == 0
+    argv = ["pytorch.netdissect", *flags, "--count=1", f"--form={form}"]
+    assert command("pytorch.netdissect").main(argv) == 0
     assert "unique concepts" in capsys.readouterr().out
 
 

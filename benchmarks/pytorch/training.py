@@ -21,8 +21,8 @@ from jaxtyping import Int, UInt8
 from jdissect.converters.twins.resnet import ResNet
 from torch.nn import functional
 
-from benchmarks import torch_mixing, torch_originals, torch_standard
-from benchmarks.torch_mixing import Mixture
+from benchmarks.pytorch import mixing, originals, standard
+from benchmarks.pytorch.mixing import Mixture
 from jdissect.runtime import resources
 
 FORMS = ("faithful", "best")
@@ -101,7 +101,7 @@ class TorchTraining:
             nesterov=True,
             fused=best or None,
         )
-        self._loss, self._salient = self._eager_loss, torch_mixing.saliency
+        self._loss, self._salient = self._eager_loss, mixing.saliency
         if compile:
             self._loss, self._salient = map(torch.compile, (self._loss, self._salient))
         self._pool = None
@@ -133,8 +133,8 @@ class TorchTraining:
                 torch.from_numpy(array).to(self.device) for array in (pixels, sizes)
             )
             with torch.no_grad():
-                images = torch_standard.standard(canvas, tall, self.side)
-                return torch_mixing.mix(recipe, images, classes, self._salient)
+                images = standard.standard(canvas, tall, self.side)
+                return mixing.mix(recipe, images, classes, self._salient)
         images = [
             canvas[:height, :width]
             for canvas, (height, width) in zip(pixels, sizes, strict=True)
@@ -143,7 +143,7 @@ class TorchTraining:
         call = map if self._pool is None else self._pool.map
         loaded = list(call(_load, images, [self.side] * len(images), rngs))
         batch = torch.from_numpy(np.stack(loaded)).to(self.device)
-        mixture = torch_originals.mix(recipe, batch, classes, self._rng, self.one_box)
+        mixture = originals.mix(recipe, batch, classes, self._rng, self.one_box)
         return mixture._replace(weight=mixture.weight.to(self.device))
 
     def train(self, batch: Mixture) -> torch.Tensor:
@@ -175,7 +175,7 @@ class TorchTraining:
 
 def _load(pixels, side, rng):
     """An array travels between processes more simply than a tensor."""
-    return torch_originals.load(pixels, side, rng).numpy()
+    return originals.load(pixels, side, rng).numpy()
 
 
 def initialize(network: torch.nn.Module) -> None:

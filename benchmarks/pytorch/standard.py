@@ -1,6 +1,6 @@
 """Random resized crop, flip, jitter and lighting in PyTorch, a batch at a time.
 
-The strong form of what `torch_originals` does an image at a time: on the device, by
+The strong form of what `originals` does an image at a time: on the device, by
 products of matrices.
 """
 

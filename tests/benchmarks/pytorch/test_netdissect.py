@@ -11,9 +11,9 @@ from jdissect.ops.upsample import upsample
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
 pytest.importorskip("scipy", reason="scipy absent")
 
-from benchmarks import torch_best, torch_netdissect  # noqa: E402
-from benchmarks.running_quantile import RunningQuantile  # noqa: E402
-from benchmarks.torch_segmenter import TorchSegmenter, quarters  # noqa: E402
+from benchmarks.pytorch import exact_counts, netdissect  # noqa: E402
+from benchmarks.pytorch.running_quantile import RunningQuantile  # noqa: E402
+from benchmarks.pytorch.segmenter import TorchSegmenter, quarters  # noqa: E402
 from tests.ops import reference  # noqa: E402
 
 UNITS, IMAGES, GRID = 40, 60, 56
@@ -73,9 +73,9 @@ def unique(iou, threshold=0.04):
 def test_best_counts_what_jdissect_counts(scene, ours):
     """Few pixels may differ: products round otherwise; equal pixels come in fours."""
     maps, labels = scene
-    found = torch_netdissect.best(
-        stub(maps, "best"), numbered(), labels, CONCEPTS, ("x",)
-    )["x"]
+    found = netdissect.best(stub(maps, "best"), numbered(), labels, CONCEPTS, ("x",))[
+        "x"
+    ]
     np.testing.assert_allclose(found.thresholds, ours.thresholds, rtol=1e-5)
     assert np.abs(found.intersection - ours.intersection).max() <= 4
     assert np.abs(found.union - ours.union).max() <= 4
@@ -90,9 +90,7 @@ def test_faithful_counts_what_jdissect_counts(scene, ours):
         return labels[images[:, 0, 0, 0]]
 
     segmenter.concepts = CONCEPTS
-    found = torch_netdissect.faithful(
-        stub(maps, "faithful"), numbered(), segmenter, "x"
-    )
+    found = netdissect.faithful(stub(maps, "faithful"), numbered(), segmenter, "x")
     pixels = np.asarray(upsample(maps, (GRID, GRID)))
     above = (pixels > found.thresholds).mean(axis=(0, 1, 2))
     assert np.abs(above - 0.01).max() < 0.001
@@ -101,9 +99,9 @@ def test_faithful_counts_what_jdissect_counts(scene, ours):
 
 
 def by_unit(maps):
-    """Arrays [image, h, w, unit] as `torch_best` takes them."""
+    """Arrays [image, h, w, unit] as `exact_counts` takes them."""
     batches = torch.from_numpy(maps).permute(0, 3, 1, 2).split(10)
-    return torch_best.together(batches)
+    return exact_counts.together(batches)
 
 
 def ranked(maps, quantile=0.01):
@@ -115,18 +113,18 @@ def ranked(maps, quantile=0.01):
 @pytest.mark.parametrize("side", [(1, 1), (7, 7), (5, 9), (5, 20), (56, 56)])
 @pytest.mark.parametrize("chunk", [1 << 12, 1 << 21])
 def test_exact_levels(side, chunk, monkeypatch):
-    monkeypatch.setitem(torch_best._CHUNK, "cpu", chunk)
+    monkeypatch.setitem(exact_counts._CHUNK, "cpu", chunk)
     rng = np.random.default_rng(3)
     maps = rng.normal(0, 1, (23, *side, 5)).astype(np.float32)
-    found = torch_best.exact_levels(by_unit(maps), 0.01).numpy()
+    found = exact_counts.exact_levels(by_unit(maps), 0.01).numpy()
     np.testing.assert_allclose(found, ranked(maps)[0], rtol=1e-5)
 
 
 def test_exact_levels_where_one_pixel_too_few_exceeds_the_bound(monkeypatch):
     """Of 3 * 56^2 pixels, 94 may fire: as many as exceed the bound, by this margin."""
-    monkeypatch.setattr(torch_best, "_MARGIN", 1)
+    monkeypatch.setattr(exact_counts, "_MARGIN", 1)
     maps = np.random.default_rng(5).normal(0, 1, (3, 7, 7, 5)).astype(np.float32)
-    found = torch_best.exact_levels(by_unit(maps), 0.01).numpy()
+    found = exact_counts.exact_levels(by_unit(maps), 0.01).numpy()
     np.testing.assert_allclose(found, ranked(maps)[0], rtol=1e-5)
 
 
@@ -140,14 +138,14 @@ def test_exact_levels_where_the_bound_misleads(monkeypatch):
     maps[..., 0], maps[..., 1], maps[3:, ..., 2] = 0, 2, 0
     maps[:20, ..., 3] -= 99
     labels = rng.integers(0, 9, (40, 6, GRID, GRID)).astype(np.int16)
-    below = torch_best.under(labels, torch.device("cpu"))
+    below = exact_counts.under(labels, torch.device("cpu"))
     levels, pixels = ranked(maps)
     shown = labels.transpose(0, 2, 3, 1).reshape(-1, 6)
     shown = (shown[..., None] == np.arange(9)).any(1)
     on = pixels > levels
     for margin in (1.5, 1e-3):
-        monkeypatch.setattr(torch_best, "_MARGIN", margin)
-        found, inside, fires = torch_best.count(by_unit(maps), below, 9, 0.01)
+        monkeypatch.setattr(exact_counts, "_MARGIN", margin)
+        found, inside, fires = exact_counts.count(by_unit(maps), below, 9, 0.01)
         np.testing.assert_allclose(found.numpy(), levels, rtol=1e-5, atol=1e-6)
         assert np.abs(fires.numpy() - on.sum(0)).max() <= 4
         expected = shown.T.astype(int) @ on
@@ -158,7 +156,7 @@ def test_exact_levels_where_the_bound_misleads(monkeypatch):
 @pytest.mark.parametrize("side", [(1, 1), (1, 5), (7, 7), (14, 14), (56, 56)])
 def test_upsampled_as_the_original(side):
     maps = np.random.default_rng(4).normal(0, 1, (2, *side, 3)).astype(np.float32)
-    found = torch_netdissect.upsampled(torch.from_numpy(maps).permute(0, 3, 1, 2))
+    found = netdissect.upsampled(torch.from_numpy(maps).permute(0, 3, 1, 2))
     expected = np.asarray(upsample(maps, (GRID, GRID))).reshape(2, -1, 3)
     # The original's float32 positions are off by up to a side's rounding.
     error = 1e-6 * (1 + max(side))
@@ -190,12 +188,12 @@ def test_quarters():
 @pytest.fixture(scope="module")
 def pipeline(published):
     """{form: (classifier, segmenter)} from published files."""
-    network = torch_netdissect.load_resnet
+    network = netdissect.load_resnet
     file = published / "resnet50" / "model_best.pth.tar"
     folders = ("upp-resnet50-upernet", "color-resnet18dilated-ppm_deepsup")
     return {
         form: (
-            torch_netdissect.Classifier(network(file), form),
+            netdissect.Classifier(network(file), form),
             TorchSegmenter(*(published / name for name in folders), form),
         )
         for form in ("faithful", "best")
@@ -225,11 +223,11 @@ def test_label_maps_are_the_originals(pipeline, expected, images, form):
 def test_both_forms_find_what_the_original_found(pipeline, expected, golden):
     """ResNet-50, UPerNet and colours, from published formats."""
     files = sorted((golden / "images").iterdir())
-    images = torch_netdissect.decode(files, "best")
+    images = netdissect.decode(files, "best")
     labels = expected["segmentation"]
     network, segmenter = pipeline["best"]
     concepts = segmenter.concepts
-    found = torch_netdissect.best(network, images, labels, concepts, ("layer4",))
+    found = netdissect.best(network, images, labels, concepts, ("layer4",))
     found, wanted = found["layer4"], columns(concepts)
     np.testing.assert_allclose(
         found.thresholds, expected["thresholds_exact"], rtol=1e-3
@@ -239,7 +237,7 @@ def test_both_forms_find_what_the_original_found(pipeline, expected, golden):
     share = 1e-4 if len(files) == 24 else 2e-3
     assert (np.abs(found.iou - iou) > 1e-3).mean() < share
     network, segmenter = pipeline["faithful"]
-    sampled = torch_netdissect.faithful(network, images, segmenter, "layer4")
+    sampled = netdissect.faithful(network, images, segmenter, "layer4")
     # Netdissect's own sketch has 0.06 % here, and 99 % of the exact best concepts.
     error = np.abs(sampled.thresholds / expected["thresholds_netdissect"] - 1)
     assert np.median(error) < 5e-3

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.torch_mixing import MEAN, STD, WINDOWS, Mixture
-from benchmarks.torch_standard import (
+from benchmarks.pytorch.mixing import MEAN, STD, WINDOWS, Mixture
+from benchmarks.pytorch.standard import (
     EIGENVALUES,
     EIGENVECTORS,
     GREY,

@@ -16,14 +16,10 @@ from jdissect.training.initialization import initial_parameters
 
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
 
-from benchmarks import (  # noqa: E402
-    torch_mixing,
-    torch_originals,
-    torch_standard,
-    versus_training,
-)
+from benchmarks import versus_training  # noqa: E402
 from benchmarks.options import parse  # noqa: E402
-from benchmarks.torch_training import MOMENTUM, TorchTraining  # noqa: E402
+from benchmarks.pytorch import mixing, originals, standard  # noqa: E402
+from benchmarks.pytorch.training import MOMENTUM, TorchTraining  # noqa: E402
 from benchmarks.train_step import Training  # noqa: E402
 from tests import sgd  # noqa: E402
 
@@ -73,7 +69,7 @@ def test_steps_of_sgd_are_those_of_jdissect(form, ours):
         first, second = rng.integers(0, CLASSES, (2, BATCH)).astype(np.int32)
         weight = rng.uniform(size=BATCH).astype(np.float32)
         loss = theirs.train(
-            torch_mixing.Mixture(
+            mixing.Mixture(
                 channels_first(images).double(),
                 torch.from_numpy(first).long(),
                 torch.from_numpy(second).long(),
@@ -114,7 +110,7 @@ def test_cutout_is_ours():
     key = jax.random.key(3)
     centre = np.array(_uniform_centres(key, BATCH, SHAPE))
     expected = augment.mix("cutout", key, images, np.arange(BATCH), normalize=_same)
-    found = torch_mixing.cutout(channels_first(images), torch.from_numpy(centre))
+    found = mixing.cutout(channels_first(images), torch.from_numpy(centre))
     np.testing.assert_array_equal(channels_last(found), expected.images)
     assert (channels_last(found) == 0).any(axis=(1, 2, 3)).all()
 
@@ -133,12 +129,12 @@ def test_mixing_is_ours(recipe, seed):
     own = channels_first(images)
     np.testing.assert_array_equal(torch.arange(BATCH)[partner], expected.second)
     if recipe == "mixup":
-        found, weight = torch_mixing.mixup(own, partner, share), share
+        found, weight = mixing.mixup(own, partner, share), share
     else:
         if recipe == "saliencymix":
             pixels = (own * 255).round().clamp(0, 255).to(torch.uint8)
-            centre = torch_mixing.peaks(torch_mixing.saliency(pixels))[partner]
-        found, weight = torch_mixing.paste(own, partner, share, centre)
+            centre = mixing.peaks(mixing.saliency(pixels))[partner]
+        found, weight = mixing.paste(own, partner, share, centre)
     exact = {"atol": 1e-6 if recipe == "mixup" else 0, "rtol": 0}
     np.testing.assert_allclose(channels_last(found), expected.images, **exact)
     np.testing.assert_array_equal(weight, expected.weight)
@@ -150,11 +146,11 @@ def _same(images):
 
 
 def faithful_saliency(pixels):
-    return np.stack([torch_originals.salient_by_numpy(image) for image in pixels])
+    return np.stack([originals.salient_by_numpy(image) for image in pixels])
 
 
 def best_saliency(pixels):
-    return torch_mixing.saliency(channels_first(pixels)).numpy()
+    return mixing.saliency(channels_first(pixels)).numpy()
 
 
 FORMS = {"faithful": faithful_saliency, "best": best_saliency}
@@ -180,16 +176,16 @@ def test_saliency_is_ours(form):
 
 
 def test_opencv_measures_the_same_saliency():
-    if torch_originals.opencv is None:
+    if originals.opencv is None:
         pytest.skip("opencv-contrib absent: NumPy computes the published saliency")
     pixels = np.random.default_rng(5).integers(0, 256, (3, 90, 70, 3), np.uint8)
-    found = [torch_originals.salient(image) for image in pixels]
+    found = [originals.salient(image) for image in pixels]
     np.testing.assert_array_equal(found, faithful_saliency(pixels))
 
 
 @pytest.mark.parametrize(
     "crop, error",  # that on a CPU rounds to 8 bits
-    [(torch_standard.crop_at_once, 2e-6), (torch_standard.crop, 1.01 / 255)],
+    [(standard.crop_at_once, 2e-6), (standard.crop, 1.01 / 255)],
 )
 def test_crops_are_ours(crop, error):
     rng = np.random.default_rng(6)
@@ -206,7 +202,7 @@ def test_crops_are_ours(crop, error):
 def test_crops_are_drawn_as_ours():
     sizes = np.int32([[375, 500]] * 2000 + [[20, 500]] * 500 + [[500, 20]] * 500)
     torch.manual_seed(0)
-    found = torch_standard.draw_crops(torch.from_numpy(sizes)).numpy()
+    found = standard.draw_crops(torch.from_numpy(sizes)).numpy()
     drawn = _draw_crops(jax.random.key(0), sizes, (0.08, 1.0), (3 / 4, 4 / 3))
     for boxes in (found, np.asarray(drawn)):
         corner, taken = boxes[:, :2], boxes[:, 2:]
@@ -224,7 +220,7 @@ def test_colours_are_ours():
     expected = augment.color_jitter(key, images, 0.4)
     expected = augment.pca_lighting(key, expected, 0.1)
     drawn = [torch.from_numpy(np.array(part)) for part in (order, amounts, alpha)]
-    found = torch_standard.colours(channels_first(images), *drawn)
+    found = standard.colours(channels_first(images), *drawn)
     np.testing.assert_allclose(channels_last(found), expected, atol=2e-6)
 
 
@@ -232,11 +228,11 @@ def test_jitter_an_image_at_a_time_is_the_same():
     images = channels_first(draw_images(8))
     amounts = torch.linspace(-0.4, 0.4, 3 * BATCH).reshape(BATCH, 3)
     order = torch.tensor([[0, 1, 2], [2, 1, 0], [1, 0, 2]] * (BATCH // 3))
-    found = torch_standard.colours(images, order, amounts, torch.zeros(BATCH, 3))
+    found = standard.colours(images, order, amounts, torch.zeros(BATCH, 3))
     for image, kinds, some, result in zip(images, order, amounts, found, strict=True):
         pairs = zip(kinds.tolist(), some.tolist(), strict=True)
         expected = functools.reduce(
-            lambda image, pair: torch_originals._jitter(image, *pair), pairs, image
+            lambda image, pair: originals._jitter(image, *pair), pairs, image
         )
         np.testing.assert_allclose(result, expected, atol=2e-6)
 

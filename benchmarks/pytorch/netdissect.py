@@ -1,6 +1,6 @@
 """Network Dissection in PyTorch, whole, in two forms.
 
-    python -m benchmarks.torch_netdissect --form=best --resnet=model_best.pth.tar \
+    python -m benchmarks.pytorch.netdissect --form=best --resnet=model_best.pth.tar \
         --upernet=upp-resnet50-upernet --color=color-resnet18dilated-ppm_deepsup \
         --images=FOLDER
 
@@ -11,8 +11,8 @@ segmented again for every network.
 
 'best' is what one would write in PyTorch today: one forward pass in batches whose
 features are kept, batch normalization folded, channels_last, exact quantiles and
-counts from the few pixels above a bound (`benchmarks.torch_best`), all layers at once,
-label maps shared by networks.
+counts from the few pixels above a bound (`exact_counts`), all layers at once, label
+maps shared by networks.
 """
 
 import argparse
@@ -27,11 +27,11 @@ import torch
 from jaxtyping import Float, Int
 from torch.nn import functional
 
-from benchmarks import torch_best
-from benchmarks.running_quantile import RunningQuantile
-from benchmarks.torch_best import GRID, Clock
-from benchmarks.torch_models import load_resnet, quick
-from benchmarks.torch_segmenter import FORMS, TorchSegmenter
+from benchmarks.pytorch import exact_counts
+from benchmarks.pytorch.exact_counts import GRID, Clock
+from benchmarks.pytorch.models import load_resnet, quick
+from benchmarks.pytorch.running_quantile import RunningQuantile
+from benchmarks.pytorch.segmenter import FORMS, TorchSegmenter
 from jdissect.base.concepts import Concepts, columns
 from jdissect.data.images import decode_cropped
 from jdissect.models.preprocess import IMAGENET
@@ -204,14 +204,14 @@ def best(
             for layer in layers:
                 kept[layer].append(maps[layer])
         with clock("counts"):
-            below = torch_best.under(labels, network.device)
+            below = exact_counts.under(labels, network.device)
             area = torch.bincount(below.flatten().long(), minlength=len(concepts))
         for layer in layers:
             with clock("top images"):
-                maps = torch_best.together(kept.pop(layer))
+                maps = exact_counts.together(kept.pop(layer))
                 maps.amax((2, 3)).topk(min(TOP, len(images)), 1)
             with clock("counts"):
-                levels, inside, fires = torch_best.count(
+                levels, inside, fires = exact_counts.count(
                     maps, below, len(concepts), quantile
                 )
                 found[layer] = _found(levels, inside, area, fires, concepts)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from benchmarks.torch_standard import constant
+from benchmarks.pytorch.standard import constant
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WINDOWS = (12, 24, 48, 28, 56, 112)  # of saliency: half the sides, in pixels

@@ -19,7 +19,7 @@ from jdissect.converters.twins.upernet import UPerNet
 from scipy import ndimage
 from torch.nn import functional
 
-from benchmarks.torch_models import load, quick
+from benchmarks.pytorch.models import load, quick
 from jdissect.models import segmenter_labels
 from jdissect.segmenters.parsing import MEANS
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from benchmarks.torch_models import bilinear
+from benchmarks.pytorch.models import bilinear
 
 GRID = 56
 _CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}  # pixels at a time

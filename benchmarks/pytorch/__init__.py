@@ -1,0 +1,1 @@
+"""What jdissect is compared with: dissection and training in PyTorch."""
