@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import drawn, kernels, record
+from benchmarks.support import drawn, kernels, record
 from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.dissection.engine import Dissection, Settings

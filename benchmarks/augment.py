@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.options import parse
+from benchmarks.support.options import parse
 from jdissect.augment import RECIPES, mix, random_resized_crop, standard
 from jdissect.models.preprocess import IMAGENET
 from jdissect.ops.saliency import fine_grained

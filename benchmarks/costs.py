@@ -7,7 +7,7 @@ Times vary with a machine's mood, counts do not. `tests/benchmarks/test_costs.py
 compares the counts with those recorded in `tests/costs.json` and fails where one has
 grown by more than TOLERANCE. Each step is counted twice:
 
-- as it is written (`benchmarks.count`): `products`, `operations` and `bytes`, with
+- as it is written (`support.count`): `products`, `operations` and `bytes`, with
   every turn of every loop. These depend on neither the machine nor the compiler.
 - as XLA compiled it for one CPU device: `flops` and `bytes accessed` by its own
   analysis of the optimised program, where a loop's body counts once, and `temporary`,
@@ -28,8 +28,8 @@ from typing import Any
 
 import jax
 
-from benchmarks import steps
-from benchmarks.count import count
+from benchmarks.support import steps
+from benchmarks.support.count import count
 from jdissect.models.upernet import SIDE
 from jdissect.runtime import command_line
 

@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 
-from benchmarks.options import parse
+from benchmarks.support.options import parse
 from jdissect.analysis import resampling, uncertainty
 from jdissect.report.tables.layer import aligned
 from jdissect.results.group_counts import BLOCKS

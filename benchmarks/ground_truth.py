@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.options import parse
+from benchmarks.support.options import parse
 from jdissect.report.tables.layer import aligned
 from jdissect.results.layer_result import Result
 from jdissect.results.load_layer import load

@@ -3,12 +3,12 @@
     python -m benchmarks.limit                      # random weights and images
     python -m benchmarks.limit --weights=DIR --upernet=DIR --color=DIR
 
-For each stage: the work that cannot be avoided (`benchmarks.floors`), the time in which
-the machine's best rates (`benchmarks.ceilings`), measured here, would do it, and how
+For each stage: the work that cannot be avoided (`support.floors`), the time in which
+the machine's best rates (`support.ceilings`), measured here, would do it, and how
 long it takes. The floor is the longest of three: products of networks at the rate of a
 large matrix product; other operations at that of comparing or of counting bits in
 registers, whichever is higher; bytes at that of copying. `written` is the work of the
-program as it is written (`benchmarks.count`; a loop of unknown length by estimate) over
+program as it is written (`support.count`; a loop of unknown length by estimate) over
 the work that cannot be avoided: the rest of `over floor` is the compiler's and the
 machine's. `XLA` is XLA's count of a network's arithmetic over ours; it leaves out the
 products with the zeros around a map. Ceilings and stages run in turn, `--rounds` times,
@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks import ceilings, limit_stages, record
-from benchmarks.count import Count
-from benchmarks.limit_stages import Stage
+from benchmarks.support import ceilings, limit_stages, record
+from benchmarks.support.count import Count
+from benchmarks.support.limit_stages import Stage
 from jdissect.runtime import command_line
 from jdissect.runtime.devices import Devices, network_devices
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.options import parse
+from benchmarks.support.options import parse
 from jdissect.base.errors import UserError
 from jdissect.data import loader
 from jdissect.datasets.broden import open_broden

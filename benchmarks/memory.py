@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import drawn
-from benchmarks.options import parse
+from benchmarks.support import drawn
+from benchmarks.support.options import parse
 from jdissect.base.progress import Silent
 from jdissect.dissection.engine import Dissection, Settings
 from jdissect.dissection.resume import Journal

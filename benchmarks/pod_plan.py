@@ -12,7 +12,7 @@ host's core decodes as many JPEGs a second as `benchmarks.loader` measured here.
 import dataclasses
 import sys
 
-from benchmarks.options import parse
+from benchmarks.support.options import parse
 from jdissect.ops import refine
 from jdissect.ops.edges import EDGES
 from jdissect.results.group_counts import BLOCKS

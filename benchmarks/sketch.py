@@ -17,8 +17,8 @@ import datasketches
 import jax
 import numpy as np
 
-from benchmarks.options import parse
-from benchmarks.streams import streams
+from benchmarks.support.options import parse
+from benchmarks.support.streams import streams
 from jdissect.checkpoints import networks
 from jdissect.data import loader
 from jdissect.datasets.broden import open_broden

@@ -16,8 +16,8 @@ import time
 import jax
 import numpy as np
 
-from benchmarks import drawn
-from benchmarks.options import parse
+from benchmarks.support import drawn
+from benchmarks.support.options import parse
 from jdissect import models
 from jdissect.checkpoints import networks
 from jdissect.data import loader

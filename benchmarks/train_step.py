@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from benchmarks.options import parse
+from benchmarks.support.options import parse
 from jdissect import augment
 from jdissect.models.preprocess import IMAGENET
 from jdissect.runtime import command_line

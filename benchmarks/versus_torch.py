@@ -96,7 +96,7 @@ class Pipeline:
     """A process that runs what it is told."""
 
     def __init__(self, name: str, options: dict[str, Any]):
-        command = [sys.executable, "-m", "benchmarks.versus_runs", name]
+        command = [sys.executable, "-m", "benchmarks.support.versus_runs", name]
         self._process = subprocess.Popen(
             [*command, json.dumps(options)],
             stdin=subprocess.PIPE,
@@ -225,7 +225,7 @@ def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """
     import torch
 
-    from benchmarks import record
+    from benchmarks.support import record
 
     versions = {"torch": torch.__version__}
     by_scenario = {row["scenario"]: row for row in rows}
@@ -260,7 +260,7 @@ def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 def on_gpu(scenario: str) -> dict[str, str]:
     """Columns of what a GPU's table says, empty where there is none."""
-    from benchmarks import record
+    from benchmarks.support import record
 
     found = {}
     with contextlib.suppress(FileNotFoundError):
@@ -271,7 +271,7 @@ def on_gpu(scenario: str) -> dict[str, str]:
 
 
 def _no_gpu(options) -> list[str]:
-    from benchmarks import record
+    from benchmarks.support import record
 
     if options.device != "cpu" or (record.RESULTS / f"{_GPU}.json").exists():
         return []
@@ -296,7 +296,7 @@ def main(argv: list[str]) -> int:
             rows.append(measure(name, options))
         if options.save:
             save(options, rows)
-    from benchmarks import record
+    from benchmarks.support import record
 
     print(record.text(rows))
     return 0

@@ -26,10 +26,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax
 import torch
 
-from benchmarks import record
-from benchmarks.options import parse
 from benchmarks.pytorch.originals import SALIENCY
 from benchmarks.pytorch.training import FORMS, TorchTraining
+from benchmarks.support import record
+from benchmarks.support.options import parse
 from benchmarks.train_step import Training, photographs
 from jdissect.augment import RECIPES
 from jdissect.runtime import command_line, resources

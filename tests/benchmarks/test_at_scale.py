@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks import at_scale, kernels, record
+from benchmarks import at_scale
+from benchmarks.support import kernels, record
 from jdissect.checkpoints import networks
 from jdissect.models.preprocess import IMAGENET
 from tests.small_segmenters import draw

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import costs, steps
-from benchmarks.count import Count, count
+from benchmarks import costs
+from benchmarks.support import steps
+from benchmarks.support.count import Count, count
 from jdissect.ops import bit_masks, sketch, upsample
 
 SHAPES = steps.Shapes(images=2, units=64, concepts=50, groups=2)

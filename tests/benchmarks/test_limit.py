@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from benchmarks import ceilings, floors, limit, record, steps
-from benchmarks.count import Count, count
+from benchmarks import limit
+from benchmarks.support import ceilings, floors, record, steps
+from benchmarks.support.count import Count, count
 
 SHAPES = steps.Shapes(images=1, units=256)
 

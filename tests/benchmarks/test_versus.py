@@ -5,7 +5,8 @@ import types
 
 import pytest
 
-from benchmarks import record, versus_torch, versus_training
+from benchmarks import versus_torch, versus_training
+from benchmarks.support import record
 
 EACH = {"jdissect": 0.5, "forwards": 0.4, "best": 1.0, "faithful": 2.0}
 ONCE = {"jdissect": 6.0, "best": 3.0}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.streams import streams
+from benchmarks.support.streams import streams
 from jdissect.ops import bit_masks, edge_codes, edges, float_keys, refine, sketch
 from tests.ops import reference
 

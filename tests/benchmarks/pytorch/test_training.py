@@ -17,9 +17,9 @@ from jdissect.training.initialization import initial_parameters
 torch = pytest.importorskip("torch", reason="torch absent: nothing to compare with")
 
 from benchmarks import versus_training  # noqa: E402
-from benchmarks.options import parse  # noqa: E402
 from benchmarks.pytorch import mixing, originals, standard  # noqa: E402
 from benchmarks.pytorch.training import MOMENTUM, TorchTraining  # noqa: E402
+from benchmarks.support.options import parse  # noqa: E402
 from benchmarks.train_step import Training  # noqa: E402
 from tests import sgd  # noqa: E402
 

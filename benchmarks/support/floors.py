@@ -3,7 +3,7 @@
 Formulas (U units, h x w the feature grid, P the pixels of the mask grid, M maps of
 labels, C concepts in an image, all float32 or int32, 4 bytes):
 
-- networks: the products of the form that runs here, as `benchmarks.count` counts them;
+- networks: the products of the form that runs here, as `count` counts them;
   weights once a batch, images and results once. Biases, ReLUs and what lies between
   layers could stay in registers and caches, and are left out.
 - upsampling, 3 operations a pixel (a difference, a product, a sum) along y, and along x
@@ -26,8 +26,8 @@ from typing import Any
 
 import jax
 
-from benchmarks.count import Count, count
-from benchmarks.steps import WORDS, Shapes, Step
+from benchmarks.support.count import Count, count
+from benchmarks.support.steps import WORDS, Shapes, Step
 from jdissect.ops.edges import EDGES
 
 

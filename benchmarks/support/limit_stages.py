@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import drawn, floors, steps
-from benchmarks.count import Count, count
+from benchmarks.support import drawn, floors, steps
+from benchmarks.support.count import Count, count
 from jdissect import models
 from jdissect.checkpoints import networks
 from jdissect.dissection import passes as passing

@@ -13,7 +13,7 @@ import numpy as np
 
 from jdissect.runtime import resources
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 Row = Mapping[str, Any]
 

@@ -1,0 +1,1 @@
+"""What several benchmarks share, and parts of one that are no commands."""
