@@ -11,7 +11,6 @@ a run pays once (tracing, programs read back) is what is left of the first witho
 time that its images take. Names the kernels that take longest, too.
 """
 
-import argparse
 import functools
 import sys
 import time
@@ -21,10 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support import drawn, kernels, record
+from benchmarks.support.options import parse
+from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.dissection.engine import Dissection, Settings
 from jdissect.jobs.batches import feature_bytes, feature_shapes, network_of
+from jdissect.models.resnet import ResNet
 from jdissect.runtime import command_line, machine
 from jdissect.runtime.devices import network_devices
 from jdissect.segmenters.label_cache import LabelCache
@@ -34,36 +36,30 @@ SIDE = 224
 _POOL = 512  # different pictures
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--weights", type=Path, required=True, help="converted checkpoints")
-    add("--images", type=int, default=50_000)
-    add("--few", type=int, default=5_000, help="images of the shorter run")
-    add("--layers", default="stem,layer1,layer2,layer3,layer4")
-    add("--batch_size", type=int, default=256, help="images a device a step")
-    add("--segment_batch", type=int, default=64, help="images a device a call")
-    add("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    add("--features", default="auto", choices=machine.FEATURES)
-    add("--save", default="", help="name of files for benchmarks/results")
-    options = parser.parse_args(argv[1:])
-    if not 0 < options.few < options.images:
-        parser.error("--few must be less than --images")
-    return options
+OPTIONS = {
+    "weights": ("", "Folder of converted checkpoints."),
+    "images": (50_000, "In all."),
+    "few": (5_000, "Images of the shorter run."),
+    "layers": (list(ResNet.endpoint_names), "Layers to dissect."),
+    "batch_size": (256, "Images a device a step."),
+    "segment_batch": (64, "Images a device a call of the segmenter."),
+    "dtype": (("bfloat16", "float32"), "Of networks."),
+    "features": (machine.FEATURES, "Where features are kept."),
+    "save": ("", "Name of files for benchmarks/results."),
+}
 
 
 class Engine:
     """Whole dissections of drawn images.
 
     Args:
-      options: as `parse` gives them.
+      options: flags, as `OPTIONS` has them.
     """
 
-    def __init__(self, options: argparse.Namespace):
+    def __init__(self, options):
         self._options = options
         self._devices, self._counters = network_devices("shard_map")
-        weights, dtype = options.weights, options.dtype
+        weights, dtype = Path(options.weights), options.dtype
         self._model = networks.load_classifier(weights / "resnet50", dtype=dtype)
         self._segmenter = UPerNetSegmenter(
             networks.load_segmenter(weights / "upernet", "upernet", dtype=dtype),
@@ -74,7 +70,7 @@ class Engine:
             batch_size=options.segment_batch,
             dtype=dtype,
         )
-        self._layers = tuple(options.layers.split(","))
+        self._layers = tuple(options.layers)
         self._apply = network_of(self._model, self._layers, dtype)
         self._pool = drawn.photographs(np.random.default_rng(0), _POOL, SIDE)
         self._size = options.batch_size * len(self._devices)
@@ -108,7 +104,7 @@ class Engine:
         return batch.pixels, functools.partial(self._segmenter.label_maps, batch)
 
 
-def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
+def measure(options) -> tuple[list[dict[str, Any]], str]:
     """A row a stage, and the longest kernels in words."""
     engine = Engine(options)
     engine.run(options.few)  # compiles
@@ -126,13 +122,18 @@ def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
 
 def main(argv: list[str]) -> int:
     """Measures and prints; if asked, saves."""
-    options = parse(argv)
+    options = parse(argv, "at_scale", OPTIONS, paths=("weights",))
+    if options.few >= options.images:
+        raise UserError(
+            f"--few is {options.few}; it must be less than --images, {options.images}"
+        )
     machine.use_compilation_cache(machine.cache_dir(""))
     rows, longest = measure(options)
     print(record.text(rows))
     notes = [
-        f"{options.images} images of {SIDE}x{SIDE} drawn pixels, {options.layers}, "
-        f"UPerNet and colours; {options.dtype}, {options.batch_size} images a step, "
+        f"{options.images} images of {SIDE}x{SIDE} drawn pixels, "
+        f"{','.join(options.layers)}, UPerNet and colours; "
+        f"{options.dtype}, {options.batch_size} images a step, "
         f"{options.segment_batch} a call of the segmenter.",
         f"The longest kernels, of all kernels' time: {longest}.",
     ]
@@ -141,7 +142,7 @@ def main(argv: list[str]) -> int:
         record.write(
             options.save,
             rows,
-            title=f"{options.images} images, {len(options.layers.split(','))} layers",
+            title=f"{options.images} images, {len(options.layers)} layers",
             command="python -m benchmarks.at_scale --weights=... "
             f"--images={options.images} --few={options.few} "
             f"--batch_size={options.batch_size} "

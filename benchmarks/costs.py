@@ -16,7 +16,6 @@ grown by more than TOLERANCE. Each step is counted twice:
   architecture, and are left out of the comparison on others.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -30,12 +29,14 @@ import jax
 
 from benchmarks.support import steps
 from benchmarks.support.count import count
+from benchmarks.support.options import parse
 from jdissect.models.upernet import SIDE
 from jdissect.runtime import command_line
 
 RECORDED = Path(__file__).resolve().parents[1] / "tests" / "costs.json"
 COMMAND = "python -m benchmarks.costs --record"
 TOLERANCE = 0.05
+OPTIONS = {"record": (False, f"Write tests/{RECORDED.name}.")}
 _SHAPES = steps.Shapes(images=4)
 
 STEPS: dict[str, Callable[[], steps.Step]] = {
@@ -119,9 +120,7 @@ def ratio(now: float, before: float) -> float:
 
 def main(argv: list[str]) -> int:
     """Prints the figures, or records them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", action="store_true", help=f"write {RECORDED.name}")
-    options = parser.parse_args(argv[1:])
+    options = parse(argv, "costs", OPTIONS)
     found = {}
     old = json.loads(RECORDED.read_bytes()) if RECORDED.exists() else {"steps": {}}
     for name, build in STEPS.items():

@@ -19,7 +19,6 @@ A stage starts with its arguments on the devices. Not here: decoding (bound by t
 processor, see `benchmarks.loader`) and carrying features between host and device.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ import jax
 from benchmarks.support import ceilings, limit_stages, record
 from benchmarks.support.count import Count
 from benchmarks.support.limit_stages import Stage
+from benchmarks.support.options import parse
 from jdissect.runtime import command_line
 from jdissect.runtime.devices import Devices, network_devices
 
@@ -43,31 +43,28 @@ UNITS = {
 }
 
 
+OPTIONS = {
+    "model": ("resnet50", "Architecture."),
+    "layer": ("layer4", "Layer to probe."),
+    "weights": ("", "The model's checkpoint; '' is random."),
+    "upernet": ("", "Checkpoint; '' is random."),
+    "color": ("", "Checkpoint; '' is random."),
+    "dtype": (("float32", "bfloat16"), "Of networks."),
+    "batch_size": (16, "Images a device a step."),
+    "mask_size": (56, "Side of the mask grid."),
+    "concepts": (40, "Concepts an image, random."),
+    "rounds": (5, "Medians are over these."),
+    "json": ("", "File to write."),
+    "markdown": ("", "File to write."),
+    "save": (False, "Write both to benchmarks/results."),
+}
+
+
 class Measured(NamedTuple):
     """Seconds of every run, by name."""
 
     ceilings: dict[str, list[float]]
     stages: dict[str, list[float]]
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--model", default="resnet50", help="architecture")
-    add("--layer", default="layer4", help="layer to probe")
-    add("--weights", default="", help="its checkpoint; '' is random")
-    add("--upernet", default="", help="checkpoint; '' is random")
-    add("--color", default="", help="checkpoint; '' is random")
-    add("--dtype", default="float32", choices=("float32", "bfloat16"))
-    add("--batch_size", type=int, default=16, help="images a device a step")
-    add("--mask_size", type=int, default=56, help="side of the mask grid")
-    add("--concepts", type=int, default=40, help="concepts an image, random")
-    add("--rounds", type=int, default=5, help="times to run everything")
-    add("--json", help="file to write")
-    add("--markdown", help="file to write")
-    add("--save", action="store_true", help="write both to benchmarks/results")
-    return parser.parse_args(argv[1:])
 
 
 def measure(
@@ -158,7 +155,7 @@ def command(argv: list[str]) -> str:
 
 def main(argv: list[str]) -> int:
     """Measures, prints and writes."""
-    options = parse(argv)
+    options = parse(argv, "limit", OPTIONS)
     networks, counters = network_devices("shard_map")
     networks = Devices(devices=networks.devices[:1])
     if jax.default_backend() != "cpu":

@@ -62,6 +62,7 @@ def run(arguments: list[str], processes: int, devices: int) -> dict:
 
 def main(argv: list[str]) -> int:
     """Runs and prints."""
+    command_line.parse(command_line.define(argv, {}, {}), argv)
     lines = ["processes  devices each  images   sent in all   bytes an image"]
     for processes, devices in LAYOUTS:
         whole = run(argv[1:], processes, devices)

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.support.options import parse
 from benchmarks.support.streams import streams
+from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
 from jdissect.data import loader
 from jdissect.datasets.broden import open_broden
@@ -163,6 +164,8 @@ def real_maps(options):
 def main(argv) -> int:
     """Prints a table a kind of stream."""
     options = parse(argv, "sketch", OPTIONS)
+    if options.size % 4096:
+        raise UserError(f"--size is {options.size}; it must be a multiple of 4096")
     found = streams(options.size)
     maps = np.stack([v.reshape(-1, 64, 64) for v in found.values()], axis=-1)
     print(f"{options.size} values a unit, quantile {QUANTILE}, {jax.devices()[0]}\n")

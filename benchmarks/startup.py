@@ -71,6 +71,7 @@ def dispatch() -> float:
 
 def main(argv: list[str]) -> int:
     """Measures and prints."""
+    command_line.parse(command_line.define(argv, {}, {}), argv)
     with tempfile.TemporaryDirectory() as cache:
         cold = first_step(argv[1:], cache)
         warm = [first_step(argv[1:], cache) for _ in range(ROUNDS)]

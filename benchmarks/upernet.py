@@ -10,7 +10,6 @@ the medians are compared. PyTorch runs the network as the original has it, under
 inference_mode, in either memory format; the faster one counts.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from jdissect.converters.twins.upernet import UPerNet
 
+from benchmarks.support.options import parse
 from jdissect.checkpoints import networks
 from jdissect.converters import torch_files
 from jdissect.datasets.folder import open_folder
@@ -30,16 +30,18 @@ from jdissect.ops.resample import pool
 from jdissect.runtime import command_line, resources
 from jdissect.segmenters.parsing import MEANS, SIDE
 
+OPTIONS = {
+    "published": ("", "Folder of PyTorch's files."),
+    "upernet": ("", "The converted checkpoint."),
+    "images": ("", "Folder of photographs."),
+    "count": (4, "Images a round."),
+    "rounds": (5, "Medians are over these."),
+}
+
 
 def main(argv: list[str]) -> int:
     """Compares, measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--published", required=True, help="folder of PyTorch's files")
-    parser.add_argument("--upernet", required=True, help="the converted checkpoint")
-    parser.add_argument("--images", required=True, help="folder of photographs")
-    parser.add_argument("--count", type=int, default=4, help="images a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args(argv[1:])
+    options = parse(argv, "upernet", OPTIONS, paths=("published", "upernet", "images"))
 
     source = open_folder(options.images, options.count)
     pixels = np.stack([source.read(i).pixels for i in range(len(source.names))])

@@ -22,7 +22,6 @@ A table saved of a CPU's figures has those of `versus_torch_gpu` beside them, or
 where no GPU has been measured.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -34,6 +33,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.support.options import parse
+from jdissect.base.errors import UserError
 from jdissect.runtime import command_line
 
 LAYERS = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -75,21 +76,18 @@ PIPELINES = (_OURS, _FORWARDS, "best", "faithful")
 _GPU, _GPU_AIMS = "versus_torch_gpu", {"one ResNet-50": (50, 1.5)}
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--published", type=Path, required=True, help="PyTorch's files")
-    add("--weights", type=Path, required=True, help="converted checkpoints")
-    add("--images", required=True, help="folder of photographs, some hundred")
-    add("--scenarios", default=",".join(SCENARIOS), help="some of them")
-    add("--rounds", type=int, default=5)
-    add("--device", default="cpu", choices=("cpu", "cuda"), help="of PyTorch")
-    add("--dtype", default="float32", choices=("float32", "bfloat16"))
-    add("--compile", action="store_true", help="torch.compile `best`")
-    add("--times", type=int, default=1, help="as many images")
-    add("--save", default="", help="name of files for benchmarks/results")
-    return parser.parse_args(argv[1:])
+OPTIONS = {
+    "published": ("", "Folder of PyTorch's files."),
+    "weights": ("", "Folder of converted checkpoints."),
+    "images": ("", "Folder of photographs, some hundred."),
+    "scenarios": (list(SCENARIOS), "What to measure."),
+    "rounds": (5, "Medians are over these."),
+    "device": (("cpu", "cuda"), "Of PyTorch."),
+    "dtype": (("float32", "bfloat16"), "Of networks."),
+    "compile": (False, "torch.compile the best form."),
+    "times": (1, "So many times as many images."),
+    "save": ("", "Name of files for benchmarks/results."),
+}
 
 
 class Pipeline:
@@ -126,7 +124,7 @@ class Pipeline:
         return line
 
 
-def measure(name: str, options: argparse.Namespace, tell=print) -> dict[str, Any]:
+def measure(name: str, options, tell=print) -> dict[str, Any]:
     """A row of the table: milliseconds an image by pipeline, ratios, once, memory."""
     plan, aims = SCENARIOS[name]
     if options.device != "cpu":
@@ -180,7 +178,7 @@ def _one(pipeline, plan) -> tuple[float, float]:
 
 
 def _paths(options) -> dict[str, Any]:
-    published, weights = options.published, options.weights
+    published, weights = Path(options.published), Path(options.weights)
     return {
         "published_resnet": str(published / "resnet50" / "model_best.pth.tar"),
         "published_upernet": str(published / "upp-resnet50-upernet"),
@@ -207,7 +205,7 @@ def photographs(folder: str, count: int, under: str, new: bool = False) -> str:
     """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     if not files:
-        raise SystemExit(f"--images: no files in {folder}")
+        raise UserError(f"--images: no files in {folder}")
     for number in range(count):
         file = files[number % len(files)].resolve()
         place = Path(under, f"{number:05d}{file.suffix}")
@@ -218,7 +216,7 @@ def photographs(folder: str, count: int, under: str, new: bool = False) -> str:
     return under
 
 
-def save(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def save(options, rows: list[dict[str, Any]]) -> None:
     """Writes rows in the place of those of the same scenarios.
 
     Other scenarios' rows stay if the same machine and versions made them on that day.
@@ -284,10 +282,10 @@ def _no_gpu(options) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Measures and prints; if asked, saves after every scenario."""
-    options = parse(argv)
-    rows, names = [], options.scenarios.split(",")
-    folder = options.images
-    for name in names:
+    required = ("published", "weights", "images")
+    options = parse(argv, "versus_torch", OPTIONS, paths=required)
+    rows, folder = [], options.images
+    for name in options.scenarios:
         plan, _ = SCENARIOS[name]
         most = options.times * max(map(max, plan["images"].values()))
         with tempfile.TemporaryDirectory() as under:

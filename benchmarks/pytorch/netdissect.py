@@ -15,7 +15,6 @@ counts from the few pixels above a bound (`exact_counts`), all layers at once, l
 maps shared by networks.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,13 +30,29 @@ from benchmarks.pytorch import exact_counts
 from benchmarks.pytorch.exact_counts import GRID, Clock
 from benchmarks.pytorch.models import load_resnet, quick
 from benchmarks.pytorch.running_quantile import RunningQuantile
-from benchmarks.pytorch.segmenter import FORMS, TorchSegmenter
+from benchmarks.pytorch.segmenter import TorchSegmenter
+from benchmarks.support.options import parse
 from jdissect.base.concepts import Concepts, columns
 from jdissect.data.images import decode_cropped
+from jdissect.models.endpoints import check_endpoints
 from jdissect.models.preprocess import IMAGENET
+from jdissect.models.resnet import ResNet
 from jdissect.runtime import command_line
 
 TOP = 5  # images a unit
+
+OPTIONS = {
+    "resnet": ("", "Published file of a ResNet-50."),
+    "upernet": ("", "Folder of the published UPerNet."),
+    "color": ("", "Folder of the published colour network."),
+    "images": ("", "Folder of photographs."),
+    "form": (("best", "faithful"), "How it is written."),
+    "layers": ("layer4", "Layers to dissect, with commas between."),
+    "count": (8, "Images, the first ones."),
+    "device": (("cpu", "cuda"), "Where it runs."),
+    "dtype": (("float32", "bfloat16"), "Of networks."),
+    "compile": (False, "torch.compile the best form."),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,32 +246,25 @@ def _found(levels, inside, area, fires, concepts) -> Found:
 
 def main(argv: list[str]) -> int:
     """Runs a form and prints what it found and how long each stage took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("resnet", "upernet", "color", "images"):
-        parser.add_argument(f"--{name}", required=True, type=Path)
-    parser.add_argument("--form", choices=FORMS, default="best")
-    parser.add_argument("--layers", default="layer4")
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--compile", action="store_true")
-    options = parser.parse_args(argv[1:])
-    files = sorted(p for p in options.images.rglob("*") if p.is_file())[: options.count]
+    required = ("resnet", "upernet", "color", "images")
+    options = parse(argv, "pytorch.netdissect", OPTIONS, paths=required)
+    layers = check_endpoints(options.layers.split(","), ResNet.endpoint_names)
+    files = sorted(p for p in Path(options.images).rglob("*") if p.is_file())
+    files = files[: options.count]
     setting = (options.form, options.device, options.dtype, options.compile)
-    segmenter = TorchSegmenter(options.upernet, options.color, *setting)
-    network = Classifier(load_resnet(options.resnet), *setting)
+    segmenter = TorchSegmenter(Path(options.upernet), Path(options.color), *setting)
+    network = Classifier(load_resnet(Path(options.resnet)), *setting)
     for _ in range(2):  # the first warms up
         clock = Clock(options.device)
-        found = _run(options, network, segmenter, files, clock)
+        found = _run(options.form, layers, network, segmenter, files, clock)
     _show(found, segmenter.concepts, clock.seconds, len(files))
     return 0
 
 
-def _run(options, network, segmenter, files, clock) -> dict[str, Found]:
-    layers = options.layers.split(",")
+def _run(form, layers, network, segmenter, files, clock) -> dict[str, Found]:
     with clock("decoding"):
-        images = decode(files, options.form)
-    if options.form == "faithful":
+        images = decode(files, form)
+    if form == "faithful":
         return {
             name: faithful(network, images, segmenter, name, clock=clock)
             for name in layers

@@ -1,6 +1,5 @@
 """The stages that `benchmarks.limit` measures: programs, arguments and floors."""
 
-import argparse
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -49,8 +48,13 @@ class Stage:
     lowered: float | None = None
 
 
-def of_networks(options: argparse.Namespace, devices: Devices) -> list[Stage]:
-    """Classifier, UPerNet, colour network, and label maps from scores."""
+def of_networks(options, devices: Devices) -> list[Stage]:
+    """Classifier, UPerNet, colour network, and label maps from scores.
+
+    Args:
+      options: flags, as `benchmarks.limit.OPTIONS` has them.
+      devices: where they run.
+    """
     rng = np.random.default_rng(0)
     many = 32
     # On a CPU a segmenter sees one image after the other.
@@ -81,8 +85,13 @@ def of_networks(options: argparse.Namespace, devices: Devices) -> list[Stage]:
     return [*found, _label_maps(rng, devices)]
 
 
-def passes(options: argparse.Namespace, devices: Devices) -> list[Stage]:
-    """Sketch, sweep, intersections and top-k, on features of the classifier."""
+def passes(options, devices: Devices) -> list[Stage]:
+    """Sketch, sweep, intersections and top-k, on features of the classifier.
+
+    Args:
+      options: flags, as `benchmarks.limit.OPTIONS` has them.
+      devices: where they run.
+    """
     rng = np.random.default_rng(0)
     classifier = {"name": options.model, "classes": 1000}
     apply, params = load(classifier, options.weights, options.dtype)

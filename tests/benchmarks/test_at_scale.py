@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import at_scale
 from benchmarks.support import kernels, record
+from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
 from jdissect.models.preprocess import IMAGENET
 from tests.small_segmenters import draw
@@ -35,8 +36,8 @@ def test_stages_and_kernels(weights, monkeypatch, tmp_path, capsys):
     page = (tmp_path / "some.md").read_text()
     assert "6 images, 2 layers" in page and "--images=6" in page
     assert "longest kernels" in page and page.count("%") == 5
-    with pytest.raises(SystemExit):
-        at_scale.parse([*command, "--few=6"])
+    with pytest.raises(UserError, match="--few is 6; it must be less than --images, 6"):
+        at_scale.main([*command, "--few=6"])
 
 
 def event(name, pid=1, tid=1, **more):

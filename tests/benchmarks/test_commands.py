@@ -1,5 +1,6 @@
 """Every figure's command starts, and says in a line what is wrong with it."""
 
+import functools
 import importlib
 import pathlib
 
@@ -45,15 +46,45 @@ def command(name):
 def test_a_wrong_flag_is_answered_before_anything_is_measured(name, capfd):
     module = command(name)
     assert pathlib.Path(module.__file__).read_text().endswith(START)
-    with pytest.raises((UserError, SystemExit)) as refused:
-        module.main([f"benchmarks.{name}", "--nosuch=1", "--rounds=0"])
-    output, error = capfd.readouterr()
-    assert not output
-    if refused.type is SystemExit:
-        assert refused.value.code == 2
-        assert "nosuch" in error or "are required" in error
-    else:
-        assert "nosuch" in str(refused.value)
+    refused = functools.partial(is_refused, module.main, name)
+    assert "nosuch" in refused("--nosuch=1")
+    options = getattr(module, "OPTIONS", {})
+    for flag, (default, _) in options.items():
+        if not isinstance(default, str):
+            assert flag in refused(f"--{flag}=nosuch")
+        if type(default) is int and default > 0:
+            assert refused(f"--{flag}=0") == f"--{flag} is 0; it must be at least 1"
+    assert not capfd.readouterr().out
+
+
+def is_refused(main, name, *flags):
+    """The line that says why."""
+    with pytest.raises(UserError) as refused:
+        main([f"benchmarks.{name}", *flags])
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_flags_and_defaults(name, capsys):
+    module = command(name)
+    with pytest.raises(SystemExit) as ended:
+        module.main([f"benchmarks.{name}", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert not ended.value.code and lines[0].startswith("usage: ")
+    for flag, (default, _) in getattr(module, "OPTIONS", {"config": ("", "")}).items():
+        if isinstance(default, (tuple, list)):
+            default = default[0]
+        start = f"  --{flag}" + f"={default}".lower() * (default != "")
+        assert any(line.lower().startswith(start) for line in lines), flag
+
+
+def test_what_a_command_needs_is_asked_for(tmp_path, capsys):
+    needs = functools.partial(is_refused, command("at_scale").main, "at_scale")
+    assert needs() == "--weights=PATH is needed; see --help"
+    assert needs("--weights=no/such") == "--weights: no/such does not exist"
+    assert "some of stem, layer1" in needs(f"--weights={tmp_path}", "--layers=stem,top")
+    assert not capsys.readouterr().out
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import versus_torch, versus_training
 from benchmarks.support import record
+from benchmarks.support.options import parse
 
 EACH = {"jdissect": 0.5, "forwards": 0.4, "best": 1.0, "faithful": 2.0}
 ONCE = {"jdissect": 6.0, "best": 3.0}
@@ -31,9 +32,8 @@ class Invented:
 @pytest.fixture
 def rows(monkeypatch):
     monkeypatch.setattr(versus_torch, "Pipeline", Invented)
-    options = versus_torch.parse(
-        ["versus", "--published=p", "--weights=w", "--images=i", "--rounds=5"]
-    )
+    argv = ["versus", "--published=p", "--weights=w", "--images=i", "--rounds=5"]
+    options = parse(argv, "versus_torch", versus_torch.OPTIONS)
     options.save = "some"
     names = list(versus_torch.SCENARIOS)
     quiet = [
