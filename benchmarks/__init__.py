@@ -1,1 +1,1 @@
-"""Measurements; every table in README names the one that prints it."""
+"""Commands that measure; README.md here lists them."""

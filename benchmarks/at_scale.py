@@ -1,14 +1,15 @@
-"""All layers of a network over as many images as ImageNet's validation set has.
+"""How long do all layers of a network take over 50,000 images?
 
     python -m benchmarks.at_scale --weights=DIR                      # as on a GPU
     python -m benchmarks.at_scale --weights=DIR --images=64 --few=16 --batch_size=8 \
         --segment_batch=1 --dtype=float32                            # a look on a CPU
 
-`--weights` holds what the converters made (resnet50/, upernet/, color/). Pixels are
-drawn, label maps computed, features kept where there is room, as by `jdissect.main`;
-neither decoding nor writing is in it. Whole runs over `--few` and over all images: what
-a run pays once (tracing, programs read back) is what is left of the first without the
-time that its images take. Names the kernels that take longest, too.
+ImageNet's validation set has so many. `--weights` holds what the converters made
+(resnet50/, upernet/, color/). Pixels are drawn, label maps computed, features kept
+where there is room, as by `jdissect.main`; neither decoding nor writing is in it. Whole
+runs over `--few` and over all images: what a run pays once (tracing, programs read
+back) is what is left of the first without the time that its images take. Names the
+kernels that take longest, too.
 """
 
 import functools

@@ -1,12 +1,13 @@
-"""What augmentation costs: milliseconds an image of each recipe and its parts.
+"""How long does each part of augmentation take?
 
     python -m benchmarks.augment                       # 32 images of 224 x 224
     python -m benchmarks.augment --height=256 --width=256
 
-`standard` is random resized crop, flip, jitter and lighting of photographs that fill a
-canvas of --height x --width; `crop alone` its first part. A recipe is measured with the
-normalization, which `none` is; `saliency` is the map that saliencymix needs. Everything
-is compiled, then measured in turns; medians over --rounds.
+Milliseconds an image of each recipe and of its parts. `standard` is random resized
+crop, flip, jitter and lighting of photographs that fill a canvas of --height x --width;
+`crop alone` its first part. A recipe is measured with the normalization, which `none`
+is; `saliency` is the map that saliencymix needs. Everything is compiled, then measured
+in turns; medians over --rounds.
 """
 
 import statistics

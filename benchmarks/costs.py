@@ -1,11 +1,12 @@
-"""What every compiled step costs, counted: FLOPs and bytes, not time.
+"""How many FLOPs and bytes does every compiled step take?
 
     python -m benchmarks.costs            # beside what is recorded
     python -m benchmarks.costs --record   # a change on purpose: record it
 
-Times vary with a machine's mood, counts do not. `tests/benchmarks/test_costs.py`
-compares the counts with those recorded in `tests/costs.json` and fails where one has
-grown by more than TOLERANCE. Each step is counted twice:
+Counted, not timed: times vary from run to run, counts do not.
+`tests/benchmarks/test_costs.py` compares the counts with those recorded in
+`tests/costs.json` and fails where one has grown by more than TOLERANCE. Each step is
+counted twice:
 
 - as it is written (`support.count`): `products`, `operations` and `bytes`, with
   every turn of every loop. These depend on neither the machine nor the compiler.

@@ -1,13 +1,14 @@
-"""How often the intervals of `jdissect.analysis.uncertainty` contain the truth.
+"""How often do the intervals of a comparison contain the truth?
 
     python -m benchmarks.coverage [--populations=200]
 
-Synthetic populations of 2,000 images, each with two networks of 40 units and 20
-concepts that stand on the same images. A concept is in 5 to 60 % of the images, in
-sizes that vary (lognormal); a unit covers a part of its concepts that varies from image
-to image (gamma), and fires elsewhere. In *easy* populations a unit has one concept,
-with an IoU of 0.1 to 0.3, or none; *near the threshold* every unit overlaps with three
-concepts nearly alike, at an IoU of 0.03 to 0.05.
+The intervals are those of `jdissect.analysis.uncertainty`. Synthetic populations of
+2,000 images, each with two networks of 40 units and 20 concepts that stand on the same
+images. A concept is in 5 to 60 % of the images, in sizes that vary (lognormal); a unit
+covers a part of its concepts that varies from image to image (gamma), and fires
+elsewhere. In *easy* populations a unit has one concept, with an IoU of 0.1 to 0.3, or
+none; *near the threshold* every unit overlaps with three concepts nearly alike, at an
+IoU of 0.03 to 0.05.
 
 From each population 640 images are drawn into 32 blocks, and the intervals made from
 them; more samples of 640 tell what the counts are on average, and the population itself

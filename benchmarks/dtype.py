@@ -1,4 +1,4 @@
-"""bfloat16 beside float32: how many units change their concept.
+"""How many units change their concept with bfloat16 instead of float32?
 
     python -m benchmarks.dtype --config=configs/efficientnet_lite0.py \\
         --config.model.weights=DIR --config.data.path=FOLDER

@@ -1,13 +1,14 @@
-"""What a segmenter's mistakes do to a dissection, where the truth is known.
+"""What do a segmenter's mistakes do to a dissection?
 
     python -m jdissect.study
     python -m jdissect.study --workdir=runs/truth --config.segmenter.name=annotations
     python -m benchmarks.ground_truth --segmenter=runs/study --truth=runs/truth
 
-For each network: unique concepts and detectors at each threshold with either labels,
-Spearman's correlation of the units' IoU, the share of the units that have the same
-concept with both (of all, and of those that are detectors with the true labels), and
-the median of the ratio of their IoUs. Then the concepts that only one of them finds.
+Of drawn scenes the true label maps are known. For each network: unique concepts and
+detectors at each threshold with either labels, Spearman's correlation of the units'
+IoU, the share of the units that have the same concept with both (of all, and of those
+that are detectors with the true labels), and the median of the ratio of their IoUs.
+Then the concepts that only one of them finds.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""How far every stage is from what the machine could do.
+"""How far is every stage from what the machine could do?
 
     python -m benchmarks.limit                      # random weights and images
     python -m benchmarks.limit --weights=DIR --upernet=DIR --color=DIR

@@ -1,10 +1,11 @@
-"""Images a second of the input pipeline alone, against a plain loop of Pillow.
+"""How fast are photographs read, against a plain loop of Pillow?
 
     python -m benchmarks.loader --images=DIR [--broden=DIR]
 
-The loop opens, decodes and resizes the same files one after the other and does nothing
-else; the loader brings whole batches. Alternating, medians. The ratio is to the loop's
-speed times the cores that this process may use; aim: 0.9.
+Images a second of the input pipeline alone. The loop opens, decodes and resizes the
+same files one after the other and does nothing else; the loader brings whole batches.
+Alternating, medians. The ratio is to the loop's speed times the cores that this process
+may use; aim: 0.9.
 """
 
 import statistics

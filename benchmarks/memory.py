@@ -1,10 +1,10 @@
-"""Resident memory of a run that is larger than memory: it stays flat.
+"""Does the memory of a run grow with the number of images?
 
     python -m benchmarks.memory [--batches=50000] [--features=disk]
 
-A whole dissection, saves included, of synthetic images; only the network is a stub that
-passes its input on. Prints resident memory after each tenth of every pass, beside the
-bytes of all features. What grows with the images would show.
+It should not. A whole dissection, saves included, of synthetic images; only the network
+is a stub that passes its input on. Prints resident memory after each tenth of every
+pass, beside the bytes of all features. What grows with the images would show.
 """
 
 import os

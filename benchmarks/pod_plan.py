@@ -1,12 +1,13 @@
-"""The study on ImageNet's training images, on paper: docs/pods.md's table.
+"""How long would the study take on ImageNet's training images?
 
     python -m benchmarks.pod_plan
 
-Counted from this code's shapes: arithmetic of the networks (ResNet-50: XLA's count of
-the compiled program; UPerNet and the colour network: 183 and 52 GFLOP of the plain
-forms less what the cheaper ones save), pixels and words that are counted, sizes of
-counters, features and exchanges. Assumed, not measured: the chip's rates, and that a
-host's core decodes as many JPEGs a second as `benchmarks.loader` measured here.
+Prints the table of docs/pods.md; nothing is run. Counted from this code's shapes:
+arithmetic of the networks (ResNet-50: XLA's count of the compiled program; UPerNet and
+the colour network: 183 and 52 GFLOP of the plain forms less what the cheaper ones
+save), pixels and words that are counted, sizes of counters, features and exchanges.
+Assumed, not measured: the chip's rates, and that a host's core decodes as many JPEGs a
+second as `benchmarks.loader` measured here.
 """
 
 import dataclasses

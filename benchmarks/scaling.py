@@ -1,12 +1,12 @@
-"""What the processes of a run send each other, and that it does not grow with images.
+"""How much do the processes of a run send each other?
 
     python -m benchmarks.scaling --config=configs/mixup.py [--config.KEY=VALUE ...]
 
-Runs the config on 1, 2 and 4 processes of this machine, with 1 and 2 devices each, over
-all of its images and over half of them, and prints what all processes together gave to
-exchanges (`sent_bytes` of summary.json): agreements at the start, one reduction at the
-end of each pass, and one at each save. Steps send nothing. On one machine the
-processes share its cores, so no time is printed.
+It should not grow with the images. Runs the config on 1, 2 and 4 processes of this
+machine, with 1 and 2 devices each, over all of its images and over half of them, and
+prints what all processes together gave to exchanges (`sent_bytes` of summary.json):
+agreements at the start, one reduction at the end of each pass, and one at each save.
+Steps send nothing. On one machine the processes share its cores, so no time is printed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The sketch beside KLL and REQ: exactness, rank error, state, cost.
+"""How exact and how large is the sketch, beside KLL and REQ?
 
     python -m benchmarks.sketch                                  # hard streams
     python -m benchmarks.sketch --weights=DIR --broden=FOLDER    # and real activations

@@ -1,12 +1,13 @@
-"""Where the time of a dissection goes, in milliseconds an image.
+"""Where does the time of a dissection go?
 
     python -m benchmarks.stages                          # random weights and images
     python -m benchmarks.stages --broden=FOLDER --weights=DIR
 
-Stages: decode (JPEG to pixels, threads, nothing else running), forward (the network
-alone), upsample (the maps alone, written to memory; a dissection never does that),
-sketch, sweeps and intersections (the passes over kept features, each of which makes
-its own pixels). Every stage runs `--rounds` times, in turn; medians are printed.
+In milliseconds an image. Stages: decode (JPEG to pixels, threads, nothing else
+running), forward (the network alone), upsample (the maps alone, written to memory; a
+dissection never does that), sketch, sweeps and intersections (the passes over kept
+features, each of which makes its own pixels). Every stage runs `--rounds` times, in
+turn; medians are printed.
 """
 
 import statistics

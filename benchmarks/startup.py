@@ -1,4 +1,4 @@
-"""How long a run takes before its first step, and what a step costs to start.
+"""How long does a run take before its first step?
 
     python -m benchmarks.startup --config=configs/mixup.py [--config.KEY=VALUE ...]
 

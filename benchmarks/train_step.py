@@ -1,4 +1,4 @@
-"""What augmentation costs a training step.
+"""How much longer does augmentation make a training step?
 
     python -m benchmarks.train_step --batch_size=16
 

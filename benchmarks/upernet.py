@@ -1,4 +1,4 @@
-"""UPerNet here against the same network in plain PyTorch, on the same photographs.
+"""How fast is UPerNet, against the same network in plain PyTorch?
 
     python -m benchmarks.upernet --published=upp-resnet50-upernet \
         --upernet=weights/upernet --images=FOLDER

@@ -1,4 +1,4 @@
-"""jdissect against PyTorch, side by side.
+"""How fast is a dissection, against PyTorch?
 
     python -m benchmarks.versus_torch --published=DIR --weights=DIR --images=DIR
 

@@ -1,15 +1,16 @@
-"""A training step here against the same in PyTorch, each recipe in turn.
+"""How fast is a training step, against PyTorch?
 
     python -m benchmarks.versus_training --batch_size=8
     python -m benchmarks.versus_training --dtype=bfloat16 --compile   # as on a GPU
 
-jdissect's step and the two forms of `pytorch.training`: what one would write in PyTorch
-today ('best'), and the published repositories' way ('faithful', float32 whatever
---dtype is). All start from decoded photographs on a canvas in the host's memory and end
-with the new parameters and the loss. They run alternately, in one process, on the same
-cores or device; the first round, which compiles, does not count. Medians, and how long
-PyTorch takes over how long jdissect takes: above 1 jdissect is faster. The time of the
-augmentation by itself is measured beside; it is part of the step.
+Each recipe in turn. jdissect's step and the two forms of `pytorch.training`: what one
+would write in PyTorch today ('best'), and the published repositories' way ('faithful',
+float32 whatever --dtype is). All start from decoded photographs on a canvas in the
+host's memory and end with the new parameters and the loss. They run alternately, in one
+process, on the same cores or device; the first round, which compiles, does not count.
+Medians, and how long PyTorch takes over how long jdissect takes: above 1 jdissect is
+faster. The time of the augmentation by itself is measured beside; it is part of the
+step.
 """
 
 import contextlib

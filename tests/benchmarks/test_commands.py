@@ -1,8 +1,10 @@
 """Every figure's command starts, and says in a line what is wrong with it."""
 
+import ast
 import functools
 import importlib
 import pathlib
+import re
 
 import pytest
 
@@ -11,6 +13,7 @@ from jdissect.base.errors import UserError
 from jdissect.runtime import command_line
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
+README = FOLDER / "README.md"
 START = "    sys.exit(command_line.entry(main))\n"
 COMMANDS = sorted(
     ".".join(path.relative_to(FOLDER).with_suffix("").parts)
@@ -40,6 +43,17 @@ def command(name):
         if error.name not in ("torch", "datasketches"):
             raise
         pytest.skip(f"{error.name} absent: nothing to compare with")
+
+
+def test_every_file_at_the_top_is_a_command_that_answers_a_question():
+    listed = re.findall(r"^\| (.*\?) \| `(\w+)`", README.read_text(), re.MULTILINE)
+    found = {
+        (ast.get_docstring(ast.parse(path.read_text())).splitlines()[0], path.stem)
+        for path in FOLDER.glob("*.py")
+        if path.stem != "__init__"
+    }
+    assert sorted(listed) == sorted(found)
+    assert {name for _, name in found} == {n for n in COMMANDS if "." not in n}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
