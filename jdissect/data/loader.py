@@ -57,11 +57,6 @@ class Batch:
     skipped: tuple[tuple[int, str], ...]
 
 
-def count_batches(source: Source, batch_size: int) -> int:
-    """How many batches `batches` yields from the start."""
-    return -(-len(source.names) // batch_size)
-
-
 def batches(
     source: Source,
     batch_size: int,
