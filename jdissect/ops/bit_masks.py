@@ -174,17 +174,3 @@ def pack_bits(flags: Bool[Array, "*rest 32"]) -> UInt[Array, "*rest"]:
     """Flags in the order of `by_block` as words."""
     bits = np.uint32(1) << np.arange(flags.shape[-1], dtype=np.uint32)
     return jnp.where(flags, bits, np.uint32(0)).sum(axis=-1, dtype=jnp.uint32)
-
-
-def unpack(
-    words: UInt[np.ndarray, " block *rest"], shape: tuple[int, int]
-) -> Bool[np.ndarray, "height width *rest"]:
-    """The flags again, on the host."""
-    height = -(-shape[0] // BLOCK_ROWS)
-    words = np.asarray(words).reshape(height, -1, *words.shape[1:])
-    bits = np.arange(32, dtype=np.uint32).reshape(
-        BLOCK_ROWS, BLOCK_COLUMNS, *[1] * (words.ndim - 2)
-    )
-    flags = (words[:, None, :, None] >> bits[None, :, None]) & 1
-    flags = flags.reshape(height * BLOCK_ROWS, -1, *words.shape[2:]).astype(bool)
-    return flags[: shape[0], : shape[1]]
