@@ -42,7 +42,7 @@ class Settings:
       layers: names of the feature maps.
       quantile: share of pixels above T_k, at most; in (0, 1).
       topk: images a unit.
-      keep: where features stay between the passes, one of `features.KEEP`.
+      keep: where features stay between the passes: 'none', 'memory' or 'disk'.
       folder: for 'disk'.
       unit_parts: devices of `counters` that share an image's units.
     """

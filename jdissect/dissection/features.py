@@ -22,8 +22,6 @@ from jdissect.dissection.feature_maps import of_layers, warn_of_axes
 from jdissect.ops import bit_masks
 from jdissect.runtime.devices import Devices
 
-KEEP = ("none", "memory", "disk")  # where features stay between the passes
-
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -123,7 +121,7 @@ class Features:
       layers: those wanted.
       devices: where the network runs.
       read: reads the images. Unless features are kept, it is called for every pass.
-      keep: one of KEEP.
+      keep: where features stay between the passes: 'none', 'memory' or 'disk'.
       folder: where they are kept on 'disk'.
       shapes: of all images; by default those of the first batch.
     """
