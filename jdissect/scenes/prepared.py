@@ -175,15 +175,6 @@ def _alone(place: Path) -> Iterator[None]:
         yield
 
 
-def verify(folder: Path | str, split: str, seed: int = 0) -> bool:
-    """Whether the arrays' bytes are those that `prepare` wrote."""
-    place = _folder(Path(folder), split, seed)
-    manifest = _read_manifest(place)
-    return manifest is not None and all(
-        _digest(place / f"{name}.npy") == manifest["sha256"][name] for name in _ARRAYS
-    )
-
-
 def _folder(root: Path, split: str, seed: int) -> Path:
     return root.expanduser() / f"{split}-{seed}"
 
