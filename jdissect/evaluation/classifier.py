@@ -1,7 +1,6 @@
 """Top-1 and top-5 error of a network on labelled images."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -68,19 +67,17 @@ class Counts:
         return "\n".join(lines)
 
 
-def wilson_interval(wrong: int, images: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share (Wilson, 1927): which shares are likely to show `wrong`.
+def wilson_interval(wrong: int, images: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927).
 
     Args:
-      wrong: of `images`, at least 1.
-      images: how many.
-      z: deviations of the normal distribution; 1.96 is 95 %.
+      wrong: of `images`.
+      images: how many, at least 1.
     """
-    share = wrong / images
-    centre = share + z * z / (2 * images)
-    half = z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
-    scale = 1 + z * z / images
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    import scipy.stats  # takes a second to import
+
+    interval = scipy.stats.binomtest(wrong, images).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def ranks(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jdissect.ablation import interventions
 from jdissect.analysis import paired_bootstrap
@@ -174,15 +175,27 @@ def test_interval_of_a_difference_contains_the_truth():
     assert 0.9 < coverage(interval, 0.1, 200) <= 1
 
 
-def test_difference_of_means_and_rank_correlation():
-    stats = pytest.importorskip("scipy.stats")
+def test_difference_of_means():
     rng = np.random.default_rng(0)
     first, second = rng.normal(1, 1, 40), rng.normal(0, 2, 60)
     found = paired_bootstrap.difference_of_means(first, second, rng)
     assert found.value == pytest.approx(first.mean() - second.mean())
     error = np.sqrt(1 / 40 + 4 / 60)
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.2)
-    tied = rng.integers(0, 5, 40)
-    assert paired_bootstrap.rank_correlation(first, tied) == pytest.approx(
-        stats.spearmanr(first, tied).statistic
-    )
+
+
+def test_difference_of_means_of_one_unit():
+    """A layer may have a single detector; SciPy's bootstrap refuses it."""
+    one, others = np.array([2.0]), np.array([0.0, 1.0])
+    found = paired_bootstrap.difference_of_means(one, others, np.random.default_rng(0))
+    assert (found.value, found.low, found.high) == (1.5, 1.0, 2.0)
+    with pytest.raises(ValueError, match="two or more"):
+        stats.bootstrap((one, others), lambda a, b: a.mean() - b.mean())
+
+
+@pytest.mark.filterwarnings("error")
+def test_rank_correlation():
+    first, second = np.array([1.0, 2.0, 2.0, 5.0]), np.array([3.0, 4.0, 4.0, 9.0])
+    assert paired_bootstrap.rank_correlation(first, second) == pytest.approx(1)
+    assert paired_bootstrap.rank_correlation(first, -second) == pytest.approx(-1)
+    assert np.isnan(paired_bootstrap.rank_correlation(np.ones(4), second))

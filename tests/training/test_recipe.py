@@ -78,5 +78,5 @@ def test_wilson_interval():
     for wrong, images in ((22, 200), (0, 50), (50, 50), (1, 3)):
         share = wrong / images
         for end in classifier.wilson_interval(wrong, images):
-            deviation = 1.96 * (end * (1 - end) / images) ** 0.5
+            deviation = 1.959963984540054 * (end * (1 - end) / images) ** 0.5
             assert abs(abs(end - share) - deviation) < 1e-9
