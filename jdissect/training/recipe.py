@@ -1,5 +1,6 @@
 """The published recipe: loss, optimizer, learning rate (CutMix-PyTorch, train.py)."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -20,12 +21,10 @@ def mixed_cross_entropy(
     weight: Float[Array, " batch"],
 ) -> Float[Array, " batch"]:
     """weight CE(first) + (1 - weight) CE(second) of each image."""
-    logs = jax.nn.log_softmax(logits.astype(jnp.float32))
-
-    def entropy(labels):
-        return -jnp.take_along_axis(logs, labels[:, None], axis=1)[:, 0]
-
-    return weight * entropy(first) + (1 - weight) * entropy(second)
+    one_hot = functools.partial(jax.nn.one_hot, num_classes=logits.shape[-1])
+    weight = weight[:, None]
+    labels = weight * one_hot(first) + (1 - weight) * one_hot(second)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), labels)
 
 
 def boundaries(
@@ -58,16 +57,14 @@ def boundaries(
 def learning_rate(initial: float, steps: Sequence[int]) -> optax.Schedule:
     """`initial`, times `DECAY` from each of `steps` on; of step numbers from 0."""
     rates = [initial * DECAY**index for index in range(len(steps) + 1)]
-
-    def rate(step):
-        passed = jnp.sum(step >= jnp.asarray(steps, jnp.int32))
-        return jnp.asarray(rates, jnp.float32)[passed]
-
-    return rate
+    return optax.join_schedules([optax.constant_schedule(r) for r in rates], steps)
 
 
 def polynomial(initial: float, steps: int, power: float = 0.9) -> optax.Schedule:
-    """initial (1 - step / steps) ** power, as semantic-segmentation-pytorch has it."""
+    """initial (1 - step / steps) ** power, as semantic-segmentation-pytorch has it.
+
+    It is 0 from the last step on, where optax's, compiled, may not be a number.
+    """
 
     def rate(step):
         left = 1 - jnp.asarray(step, jnp.float32) / steps

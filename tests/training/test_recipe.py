@@ -1,7 +1,9 @@
 """Learning rates, groups of batch normalization, the start, errors and intervals."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jdissect import models
@@ -20,6 +22,16 @@ def test_learning_rate_falls_after_the_published_epochs(milestones):
     for epoch, value in expected.items():
         for step in (epoch * steps, epoch * steps + steps - 1):
             np.testing.assert_allclose(float(rate(jnp.int32(step))), value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [37, 777, 1000])
+def test_polynomial_ends_at_zero(steps):
+    """Compiled, the one of optax raises a number below zero to a power there."""
+    rate = jax.jit(recipe.polynomial(0.02, steps))
+    published = jax.jit(optax.polynomial_schedule(0.02, 0.0, 0.9, steps))
+    assert rate(steps) == rate(steps + 1) == 0
+    assert np.isnan(published(steps))
+    assert rate(steps - 1) == published(steps - 1) > 0
 
 
 @pytest.mark.parametrize("milestones", [(150, 75), (0, 1), (-1,), ("x",)])
