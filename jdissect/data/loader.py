@@ -33,6 +33,8 @@ from jdissect.runtime import resources
 CHUNK = 4
 # More threads than this wait for the interpreter's lock rather than decode.
 MAX_THREADS = 8
+# Seconds that a worker process goes on after SIGTERM.
+GRACE = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +222,9 @@ def _start_worker(worker: int, workers: int) -> None:
     """Ties a worker process to its parent: no farewell of its own, no orphans."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end it
+    # SLURM sends SIGTERM to all processes of a job, and the parent needs this one for
+    # the step under way.
+    signal.signal(signal.SIGTERM, lambda *_: _end_in(GRACE))
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -228,6 +232,13 @@ def _start_worker(worker: int, workers: int) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _end_in(seconds: float) -> None:
+    """Ends this process, unless it has ended by then."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _empty(source: Source, batch_size: int) -> Batch:

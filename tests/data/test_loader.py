@@ -144,6 +144,17 @@ def test_an_iterator_that_lives_to_the_end_delays_nothing():
 
 
 @pytest.mark.timing
+def test_workers_go_on_for_a_while_after_sigterm():
+    """As SLURM tells all processes of a job, and the parent has to save itself."""
+    iterator = batches(open_scenes("probe", 40), 4, workers=2)
+    next(iterator)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.terminate()
+    assert len(list(iterator)) == 9
+
+
 def test_abandoning_waits_for_nothing():
     iterator = batches(open_scenes("probe", 300), 4, workers=2)
     next(iterator)
