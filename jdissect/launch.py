@@ -3,9 +3,10 @@
     python -m jdissect.launch --coordinator_address=HOST:PORT --num_processes=2 \
         --process_id=0 -- -m jdissect.main --config=configs/mixup.py
 
-One launcher a host. When a machine is lost, JAX's coordination client aborts from C++
-in every other process of the run, in the middle of whatever they do. The launcher is
-the one who can still say so in a line, and start again.
+One launcher for each process. When a machine is lost, JAX's coordination client aborts
+from C++ in every other process of the run, in the middle of whatever they do. The
+launcher can still say so in a line. To start the run again is the work of what started
+it: SLURM, Kubernetes, a shell (docs/pods.md).
 
 Exit codes: the worker's own where it ended by itself (0; 1, a traceback; 2, a user's
 error; 130; 143, saved on SIGTERM), else 3: the same command on all hosts goes on.
@@ -25,8 +26,8 @@ from jdissect.runtime.launcher import Launcher, log_file
 
 _USAGE = (
     "usage: python -m jdissect.launch [FLAG ...] -- -m MODULE [ARGUMENT ...]\n\n"
-    "Starts the module as one process of a run, and again if asked. All flags but\n"
-    "--restarts and --log_dir are passed on to it.\n"
+    "Starts the module as one process of a run, and says in a line if it is lost.\n"
+    "All flags but --log_dir are passed on to it.\n"
 )
 
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     who = values.process_id or f"{platform.node()}-{os.getpid()}"
     with log_file(values.log_dir, f"process-{who}.log") as log:
         command = [sys.executable, *arguments]
-        code = Launcher(command, log, int(values.restarts)).run()
+        code = Launcher(command, log).run()
         if code not in (1, LOST):
             log.unlink()
     return code
@@ -49,12 +50,11 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """The launcher's flags, and the interpreter's arguments."""
     values = flags.FlagValues()
-    for name, text, default in (
-        ("restarts", "How often to start again after a loss; default 0.", "0"),
-        ("log_dir", "Folder for what native libraries print; '' for a new one.", ""),
-        *((name, text, "") for name, text in command_line.PROCESSES.items()),
-    ):
-        flags.DEFINE_string(name, default, text, flag_values=values)
+    for name, text in {
+        "log_dir": "Folder for what native libraries print; '' for a new one.",
+        **command_line.PROCESSES,
+    }.items():
+        flags.DEFINE_string(name, "", text, flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
     place = list(argv).index("--") if "--" in argv else len(argv)
     try:
@@ -68,8 +68,6 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         sys.exit(0)
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}' before '--'; see --help")
-    if not values.restarts.isdecimal():
-        raise UserError(f"--restarts is '{values.restarts}'; it must be 0 or more")
     arguments = list(argv[place + 1 :])
     if not arguments:
         raise UserError("nothing to start; give '-- -m MODULE ...', see --help")

@@ -10,9 +10,7 @@ class UserError(ValueError):
     """
 
 
-# Exit codes of one of many processes.
-LOST = 3  # another one has gone
-ABSENT = 75  # the others did not come; what a launcher is told for 2
+LOST = 3  # exit code of one of many processes where another one has gone
 
 
 def of_system(error: OSError) -> UserError:

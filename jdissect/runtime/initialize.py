@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 
-from jdissect.base.errors import ABSENT, UserError
+from jdissect.base.errors import UserError
 from jdissect.runtime import native_output, shutdown
 from jdissect.runtime.processes import Processes
 from jdissect.runtime.shutdown import leave, lost, timer
@@ -121,7 +121,7 @@ def _deadline(seconds: int, where: str) -> Iterator[None]:
             "started and can reach that address (--start_timeout waits longer)",
             file=sys.stderr,
         )
-        leave(ABSENT if native_output.supervised() else 2)
+        leave(2)
 
     with timer(seconds, end):
         yield

@@ -1,4 +1,4 @@
-"""Runs a command as a worker, and starts it again after a loss."""
+"""Runs a command as a worker, and says in a line how it was lost."""
 
 import contextlib
 import ctypes
@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jdissect.base.errors import ABSENT, LOST, UserError
+from jdissect.base.errors import LOST, UserError
 from jdissect.runtime import native_output
 
-PAUSE = 5.0  # seconds before a worker is started again
 _SET_PARENT_DEATH_SIGNAL = 1  # prctl's
 _FORWARDED = (signal.SIGTERM, signal.SIGINT)
 
@@ -27,12 +25,10 @@ class Ending:
     Attributes:
       code: exit code to pass on.
       loss: what was lost, in words; '' where the worker ended by itself.
-      absent: it found nobody to work with, and has said so.
     """
 
     code: int
     loss: str = ""
-    absent: bool = False
 
 
 def judge(status: int, forwarded: int, log: str) -> Ending:
@@ -45,8 +41,6 @@ def judge(status: int, forwarded: int, log: str) -> Ending:
     """
     if status in (0, 1, 2, 130, 143):
         return Ending(status)
-    if status == ABSENT:
-        return Ending(2, absent=True)
     if forwarded and status == -forwarded:
         return Ending(128 + forwarded)  # before it had anything to save
     number = -status if status < 0 else status - 128
@@ -66,50 +60,33 @@ def _name(number: int) -> str:
 
 
 class Launcher:
-    """Runs a command, again and again if need be.
+    """Runs a command.
 
     Args:
       command: program and arguments.
-      log: file for the native output of the worker.
-      restarts: how often to start again after a loss.
+      log: an empty file for the native output of the worker.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, restarts: int):
-        self._command, self._log, self._restarts = list(command), log, restarts
+    def __init__(self, command: Sequence[str], log: Path):
+        self._command, self._log = list(command), log
         self._worker: subprocess.Popen | None = None
         self._signal = 0  # the last one that came
 
     def run(self) -> int:
         """Returns the exit code."""
-        restarts = 0
         with self._forwarding():
-            while True:
-                ending = self._once()
-                # After a loss the others may take their time to come back.
-                again = ending.loss or (ending.absent and restarts)
-                if not again or restarts == self._restarts or self._signal:
-                    break
-                restarts += 1
-                what = ending.loss or "the others are not there yet"
-                self._say(
-                    f"{what}; starting again in {PAUSE:g} s ({restarts} of "
-                    f"{self._restarts})"
-                )
-                self._pause()
-                if self._signal:
-                    return 128 + self._signal
+            ending = self._ended()
         if ending.loss:
-            self._say(
+            _say(
                 f"error: {ending.loss}; start the same command again on all hosts: the "
                 f"run goes on from its last save{self._details()}"
             )
         elif ending.code == 1 and self._details():
-            self._say(f"error: the worker failed{self._details()}")
+            _say(f"error: the worker failed{self._details()}")
         return ending.code
 
-    def _once(self) -> Ending:
-        """One worker, from start to end."""
-        before = self._log.stat().st_size
+    def _ended(self) -> Ending:
+        """How the worker ended."""
         self._worker = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -122,10 +99,7 @@ class Launcher:
             self._worker.send_signal(self._signal)
         status = self._worker.wait()
         self._worker = None
-        with self._log.open("rb") as file:
-            file.seek(before)
-            log = file.read().decode(errors="replace")
-        return judge(status, self._signal, log)
+        return judge(status, self._signal, self._log.read_text(errors="replace"))
 
     @contextlib.contextmanager
     def _forwarding(self) -> Iterator[None]:
@@ -145,16 +119,12 @@ class Launcher:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _pause(self) -> None:
-        end = time.monotonic() + PAUSE
-        while time.monotonic() < end and not self._signal:
-            time.sleep(0.1)
-
     def _details(self) -> str:
         return f" (details: {self._log})" if self._log.stat().st_size else ""
 
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _die_with_parent():

@@ -135,17 +135,3 @@ def test_sigterm(work, tmp_path, whole, own_temporary_files, told):
     assert one_line(ends[0][2], "stopped in the pass") and ends[1][2] == ""
     assert not list(own_temporary_files.iterdir())
     finish(work, folder, whole)
-
-
-@pytest.mark.slow
-def test_a_run_heals_itself(work, tmp_path, whole):
-    folder = tmp_path / "run"
-    with hosts([*work, f"--workdir={folder}"], "--restarts=1") as both:
-        wait_for(folder / "checkpoints" / "00000001", both)
-        both[0].signal(signal.SIGKILL)
-        ends = [host.end() for host in both]
-    assert [code for code, _, _ in ends] == [0, 0], ends
-    for _, _, error in ends:
-        assert one_line(error, "starting again in 5 s (1 of 1)")
-    assert "going on where this run was last saved" in ends[0][1]
-    assert same_arrays(whole, folder)

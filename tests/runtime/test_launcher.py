@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jdissect import launch
-from jdissect.runtime import command_line, launcher
+from jdissect.runtime import command_line
 from jdissect.runtime.launcher import Ending, judge
 from tests.hosts import LOST, PATIENCE, WORK, Host, one_line
 
@@ -21,7 +21,6 @@ def test_flags_are_passed_on(own_temporary_files):
         ["-c", "import sys; print(sys.argv[1:])", "own"],
         "--process_id=1",
         "--heartbeat_timeout=7",
-        "--restarts=2",
     )
     expected = "['own', '--process_id=1', '--heartbeat_timeout=7']\n"
     assert host.end() == (0, expected, "")
@@ -38,8 +37,7 @@ def test_a_refusal_of_the_worker_passes_through():
     ("argv", "text"),
     [
         ([], "nothing to start"),
-        (["--restarts=1", "--"], "nothing to start"),
-        (["--restarts=-1", "--", "-m", "x"], "--restarts is '-1'"),
+        (["--"], "nothing to start"),
         (["-m", "x"], "Unknown command line flag 'm'"),
         (["x"], "unexpected argument 'x' before '--'"),
         (["--log_dir=/dev/null", "--", "-m", "x"], "--log_dir /dev/null"),
@@ -65,7 +63,6 @@ def test_judge():
     for code in (0, 1, 2, 130, 143):
         assert judge(code, 0, "") == Ending(code)
     assert judge(3, 0, "") == Ending(3, LOST)
-    assert judge(75, 0, "") == Ending(2, absent=True)
     told = "the JAX distributed service detected fatal errors"
     assert judge(-6, 0, told) == judge(134, 0, told) == Ending(3, LOST)
     here = "this host's worker was killed by signal "
@@ -74,40 +71,6 @@ def test_judge():
     assert judge(-15, 15, "") == Ending(143) and judge(-2, 2, "") == Ending(130)
     assert judge(-15, 0, "") == Ending(3, here + "15 (SIGTERM)")
     assert judge(7, 0, "") == Ending(3, "this host's worker ended with exit code 7")
-
-
-# Ends with the codes of a list, one at a time.
-CODES = """
-import pathlib, sys
-path = pathlib.Path(sys.argv[1])
-first, *rest = path.read_text().split()
-path.write_text(" ".join(rest))
-sys.exit(int(first))
-"""
-
-
-@pytest.mark.parametrize(
-    ("codes", "restarts", "code", "lines"),
-    [
-        ("3 3 0 9", 2, 0, 2),
-        ("3 3 3 0", 2, 3, 3),
-        ("3 75 0", 2, 0, 2),  # the others took their time to come back
-        ("75 0", 2, 2, 0),  # they were never there
-        ("3 2 0", 2, 2, 1),
-        ("3 0", 0, 3, 1),
-    ],
-)
-def test_restarts(tmp_path, monkeypatch, capsys, codes, restarts, code, lines):
-    monkeypatch.setattr(launcher, "PAUSE", 0.01)
-    path = tmp_path / "codes"
-    path.write_text(codes)
-    argv = ["launch", f"--restarts={restarts}", "--", "-c", CODES, str(path)]
-    assert command_line.entry(launch.main, argv) == code
-    error = capsys.readouterr().err.splitlines()
-    assert len(error) == lines, error
-    again = lines - (code == 3)
-    assert all("starting again in" in line for line in error[:again])
-    assert ("error: " in "".join(error)) == (code == 3)
 
 
 WAIT = """
