@@ -5,6 +5,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jdissect.base.errors import UserError
@@ -57,6 +58,27 @@ def test_half_written_and_damaged_ones_are_passed_over(tmp_path, capsys):
     for _ in range(2):  # they stay what they are: nothing begins anew unasked
         with pytest.raises(UserError, match="none of the checkpoints"):
             checkpoints.restore(state(0))
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info")
+def test_a_damaged_save_is_written_again_as_orbax_would_not(tmp_path):
+    """Orbax's manager gives neither the save before nor writes this one anew."""
+    own = Checkpoints(tmp_path / "own")
+    (tmp_path / "manager").mkdir()
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    manager = ocp.CheckpointManager(tmp_path / "manager", options=options)
+    for step in (1, 2):
+        own.save(step, state(step), {})
+        manager.save(step, args=ocp.args.PyTreeSave(state(step)))
+    for path in tmp_path.glob("*/*2/*/manifest.ocdbt"):
+        path.unlink()
+    assert own.restore(state(0))[1]["step"] == 1
+    own.save(2, state(2), {})
+    assert own.restore(state(0))[1]["step"] == 2
+    assert manager.latest_step() == 2
+    with pytest.raises(ValueError):
+        manager.restore(2, args=ocp.args.PyTreeRestore())
+    assert not manager.save(2, args=ocp.args.PyTreeSave(state(2)))
 
 
 def test_a_state_of_other_shapes_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jdissect.report.tables.layer import layer_report
+from jdissect.report.tables.layer import aligned, layer_report
 from tests import small_runs
 
 
@@ -53,3 +53,11 @@ def test_few_images(images, few):
     line = f"Only {images} image{'s' if images > 1 else ''}: counts of fewer than 30"
     assert (line in text) == few and ("Only" in text) == few
     assert all(len(line) < 90 for line in text.splitlines())
+
+
+def test_what_a_table_shows_is_written_as_it_is_given():
+    """tabulate writes 0.120 as 0.12, and a class named 007 as 7."""
+    rows = [["class", "IoU"], ["007", "0.120"], ["agent", "0.05"], ["1e5", ""]]
+    assert aligned(rows) == "class    IoU\n007    0.120\nagent   0.05\n1e5"
+    numbers = [["unit", "IoU"], [7, "0.120"], [12, "0.050"]]
+    assert aligned(numbers) == "unit    IoU\n   7  0.120\n  12  0.050"
