@@ -11,7 +11,7 @@ from pathlib import Path
 
 PATIENCE = 600  # seconds, on a machine that does other things too
 LOST = "another process of this run was lost"
-AGAIN = "; start the same command again on all hosts"
+AGAIN = "; run the same command again on all hosts"
 
 WORK = [
     "jdissect.main",

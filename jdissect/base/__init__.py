@@ -1,1 +1,1 @@
-"""Errors, paths, files and progress. Imports nothing of the other folders."""
+"""Errors, paths, files and progress. Imports no other folder of the package."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files atomically: a reader sees the whole file or none."""
 
 import os
 import secrets
@@ -9,11 +9,14 @@ from jdissect.base.errors import UserError
 
 
 def write_whole(path: str | os.PathLike, content: bytes) -> None:
-    """Writes aside, then renames; in an object store at once, as it has no halves.
+    """Writes a file atomically.
+
+    On a disk it writes a temporary file and renames it; in an object store, where
+    writes are atomic anyway, it writes directly.
 
     Raises:
-      OSError: the disk is full, the folder read-only...; nothing new is left behind.
-      UserError: of a URL: the store cannot be reached, or refuses.
+      OSError: the disk is full, the folder read-only...; no partial file is left.
+      UserError: `path` is a URL whose store cannot be reached or refuses the write.
     """
     path = paths.to_path(path)
     if paths.is_remote(path):
@@ -21,8 +24,8 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         return
     aside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        # The system itself takes from 0o666 what the user's umask says: to read the
-        # umask is to change it for a moment, in which other threads make files.
+        # The system applies the user's umask to 0o666. Reading the umask ourselves
+        # means changing it for a moment, in which other threads may create files.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(aside, flags, 0o666), "wb") as file:
             file.write(content)
@@ -32,22 +35,22 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
     except BaseException as error:
         Path(aside).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk does not say where
+            error.filename = str(path)  # "disk full" errors carry no path
             error.filename2 = None
         raise
 
 
 def utf8(text: str) -> bytes:
-    """A text's bytes in UTF-8; paths in it may be as a locale without it has them.
+    """Returns a text as UTF-8 bytes, including paths decoded in a non-UTF-8 locale.
 
-    What is no UTF-8 on the disk either becomes an escape, which JSON reads as it was.
+    Names that are not UTF-8 on the disk become escapes, which JSON decodes back.
     """
     try:
         name = text.encode("utf-8", "surrogateescape")
         return name.decode("utf-8", "surrogateescape").encode(
             "utf-8", "backslashreplace"
         )
-    except UnicodeError:  # a lone surrogate of another kind
+    except UnicodeError:  # a surrogate that stands for no byte
         return text.encode("utf-8", "backslashreplace")
 
 

@@ -1,9 +1,9 @@
-"""Vocabularies: a label number stands for a (name, category).
+"""Vocabularies of concepts: label number -> (name, category).
 
-A vocabulary is a sequence of (name, category) by number. Number 0 is "nothing", and a
-number named '-' is never a concept. Names repeat across categories, so a concept's
-identity is the pair. Several numbers may carry one pair (ADE20K's lists hold such
-names): the concept is the union of them all.
+A vocabulary is a sequence of (name, category), indexed by label number. Number 0 means
+"no label", and a number named '-' is never a concept. Names repeat across categories,
+so the pair identifies a concept. Several numbers may share one pair (ADE20K's lists
+contain such names): the concept is then the union of their pixels.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-# The paper's four categories come first and always, in this order.
+# The paper's four categories always come first, in this order.
 PAPER_CATEGORIES = ("object", "part", "material", "color")
 NOTHING = "-"
 
@@ -19,7 +19,7 @@ Concepts = Sequence[tuple[str, str]]
 
 
 def columns(concepts: Concepts) -> Int[np.ndarray, " concept"]:
-    """The first number of each concept, ascending: columns of every result array."""
+    """Returns the first number of each concept, ascending: the result columns."""
     first = first_numbers(concepts)
     return np.flatnonzero((first == np.arange(len(first))) & (first > 0)).astype(
         np.int32
@@ -27,7 +27,7 @@ def columns(concepts: Concepts) -> Int[np.ndarray, " concept"]:
 
 
 def first_numbers(concepts: Concepts) -> Int[np.ndarray, " number"]:
-    """For each number the first one of the same concept, int32; 0 for nothing."""
+    """Maps each number to the first one of the same concept, int32; 0 for no label."""
     first: dict[tuple[str, str], int] = {}
     return np.asarray(
         [
@@ -41,10 +41,10 @@ def first_numbers(concepts: Concepts) -> Int[np.ndarray, " number"]:
 
 
 def categories(concepts: Concepts) -> tuple[str, ...]:
-    """Categories in order of first appearance among the concepts."""
+    """Returns the categories in order of first appearance among the concepts."""
     return tuple(dict.fromkeys(concepts[n][1] for n in columns(concepts)))
 
 
 def reported_categories(present: Sequence[str]) -> tuple[str, ...]:
-    """The paper's four categories, then the vocabulary's others as they come."""
+    """Returns the paper's four categories, then the vocabulary's others in order."""
     return tuple(dict.fromkeys((*PAPER_CATEGORIES, *present)))

@@ -1,20 +1,21 @@
-"""Tables that people open in spreadsheets: CSV, with names of other people in it."""
+"""Writes and reads CSV tables that are safe to open in a spreadsheet."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# What a spreadsheet takes for the beginning of a formula (OWASP: CSV injection), the
-# wide forms of East Asian keyboards among them.
+# Characters that start a formula in a spreadsheet (OWASP: CSV injection), including
+# their full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _QUOTE = "'"
 
 
 def safe_cell(value: Any) -> Any:
-    """A cell's value; text that would run as a formula gets an apostrophe before it.
+    """Returns a cell's value; text that would run as a formula gets a leading "'".
 
-    So does text that begins with an apostrophe: `true_text` gives every name back.
+    Text that already begins with an apostrophe gets one too, so that `true_text` can
+    restore every name.
     """
     if isinstance(value, str):
         start = value.lstrip(" \ufeff")
@@ -24,14 +25,14 @@ def safe_cell(value: Any) -> Any:
 
 
 def true_text(cell: str) -> str:
-    """The text of which `safe_cell` made a cell."""
+    """Returns the text from which `safe_cell` made a cell."""
     return cell.removeprefix(_QUOTE)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, a line each; None is an empty cell, and text is made safe."""
+    """Returns rows as CSV text; None becomes an empty cell, and text is made safe."""
     whole, line = io.StringIO(), io.StringIO()
-    # Ends lines with both characters, so that a cell with either one is quoted.
+    # With both characters as line end, a cell that contains either one is quoted.
     writer = csv.writer(line, lineterminator="\r\n")
     for row in rows:
         line.seek(0)
@@ -43,8 +44,8 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def csv_rows(text: str) -> csv.DictReader:
-    """The rows of `csv_text` by the names of their columns, cells as they stand there.
+    """Returns a reader of `csv_text` output: one dict per row, cells unchanged.
 
-    Reading them raises csv.Error where the text is no CSV.
+    Iterating raises csv.Error if the text is not valid CSV.
     """
     return csv.DictReader(io.StringIO(text, newline=""), strict=True)

@@ -1,4 +1,4 @@
-"""What makes two runs the same: hashes of values, of code, and of what computes."""
+"""Decides whether two runs are the same: hashes values, code and the platform."""
 
 import ast
 import functools
@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import jaxlib
 
-# All that computes a run's numbers: modules and folders of this package.
+# The modules and folders of this package that compute a run's numbers.
 RUN_SOURCES = (
     *("dissection", "results/group_counts", "base/concepts"),
     *("data/formats", "data/images", "ops", "models", "segmenters"),
 )
-# Options of XLA that change no number: how many devices a CPU shows as, and what is
-# written about a compilation.
+# XLA options that change no number: the number of CPU devices, and dumps of the
+# compilation.
 _WITHOUT_EFFECT = ("--xla_force_host_platform_device_count", "--xla_dump")
 _COMPILER_OPTIONS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -28,20 +28,20 @@ _VECTORS = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "neon", "bf16",
 
 
 def digest(value: Any) -> str:
-    """sha256 of a JSON value, whatever the order of its keys."""
+    """Returns the sha256 of a JSON value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.cache
 def source_hash(names: tuple[str, ...] = RUN_SOURCES) -> str:
-    """sha256 of code, without its comments and docstrings.
+    """Returns the sha256 of source code without its comments and docstrings.
 
     Args:
-      names: modules and folders of this package, by default `RUN_SOURCES`.
+      names: modules and folders of this package; default `RUN_SOURCES`.
 
     Raises:
-      ModuleNotFoundError: there is no module or folder of a name.
+      ModuleNotFoundError: a name is neither a module nor a folder.
     """
     package = Path(__file__).parents[1]
     files: list[Path] = []
@@ -64,9 +64,9 @@ def _code_of(path: Path) -> str:
 
 
 def code(text: str) -> str:
-    """A program's syntax tree in the same words for all versions of Python.
+    """Returns a program's syntax tree as text, equal on all Python versions.
 
-    Comments, docstrings and layout are not part of it.
+    Comments, docstrings and layout are left out.
     """
     return repr(_parts(ast.parse(text)))
 
@@ -79,17 +79,17 @@ def _parts(node: Any) -> Any:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
         fields["body"] = fields["body"][1:]
-    # Newer versions of Python have more fields, which are empty for older programs.
+    # Newer Python versions add fields, which are empty for older programs.
     kept = {name: value for name, value in fields.items() if value not in (None, [])}
     return type(node).__name__, [(name, _parts(value)) for name, value in kept.items()]
 
 
 def computing() -> dict[str, Any]:
-    """What decides the bits that a compiled program gives, beside the program.
+    """Returns what determines a compiled program's bits besides the program itself.
 
     Returns:
-      JSON: platform, versions of JAX, kind of device, of CPUs the instructions that
-      they know, options of the compiler, and the precision of products.
+      JSON: platform, JAX versions, device kind (for CPUs with their instruction sets),
+      compiler options, and matmul precision.
     """
     device = jax.local_devices()[0]
     return {
@@ -104,7 +104,7 @@ def computing() -> dict[str, Any]:
 
 @functools.cache
 def _instructions() -> str:
-    """The kind of processor, with its vector instructions where Linux lists them."""
+    """Returns the processor type, with its vector instructions if Linux lists them."""
     known: list[str] = []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -128,13 +128,13 @@ def _compiler_options() -> list[str]:
 def identity(
     *, images: Sequence[tuple[str, str]], model: Any, segmenter: Any, keys: Mapping
 ) -> dict[str, Any]:
-    """A run's identity by parts.
+    """Returns a run's identity, part by part.
 
     Args:
-      images: (name, content hash) in order.
-      model: JSON, says which weights.
-      segmenter: JSON, says which label maps.
-      keys: each configuration key that can change a number.
+      images: (name, content hash) of each image, in order.
+      model: JSON that identifies the weights.
+      segmenter: JSON that identifies the label maps.
+      keys: every config key that can change a number.
     """
     return {
         "images": digest([list(pair) for pair in images]),

@@ -1,7 +1,7 @@
-"""What the library says to a person, beside results and errors.
+"""Logs progress and warnings through Python's `jdissect` logger.
 
-`LOG` is the logger `jdissect` of Python's logging. A program that uses the library
-decides what becomes of it; a command shows every line on standard error.
+A program that uses the library configures `LOG` as it likes; the commands print every
+line to standard error.
 """
 
 import logging
@@ -11,7 +11,7 @@ LOG = logging.getLogger("jdissect")
 
 
 class _Lines(logging.Handler):
-    """A line on standard error, whichever that is at the time."""
+    """Prints each record as one line to the current standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
@@ -22,7 +22,7 @@ _LINES = _Lines()
 
 
 def show() -> None:
-    """Shows what is said on standard error, as commands do."""
+    """Prints log records to standard error, as the commands do."""
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     if _LINES not in LOG.handlers:

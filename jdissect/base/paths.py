@@ -1,9 +1,9 @@
-"""Paths that a user gives: on this machine, or in an object store such as gs://.
+"""Handles the paths a user gives: on a local disk, or in an object store such as gs://.
 
-A path of this machine is a `pathlib.Path`. A URL is an `epath.Path`, which has the same
-methods but for what only a disk can do: a folder is there as far as objects are in it,
-a folder cannot be renamed at once, and an object is written whole or not at all. (As a
-`pathlib.Path`, gs://bucket/run would be a folder 'gs:' in the current one.)
+A local path is a `pathlib.Path`. A URL is an `epath.Path`, which has the same methods
+with three differences: a folder exists only if it contains objects, a folder cannot be
+renamed atomically, and every write of an object is atomic. (As a `pathlib.Path`,
+gs://bucket/run would be a folder 'gs:' in the current folder.)
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Path = pathlib.Path | epath.Path
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SHARE = re.compile(r"[\\/]{2}")
-# Of etils.epath; and what `pip install` brings the file system of each.
+# The schemes of etils.epath, and the package that provides each file system.
 _PACKAGES = {
     "gs": "gcsfs",
     "s3": "s3fs",
@@ -32,10 +32,10 @@ _PACKAGES = {
 
 
 def to_path(text: str | os.PathLike) -> Path:
-    """The path that a text means. Nothing is asked of disks and stores.
+    """Returns the path that a text names, without accessing a disk or store.
 
     Raises:
-      UserError: a URL of a kind that is not known.
+      UserError: the URL has an unknown scheme.
     """
     if isinstance(text, pathlib.Path):
         return text
@@ -45,10 +45,10 @@ def to_path(text: str | os.PathLike) -> Path:
         return pathlib.Path(on_disk(name))
     if scheme[1] not in _PACKAGES:
         raise UserError(
-            f"{name} cannot be used; paths are of this machine or begin with "
+            f"{name} cannot be used; a path must be local or begin with "
             f"{', '.join(f'{known}://' for known in _PACKAGES)}"
         )
-    # What other processes write is to be seen.
+    # Without the cache, writes of other processes are visible.
     protocol = {"gs": "gcs"}.get(scheme[1], scheme[1])
     options = fsspec.config.conf.setdefault(protocol, {})
     options.setdefault("use_listings_cache", False)
@@ -56,10 +56,10 @@ def to_path(text: str | os.PathLike) -> Path:
 
 
 def from_user(text: str | os.PathLike) -> Path:
-    """The path that a user gave; of a URL, once its store has answered.
+    """Returns the path that a user gave; for a URL, checks that its store answers.
 
     Raises:
-      UserError: the URL is of an unknown kind, the package for its store is missing,
+      UserError: the URL has an unknown scheme, the package for its store is missing,
         or the store refuses.
     """
     path = to_path(text)
@@ -70,14 +70,14 @@ def from_user(text: str | os.PathLike) -> Path:
 
 
 def local(text: str | os.PathLike, what: str) -> pathlib.Path:
-    """The path that a user gave where it has to be of this machine.
+    """Returns the path that a user gave where only a local path is allowed.
 
     Args:
       text: the path.
-      what: the flag or key that it is from.
+      what: the flag or key that holds it, for the message.
 
     Raises:
-      UserError: it is a URL.
+      UserError: the path is a URL.
     """
     if _URL.match(os.fspath(text)):
         raise UserError(f"{what} is {text}; it must be on a disk of this machine")
@@ -85,10 +85,10 @@ def local(text: str | os.PathLike, what: str) -> pathlib.Path:
 
 
 def on_disk(name: str) -> str:
-    """A path that was read as text, as this system's functions take it.
+    """Returns a path read from text in the form that system calls take.
 
-    They are the same but in a locale without UTF-8, where Python keeps a name's bytes
-    in surrogates and cannot encode the letters themselves.
+    The two differ only in a non-UTF-8 locale, where Python represents a name's bytes
+    as surrogates and cannot encode the letters themselves.
     """
     try:
         return os.fsdecode(name.encode("utf-8", "surrogateescape"))
@@ -97,42 +97,42 @@ def on_disk(name: str) -> str:
 
 
 def as_text(path: str | os.PathLike) -> str:
-    """A path as text for people and UTF-8 files, whatever the locale."""
+    """Returns a path as text for messages and UTF-8 files, whatever the locale."""
     name = os.fspath(path).encode("utf-8", "surrogateescape")
     return name.decode("utf-8", "backslashreplace")
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path, or its text, is one in an object store."""
+    """Returns whether a path, or its text, is in an object store."""
     return _URL.match(os.fspath(path)) is not None
 
 
 def is_elsewhere(path: str | os.PathLike) -> bool:
-    """Whether opening a path asks another machine: an object store, or a host's share.
+    """Returns whether opening a path contacts another machine (store or share).
 
-    On Windows //HOST/... and \\\\HOST\\... are a host's.
+    On Windows, //HOST/... and \\\\HOST\\... are network shares.
     """
     return is_remote(path) or _SHARE.match(os.fspath(path)) is not None
 
 
 def absolute(path: Path) -> Path:
-    """The path with the current folder put before it; a URL is absolute."""
+    """Returns the path made absolute; a URL is absolute already."""
     return path if is_remote(path) else path.absolute()
 
 
 @contextlib.contextmanager
 def reaching(path: Path) -> Iterator[None]:
-    """Whatever the client of a store raises, as one line; of disks nothing changes.
+    """Turns any error of a store's client into one line; local errors pass through.
 
     Raises:
-      UserError: the store cannot be reached, or refuses.
-      FileNotFoundError: the object is not there.
+      UserError: the store cannot be reached or refuses.
+      FileNotFoundError: the object does not exist.
     """
     try:
         yield
     except (FileNotFoundError, MemoryError, UserError):
         raise
-    except Exception as error:  # clients raise what their libraries do
+    except Exception as error:  # each client raises errors of its own
         if not is_remote(path):
             raise
         if isinstance(error, ImportError):
@@ -145,40 +145,40 @@ def reaching(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+    """Returns the content of a file.
 
     Raises:
-      OSError: as the disk has it; of a URL FileNotFoundError only.
-      UserError: the store cannot be reached, or refuses.
+      OSError: the disk cannot read it; for a URL only FileNotFoundError.
+      UserError: the store cannot be reached or refuses.
     """
     with reaching(path):
         return path.read_bytes()
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing is in a folder that exists."""
+    """Returns whether an existing folder is empty."""
     if not is_remote(folder):
         return not any(folder.iterdir())
-    # The marker of an empty folder, as the web console makes it, lists as the folder.
+    # The web console marks an empty folder with an object, which lists as the folder.
     return all(entry.name == folder.name for entry in folder.iterdir())
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the folders that are in a folder."""
+    """Returns the names of the folders in a folder."""
     if not is_remote(folder):
         return [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    with reaching(folder):  # one listing, where a question an entry would take long
+    with reaching(folder):  # one listing: faster than one request per entry
         return next((names for _, names, _ in folder.walk()), [])
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and its parents, if need be; in a store there is nothing to do."""
+    """Creates a folder and its parents if needed; does nothing for an object store."""
     if not is_remote(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder and what is in it, as far as that can be done."""
+    """Removes a folder and its content; what cannot be removed stays."""
     if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
         return

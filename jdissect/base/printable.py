@@ -1,21 +1,21 @@
-"""Names that come out of files and folders, made fit for a line on a terminal."""
+"""Makes names from files and folders safe to print on one line of a terminal."""
 
 import unicodedata
 from collections.abc import Sequence
 
-# Control and format characters (line ends, terminal escapes, those that turn the
-# direction of writing), halves of surrogate pairs, line and paragraph separators.
+# Control and format characters (line ends, terminal escapes, changes of the writing
+# direction), surrogates, line and paragraph separators.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """The text with what a terminal would obey escaped, on one line.
+    """Returns a text on one line, with characters that control a terminal escaped.
 
-    What is stored keeps true names; this is for messages only.
+    For messages only: files store the true names.
 
     Args:
-      text: of an image, a class, a concept, a tensor: whatever a file could hold.
-      limit: length of the result at most; of a longer one the middle is left out.
+      text: the name of an image, class, concept or tensor, or any text from a file.
+      limit: maximum length of the result; a longer one loses its middle.
     """
     shown = "".join(map(_escaped, text))
     if len(shown) <= limit:
@@ -25,7 +25,7 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:
-    """The first `limit` names on one line, each printable, and how many more."""
+    """Returns the first `limit` names on one line, printable, and how many remain."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(printable, names[:limit])) + more
@@ -37,6 +37,6 @@ def _escaped(character: str) -> str:
     return character.encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
 
 
-# What is ASCII has to be escaped by hand.
+# ASCII control characters are escaped by hand.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 _CONTROLS |= {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}

@@ -1,13 +1,13 @@
-"""How finished work is replaced: the new is made beside the old, then they switch.
+"""Replaces finished work: writes the new beside the old, then switches them.
 
-    FOLDER/summary.json ...    what is there, and stays until the new is whole
-    FOLDER/next-.../           the new, whole once its own mark says so
+    FOLDER/summary.json ...    the old result, kept until the new one is complete
+    FOLDER/next-.../           the new result, complete once its mark exists
 
-A *mark* is the file of a folder that is written last, such as `summary.json`. A switch
-removes FOLDER's mark, then what else was there, brings the new files (links on a disk,
-copies in an object store, where nothing can be renamed), the mark last, and removes
-next-... at the end. So whenever it is cut off one of the two is whole: `current` finds
-it, and the next to write there ends the switch.
+A *mark* is the file that is written last into a folder, such as `summary.json`. A
+switch removes FOLDER's mark and then the other old files, brings in the new files
+(links on a disk, copies in an object store, where nothing can be renamed), the mark
+last, and then removes next-... . So one of the two is complete at any interruption:
+`current` finds it, and the next writer finishes the switch.
 """
 
 import contextlib
@@ -22,35 +22,35 @@ from jdissect.base.errors import UserError
 from jdissect.base.paths import Path
 
 PREFIX = "next-"
-_MARKS = ("summary.json", "training.json", "model.json")  # of folders in folders
-_LIST = "replaces.json"  # what the switch takes away: names in FOLDER
-_LEFT = frozenset({_LIST, "checkpoints"})  # what is of no use afterwards
+_MARKS = ("summary.json", "training.json", "model.json")  # marks of nested folders
+_LIST = "replaces.json"  # names in FOLDER that the switch removes
+_LEFT = frozenset({_LIST, "checkpoints"})  # not needed after the switch
 
 
 def beside(folder: Path, key: str) -> Path:
-    """Where to make what is to replace FOLDER's content.
+    """Returns the folder in which to write the replacement of FOLDER's content.
 
     Args:
-      folder: that of the old.
-      key: hash of what the new is, or a process's number.
+      folder: the folder to replace.
+      key: hash that identifies the new content, or a process number.
     """
     return folder / f"{PREFIX}{key[:12]}"
 
 
 def current(folder: Path, mark: str) -> Path:
-    """The folder to read: itself, but for a switch that was cut off."""
+    """Returns the folder to read: `folder`, or the new one of an unfinished switch."""
     if (folder / mark).is_file():
         return folder
     return next((new for new in _beside(folder) if _is_whole(new, mark)), folder)
 
 
 def find(folder: Path, mark: str, of: str) -> Path:
-    """As `current`, of a folder that may be part of what was switched.
+    """Like `current`, for a folder that may lie inside a switched one.
 
     Args:
-      folder: of its own mark `mark`.
-      mark: its file.
-      of: the mark of the folder above.
+      folder: the folder to find.
+      mark: the mark of `folder`.
+      of: the mark of the folder above it.
     """
     if not (folder.parent / of).is_file():
         above = current(folder.parent, of)
@@ -66,7 +66,7 @@ def settle(
     owned: Callable[[Path], Iterable[str]],
     keep: Path | None = None,
 ) -> None:
-    """Ends a switch that was cut off, if there is one.
+    """Finishes an interrupted switch, if there is one.
 
     Args:
       folder, mark, owned, keep: see `switch`.
@@ -83,18 +83,18 @@ def switch(
     owned: Callable[[Path], Iterable[str]],
     keep: Path | None = None,
 ) -> None:
-    """Puts a whole folder in the place of what its parent holds.
+    """Replaces a folder's content by that of a complete folder inside it.
 
     Args:
-      folder: of the old; files that are not its own stay.
-      new: in it, whole.
-      mark: the file that makes either of the two whole.
-      owned: names of the old's own files and folders, `mark` among them or not.
-      keep: a folder in `folder` that stays, too, while all else that was begun beside
-        the old goes.
+      folder: the folder with the old content; files not in `owned` stay.
+      new: the complete folder with the new content, inside `folder`.
+      mark: the file that marks either of them as complete.
+      owned: names of the old files and folders; `mark` may be among them.
+      keep: a folder in `folder` that also stays, while all other unfinished
+        replacements are removed.
 
     Raises:
-      OSError, UserError: as the disk or store has it; the same call goes on with it.
+      OSError, UserError: the disk or store fails; calling again continues.
     """
     if not (new / _LIST).is_file():
         names = sorted({*owned(folder)} - {mark})
@@ -111,20 +111,20 @@ def switch(
 
 @contextlib.contextmanager
 def making(folder: Path, mark: str, owned: Iterable[str]) -> Iterator[Path]:
-    """Where to write, at once, what is then in `folder` instead of what is there.
+    """Yields a folder to write to; its content replaces that of `folder` at the end.
 
-    Where the block fails, what was there is there, and nothing new.
+    If the block fails, the old content stays and nothing new appears.
 
     Args:
-      folder: made if it is not there.
+      folder: the folder to replace; it is created if missing.
       mark: the file that is written last.
-      owned: names of all that may be written, which go before a switch.
+      owned: names of all files that may be written; a switch removes them first.
     """
     made = not paths.is_remote(folder) and not folder.exists()
     paths.make_folder(folder)
     owned = (mark, *owned)
     if not (current(folder, mark) / mark).is_file():
-        for name in owned:  # of one that was cut off
+        for name in owned:  # left by an interrupted write
             _remove(folder / name)
         try:
             yield folder
@@ -144,17 +144,17 @@ def making(folder: Path, mark: str, owned: Iterable[str]) -> Iterator[Path]:
         yield new
         switch(folder, new, mark, lambda _: owned)
     except BaseException:
-        # Unless the switch has begun: then it is all that is whole.
+        # Once the switch has begun, the new folder may be the only complete one.
         if (folder / mark).is_file():
             paths.remove_folder(new)
         raise
 
 
 def _beside(folder: Path) -> list[Path]:
-    """All that was begun beside FOLDER's content."""
+    """Returns all unfinished replacements in FOLDER."""
     try:
         names = paths.folders_in(folder)
-    except OSError:  # not there, or not ours to list
+    except OSError:  # missing, or not readable
         return []
     return [folder / name for name in sorted(names) if name.startswith(PREFIX)]
 
@@ -172,13 +172,13 @@ def _is_whole(new: Path, mark: str) -> bool:
 
 
 def _plain(names: Iterable[str]) -> list[str]:
-    """Those that lead nowhere else: a list may come from somebody else."""
+    """Returns the names that stay inside the folder: the list may be untrusted."""
     plain = [n for n in names if isinstance(n, str) and not set(n) & {"/", "\\"}]
     return [name for name in plain if name not in ("", ".", "..")]
 
 
 def _remove(path: Path) -> None:
-    """Removes a file or folder; of a folder its mark first."""
+    """Removes a file or folder; in a folder the mark goes first."""
     if not path.is_dir() or (not paths.is_remote(path) and path.is_symlink()):
         path.unlink(missing_ok=True)
         return
@@ -188,11 +188,11 @@ def _remove(path: Path) -> None:
 
 
 def _bring(source: Path, target: Path, mark: str) -> None:
-    """Links or copies a folder's files into another; those of `_MARKS` last."""
+    """Links or copies a folder's files into another; those in `_MARKS` last."""
     paths.make_folder(target)
     last = (*_MARKS, mark)
     entries = [entry for entry in source.iterdir() if entry.name not in _LEFT]
-    # The marker of an empty folder, as the web console makes it, lists as the folder.
+    # The web console marks an empty folder with an object, which lists as the folder.
     entries = [entry for entry in entries if entry.name != source.name]
     for entry in sorted(entries, key=lambda entry: (entry.name in last, entry.name)):
         there = target / entry.name
@@ -208,7 +208,7 @@ def _link(file: Path, there: Path) -> None:
     there.unlink(missing_ok=True)
     try:
         os.link(file, there)
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no links
         aside = there.with_name(f".{there.name}.{os.getpid()}")
         try:
             shutil.copyfile(file, aside)

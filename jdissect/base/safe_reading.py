@@ -1,8 +1,8 @@
-"""Files that may be from anybody, read safely: JSON, and the arrays of an .npz file.
+"""Reads untrusted files safely: JSON, and the arrays of an .npz file.
 
-A compressed array of a few kilobytes can claim to be as large as no memory is. So what
-an .npz file holds is read from the headers of its arrays first, and an array is only
-unpacked once its type, its shape and its size in the file are what they should be.
+A compressed array of a few kilobytes can claim to be larger than memory. So the headers
+of an .npz file's arrays are read first, and an array is unpacked only once its type,
+shape and size in the file are as expected.
 """
 
 import dataclasses
@@ -18,22 +18,22 @@ import numpy as np
 from jdissect.base import paths
 from jdissect.base.errors import UserError
 
-MOST_BYTES = 2**32  # of an array; the largest of 10,000 units is a fifth of that
+MOST_BYTES = 2**32  # per array; the largest for 10,000 units needs a fifth
 _CHUNK = 2**20  # bytes unpacked at once
-# NumPy parses a header as Python. Before Python 3.12.3 two threads that parse at the
-# same time can fail with "AST constructor recursion depth mismatch"
+# NumPy parses a header as Python code. Before Python 3.12.3, two threads that parse at
+# the same time can fail with "AST constructor recursion depth mismatch"
 # (github.com/python/cpython/issues/106905).
 _PARSING = threading.Lock()
-# zipfile and its packers; RuntimeError and NotImplementedError of an encrypted member.
+# Raised by zipfile and its codecs; RuntimeError for an encrypted member.
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def read_json(path: paths.Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Returns the JSON object in a file.
 
     Raises:
-      UserError: it cannot be read, or holds something else.
-      FileNotFoundError: there is no such file.
+      UserError: the file cannot be read, or does not hold a JSON object.
+      FileNotFoundError: the file does not exist.
     """
     try:
         content = json.loads(paths.read_bytes(path).decode("utf-8"))
@@ -42,34 +42,34 @@ def read_json(path: paths.Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {_reason(error)}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"{path} does not hold a JSON object")
     return content
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What an array in a file is, before it is read."""
+    """Type, shape and place of an array in a file, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    order: str = "C"  # or "F", columns first
-    start: int = 0  # of the values, bytes from the beginning of the .npy member
+    order: str = "C"  # or "F", column-major
+    start: int = 0  # byte offset of the values in the .npy member
 
 
 class Arrays:
-    """The arrays of an .npz file; a context in which they can be read.
+    """Reads the arrays of an .npz file; use as a context manager.
 
     Args:
-      path: of the file.
-      names: arrays that must be there; others are not looked at.
+      path: the .npz file.
+      names: arrays that must be there; others are ignored.
 
     Attributes:
       headers: {name: Header}.
 
     Raises:
-      UserError: the file cannot be read, lacks an array, or holds one that is not as
-        large as its header says, or of Python objects. The same on leaving, for
-        whatever went wrong inside.
+      UserError: on entry, the file cannot be read, lacks an array, or holds one of
+        Python objects or of a size other than its header says. On exit, the same for
+        any read error inside the block.
     """
 
     def __init__(self, path: paths.Path, names):
@@ -100,7 +100,7 @@ class Arrays:
             raise UserError(text) from None
 
     def read(self, name: str) -> np.ndarray:
-        """An array; its header has been checked."""
+        """Returns an array; its header has been checked on entry."""
         header = self.headers[name]
         values = np.empty(math.prod(header.shape), header.dtype)
         content = values.view(np.uint8)
@@ -115,10 +115,10 @@ class Arrays:
     def _header(self, name: str, info: zipfile.ZipInfo) -> Header:
         where = f"{self._path}: '{name}'"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{where} is packed in a way that NumPy never does")
+            raise UserError(f"{where} uses a compression that NumPy never writes")
         with self._zip.open(info) as member:
             version = np.lib.format.read_magic(member)
-            if version != (1, 0):  # others can have headers of gigabytes
+            if version != (1, 0):  # later versions allow headers of gigabytes
                 raise UserError(f"{where} has a header that jdissect never writes")
             with _PARSING:
                 header = np.lib.format.read_array_header_1_0(member)
@@ -131,13 +131,14 @@ class Arrays:
             raise UserError(f"{where} claims {size:,} bytes, more than {MOST_BYTES:,}")
         if any(length < 0 for length in shape) or start + size != info.file_size:
             raise UserError(
-                f"{where} has shape {tuple(shape)} of {dtype}, but not as many bytes"
+                f"{where} has shape {tuple(shape)} of {dtype}, which does not match "
+                "its number of bytes"
             )
         return Header(tuple(shape), dtype, "F" if by_columns else "C", start)
 
 
 def _reason(error: BaseException) -> str:
-    """In one line."""
+    """Returns an error's reason on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, RecursionError):

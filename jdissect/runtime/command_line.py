@@ -1,4 +1,4 @@
-"""What the entry points share: flags, config overrides, and errors in one line."""
+"""Provides what all commands share: flags, config overrides, one-line errors."""
 
 import contextlib
 import errno
@@ -35,12 +35,12 @@ def define(
     strings: Mapping[str, str],
     switches: Mapping[str, str],
 ) -> flags.FlagValues:
-    """The flags of an entry point: --config, --help and its own.
+    """Returns the flags of a command: --config, --help and its own.
 
     Args:
-      argv: the command line that will be parsed; it says which keys are overridden.
-      strings: flags with a value, '' by default: {name: description}.
-      switches: flags that are on or off, off by default.
+      argv: the command line to be parsed; it decides which config keys get a flag.
+      strings: flags with a value, default '': {name: description}.
+      switches: boolean flags, default off: {name: description}.
     """
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
@@ -62,15 +62,15 @@ def define(
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.ConfigDict:
     """Parses the command line; returns the config with its overrides.
 
-    `--config=mixup` is the config of that name that the package has, unless there is
-    such a file.
+    `--config=mixup` selects the config of that name in the package, unless a file of
+    that name exists.
 
     Raises:
       UserError: a bad flag, key, value or config file.
     """
     argv = [_packaged(argument) for argument in argv]
-    # Once without the overrides, so that an unknown key can be answered with those
-    # that exist.
+    # First parse without the overrides, so that the error for an unknown key can list
+    # the known ones.
     probe = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
     with _one_line("--config"):
@@ -99,7 +99,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
 
 
 def _configs() -> Path:
-    """The folder of the configs that come with the package."""
+    """Returns the folder of the configs that come with the package."""
     from jdissect import configs
 
     return Path(configs.__path__[0])
@@ -111,7 +111,7 @@ def _named(folder: Path, name: Callable[[Path], str]) -> list[str]:
 
 
 def _packaged(argument: str) -> str:
-    """--config=NAME[:VARIANT] with the file of the package, if no such file is here."""
+    """Resolves --config=NAME[:VARIANT] to the packaged file, unless NAME exists."""
     flag, equals, text = argument.partition("=")
     if flag not in ("--config", "-config") or not equals:
         return argument
@@ -124,26 +124,27 @@ def _packaged(argument: str) -> str:
 
 
 _PIPE = 141  # 128 + SIGPIPE
-_EXHAUSTED = "RESOURCE_EXHAUSTED"  # how an error of XLA begins
-_MOST = 10**6  # processes, or seconds to wait for them
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # prefix of XLA's out-of-memory errors
+_MOST = 10**6  # upper bound for process counts and timeouts in seconds
 
 PROCESSES = {
-    "coordinator_address": "HOST:PORT of process 0, for a run of many processes.",
-    "num_processes": "Their number. All three, or none where the platform knows.",
-    "process_id": "Of this process, from 0.",
+    "coordinator_address": "HOST:PORT of process 0, for a multi-process run.",
+    "num_processes": "Number of processes. Give all three flags, or none if the "
+    "platform knows them.",
+    "process_id": "Index of this process, from 0.",
     "start_timeout": "Seconds to wait for the other processes; default 60.",
-    "heartbeat_timeout": "Seconds of silence after which one is lost; default 100.",
+    "heartbeat_timeout": "Seconds of silence until a process is lost; default 100.",
 }
 
 
 def join(values: flags.FlagValues) -> "Processes":
-    """Joins this process to its run, as the flags `PROCESSES` say.
+    """Joins this process to its run, as the flags in `PROCESSES` say.
 
     Raises:
-      UserError: flags that do not fit together, or are no numbers.
+      UserError: flags that contradict each other or are not numbers.
     """
     from jdissect.runtime import (
-        initialize,  # JAX is loaded only once the flags are good
+        initialize,  # JAX loads only once the flags are valid
     )
 
     numbers = {}
@@ -169,7 +170,7 @@ def join(values: flags.FlagValues) -> "Processes":
 
 
 def run_name(values: flags.FlagValues) -> str:
-    """NAME or NAME-VARIANT of --config=.../NAME.py[:VARIANT]."""
+    """Returns NAME or NAME-VARIANT of --config=.../NAME.py[:VARIANT]."""
     path, variant = _config_file(values)
     name = Path(path).stem
     return f"{name}-{variant}" if variant else name
@@ -178,11 +179,11 @@ def run_name(values: flags.FlagValues) -> str:
 def entry(
     main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None
 ) -> int:
-    """Runs an entry point; returns the exit code: 2 and a line for a user's error.
+    """Runs a command; returns the exit code: 2 and one line for a user error.
 
-    Ctrl-C ends it with 130 and SIGTERM with 143, wherever it is, in a line.
-    One of many processes that ends in a way the others cannot know of does not come
-    back from here: it would wait for them, and they for it.
+    Ctrl-C ends it with 130 and SIGTERM with 143, at any point, with one line. In a
+    multi-process run, a failure that the other processes cannot know of exits here
+    instead of returning: a normal exit would wait for them, and they for it.
     """
     native_output.to_log()
     replace_unprintable()
@@ -222,57 +223,57 @@ def entry(
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output has no reader any more, as behind `| head`."""
+    """Returns whether standard output has lost its reader, as behind `| head`."""
     try:
         output, poll = sys.stdout.fileno(), select.poll()
-    except (OSError, AttributeError):  # it is no file, or this system has no poll
+    except (OSError, AttributeError):  # not a file, or the system has no poll
         return False
     poll.register(output, 0)
     if not any(events & select.POLLERR for _, events in poll.poll(0)):
         return False
-    # Python flushes once more at its end.
+    # Python flushes again at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return True
 
 
 def _out_of_memory(error: Exception) -> str:
-    """What it is that this machine, or its accelerator, cannot hold."""
+    """Returns a message on what does not fit into this machine or accelerator."""
     text = " ".join(str(error).split()).removeprefix(_EXHAUSTED).lstrip(": ")
     return (
-        f"out of memory{text and f' ({text[:200]})'}; smaller batches "
+        f"out of memory{text and f' ({text[:200]})'}; use smaller batches "
         "(config.data.batch_size, config.segmenter.batch_size) or masks "
-        "(config.mask_size) take less"
+        "(config.mask_size)"
     )
 
 
 def replace_unprintable() -> None:
-    """Shows letters that a terminal does not have as escapes, instead of failing."""
+    """Prints characters that the terminal lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def interrupted(error: BaseException) -> int:
-    """The exit code of Ctrl-C or SIGTERM."""
+    """Returns the exit code for Ctrl-C or SIGTERM."""
     if text := preemption.words(error, "interrupted"):
         print(text, file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
         _leave_others(130)
         return 130
-    # All were told, and met where they saved; others take leave in a while, or not.
+    # All processes got the signal and met where they saved; otherwise part soon.
     if endings := _endings():
         endings.part(preemption.EXIT_CODE)
     return preemption.EXIT_CODE
 
 
 def _endings() -> ModuleType | None:
-    """The module, where this process is one of many; loads nothing."""
+    """Returns the shutdown module in a multi-process run; never loads anything."""
     endings = sys.modules.get("jdissect.runtime.shutdown")
     return endings if endings and endings.joined() else None
 
 
 def _leave_others(code: int) -> None:
-    """Ends at once where there are others, with the traceback of an error (1)."""
+    """Exits at once in a multi-process run; prints an error's traceback (code 1)."""
     if endings := _endings():
         if code == 1:
             traceback.print_exc()
@@ -280,7 +281,7 @@ def _leave_others(code: int) -> None:
 
 
 def _config_file(values: flags.FlagValues) -> tuple[str, str]:
-    """(path, variant) of --config."""
+    """Returns (path, variant) of --config."""
     text = str(config_flags.get_config_filename(values["config"]))
     path, _, variant = text.partition(":")
     return path, variant
@@ -292,14 +293,14 @@ def _is_override(argument: str) -> bool:
 
 @contextlib.contextmanager
 def _one_line(what: str, known: Iterable[str] = ()) -> Iterator[None]:
-    """Whatever goes wrong in a config file or a flag, as one line."""
+    """Turns any error of a config file or flag into one line."""
     try:
         yield
     except UserError:
         raise
     except flags.Error as error:
         raise plain_flags.refusal(error, known) from error
-    except Exception as error:  # a config file is a program and may fail in any way
+    except Exception as error:  # a config file can raise anything
         text = " ".join(str(error).split())
         raise UserError(f"{what}: {type(error).__name__}: {text}") from error
 

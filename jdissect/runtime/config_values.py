@@ -1,8 +1,8 @@
-"""What the values of a config may be, whichever command takes it.
+"""Checks the types and maximum sizes of config values, for every command.
 
-That is their kind, down to the elements of a tuple, and a size that some machine could
-hold; what a number means is checked by the command that uses it. A config file is a
-program of the user's, so that its own values are checked like those of a command line.
+Types are checked down to the elements of a tuple; the command that uses a number checks
+its meaning. A config file is a program, so its values are checked like those of the
+command line.
 """
 
 import math
@@ -14,9 +14,9 @@ import ml_collections
 
 from jdissect.base.errors import UserError
 
-_COUNT = 2**31 - 1  # of images, steps...: they are counted in 32 bits
+_COUNT = 2**31 - 1  # images, steps...: counted in 32 bits
 
-# Key -> an example of its kind. The kind of any other key is that of its default.
+# Key -> an example of its type. Any other key has the type of its default.
 _EXAMPLES: dict[str, Any] = {
     **dict.fromkeys(
         (
@@ -53,7 +53,7 @@ _EXAMPLES: dict[str, Any] = {
 
 _UNSET = ("augment.one_box_per_batch",)  # may be None
 
-# Key -> the largest value that makes sense; they are all whole numbers but one.
+# Key -> the largest sensible value; all but one are whole numbers.
 _MOST: dict[str, float] = {
     **dict.fromkeys(("data.batch_size", "segmenter.batch_size"), 2**16),
     "data.num_images": _COUNT,
@@ -80,14 +80,15 @@ _WHOLE, _NUMBER = "a whole number", "a finite number"
 def check(
     config: ml_collections.ConfigDict, defaults: ml_collections.ConfigDict
 ) -> None:
-    """Refuses values of another kind; tuples of a command line become what they mean.
+    """Checks a config's value types; replaces tuples from the command line.
 
     Args:
-      config: with the overrides of a command line, where ('a,b',) is ('a', 'b').
-      defaults: without.
+      config: the config with command line overrides, where ('a,b',) becomes
+        ('a', 'b').
+      defaults: the config without overrides.
 
     Raises:
-      UserError: naming key and value.
+      UserError: a value has the wrong type or is too large; names key and value.
     """
     known = dict(leaves(defaults))
     for key, value in list(leaves(config)):
@@ -100,7 +101,7 @@ def check(
 
 
 def leaves(config: ml_collections.ConfigDict, path: str = "") -> Iterator[tuple]:
-    """(dotted key, value) of all that are no groups."""
+    """Yields (dotted key, value) of every value in the config."""
     for key, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
             yield from leaves(value, f"{path}{key}.")
@@ -120,7 +121,7 @@ def _elements(key: str, value: Any, example: Any) -> tuple:
             parts = [part for part in parts if part]
             found += [_number(part) for part in parts] if of_numbers else parts
         elif _is_number(element):
-            # A layer may be named by a number.
+            # A number may be a layer's name.
             found.append(element if of_numbers else str(element))
         else:
             found.append(None)
@@ -135,7 +136,7 @@ def _check_one(key: str, value: Any, example: Any) -> None:
             _refuse(key, value, "True or False")
     elif isinstance(example, str):
         if not isinstance(value, str):
-            _refuse(key, value, "a text")
+            _refuse(key, value, "a string")
         if "\0" in value:
             _refuse(key, value, "free of null characters")
     elif isinstance(example, numbers.Real):

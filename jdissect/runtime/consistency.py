@@ -1,4 +1,4 @@
-"""What the processes of a run check before they begin: that they do the same thing."""
+"""Checks before a run that all its processes do the same thing."""
 
 import time
 import uuid
@@ -10,21 +10,21 @@ from jdissect.base.errors import UserError
 from jdissect.base.paths import Path
 from jdissect.runtime.processes import Processes
 
-_PATIENCE = 10.0  # seconds until a file shows on a shared disk
+_PATIENCE = 10.0  # seconds until a file appears on a shared disk
 
 
 def check_alike(
     processes: Processes, parts: Mapping[str, Any], layout: Mapping[str, Any]
 ) -> None:
-    """Refuses processes that were started with different things.
+    """Checks that all processes were started with the same inputs.
 
     Args:
-      processes: of the run.
+      processes: the processes of the run.
       parts: the identity of the run (see `base.identity`).
-      layout: {name: JSON} of what else must agree.
+      layout: {name: JSON} of everything else that must agree.
 
     Raises:
-      UserError: on all processes, naming what differs.
+      UserError: the processes differ; raised on all of them, naming what differs.
     """
     mine = {**parts, **layout}
     everyone = processes.gather(mine)
@@ -39,10 +39,10 @@ def check_alike(
 
 
 def check_shared(processes: Processes, folder: Path) -> None:
-    """Refuses a work directory that only some of the processes see.
+    """Checks that all processes see the same work directory.
 
     Raises:
-      UserError: on all processes, naming one that does not.
+      UserError: one does not; raised on all processes, naming that one.
     """
     if processes.count == 1:
         return
@@ -57,7 +57,7 @@ def check_shared(processes: Processes, folder: Path) -> None:
     if not all(seen):
         raise UserError(
             f"process {seen.index(False)} does not see the --workdir {folder} of "
-            "process 0; give one on a disk that all of them share"
+            "process 0; use a directory that all of them share"
         )
 
 

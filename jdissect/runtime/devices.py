@@ -1,10 +1,9 @@
-"""One per-device step, written once, on all devices.
+"""Runs a per-device step on all devices.
 
 A step is a pure function `step(state, batch, constants) -> state` that never
 communicates. Every device has its own state (a leading axis of the arrays) and its
-share of the batch; what is constant is on all of them. `spmd` wraps a step either in
-`jit` + `shard_map` or in `pmap`; both run the same program on the same shapes, so they
-give the same bits.
+shard of the batch; constants are replicated. `spmd` wraps a step in `jit` + `shard_map`
+or in `pmap`; both run the same program on the same shapes and so give the same bits.
 """
 
 import functools
@@ -21,20 +20,20 @@ from jdissect.runtime import machine
 
 AXIS = "data"
 MODES = ("shard_map", "pmap")
-# Of the cores that became devices: each holds a copy of the weights, and what lies
-# between layers; 0.7 GB for UPerNet and its colours.
+# At most this many CPU devices run networks: each holds a copy of the weights and its
+# activations, 0.7 GB for UPerNet and its colors.
 MOST_NETWORKS = 4
 
-# Vectors of 512 bits halve the time of bit counting where the processor has them;
-# elsewhere the option does nothing.
+# 512-bit vectors halve the time of bit counting where the processor has them; elsewhere
+# the option has no effect.
 _OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 
 
 def in_32_bits(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function with JAX's 64-bit mode off while it runs, in its thread.
+    """Wraps a function to run with JAX's 64-bit mode off in its thread.
 
-    Networks run in 32 bits or fewer and counts fit by design, so that results are the
-    same bits whatever the mode.
+    Networks run in 32 bits or fewer and counts fit by design, so the mode never changes
+    a bit of the results.
     """
 
     @functools.wraps(function)
@@ -46,7 +45,7 @@ def in_32_bits(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Step:
-    """A step that keeps what `Devices.spmd` compiles of it, for as long as it lives.
+    """A step that caches what `Devices.spmd` compiles of it.
 
     Args:
       function: the step, `function(state, batch, constants) -> result`.
@@ -61,14 +60,14 @@ class Step:
 
 
 class Devices:
-    """The devices of a run and how a step is put on them.
+    """The devices of a run; puts arrays and steps on them.
 
     Attributes:
-      devices: in order; by default those of this process.
+      devices: the devices in order; by default those of this process.
       mode: one of MODES.
 
-    With devices of several processes, each process calls every method, and gives its
-    own share of what is shared out: `len(devices)` counts all of them.
+    With devices of several processes, every process calls every method and passes its
+    own shard of sharded arrays; `len(devices)` counts the devices of all processes.
     """
 
     def __init__(self, mode: str = "shard_map", devices: Sequence | None = None):
@@ -86,16 +85,16 @@ class Devices:
         return len(self.devices)
 
     def spmd(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """`step(state, batch, constants) -> result` on all devices.
+        """Returns `step(state, batch, constants) -> result` compiled for all devices.
 
         Args:
-          step: works on one device's state and share. All arguments are pytrees. A
+          step: works on one device's state and shard. All arguments are pytrees. A
             `Step` is compiled once for equal devices and shapes.
 
         Returns:
           A compiled function of (state, batch, constants): state and result have a
-          leading axis of devices, the batch's leading axis is shared out among them,
-          constants are whole. The state's buffers are given up.
+          leading axis of devices, the batch is sharded along its leading axis, and
+          constants are whole. The state is donated.
         """
         if not isinstance(step, Step):
             return self._spmd(step)
@@ -113,8 +112,8 @@ class Devices:
             def share(array):
                 return array.reshape(len(self), -1, *array.shape[1:])
 
-            # `jit` once more: `pmap` takes no compiler options, and other options are
-            # other bits.
+            # `pmap` takes no compiler options, and other options give other bits, so
+            # its function is jitted once more.
             def mapped(state, batch, constants):
                 return pmapped(state, jax.tree.map(share, batch), constants)
 
@@ -140,19 +139,19 @@ class Devices:
         return jax.jit(mapped, donate_argnums=(0,), compiler_options=options)
 
     def replicate(self, tree: Any) -> Any:
-        """A copy of every array on every device."""
+        """Returns a copy of every array on every device."""
         return self._put(tree, self._copied, np.shape)
 
     def scatter(self, tree: Any) -> Any:
-        """The arrays with their leading axis shared out among the devices.
+        """Shards the arrays along their leading axis.
 
         Args:
-          tree: of this process's share: of many, equally long ones are put together.
+          tree: this process's shard; the shards of all processes have equal length.
         """
         return self._put(tree, self._split, lambda array: None)
 
     def states(self, state: Any) -> Any:
-        """One copy of a step's starting state a device, stacked."""
+        """Returns a step's initial state, one copy per device, stacked."""
 
         def stacked(array):
             return np.broadcast_to(np.asarray(array), (self._here, *array.shape))
@@ -160,10 +159,10 @@ class Devices:
         return self.scatter(jax.tree.map(stacked, state))
 
     def fresh(self, make: Callable[[], Any]) -> Callable[[], Any]:
-        """Like `states` of what `make` gives, but written by the devices themselves.
+        """Like `states` of `make()`, but the devices create the arrays themselves.
 
         Args:
-          make: hashable; what is compiled is kept for an equal one.
+          make: hashable; an equal one reuses the compiled program.
         """
         return _fresh(make, self._here, self._split)
 
@@ -188,24 +187,24 @@ def _fresh(make, copies: int, sharding: NamedSharding) -> Callable[[], Any]:
 
 
 def all_devices(mode: str) -> Devices:
-    """The devices of all processes, those of a process side by side.
+    """Returns the devices of all processes, grouped by process.
 
     Raises:
       UserError: `mode` is 'pmap', and there is more than one process.
     """
     if mode == "pmap" and jax.process_count() > 1:
         raise UserError(
-            "config.parallel is 'pmap', which trains in one process only; shard_map "
-            "trains in many"
+            "config.parallel is 'pmap', which trains in one process only; use "
+            "shard_map for several"
         )
     return Devices(mode, sorted(jax.devices(), key=lambda one: one.process_index))
 
 
 def network_devices(mode: str) -> tuple[Devices, Devices]:
-    """This machine's devices: those that run networks, and those that count.
+    """Returns this machine's devices for running networks, and those for counting.
 
-    They are the same, but on a processor whose cores became devices: no more than
-    MOST_NETWORKS run networks then, whose products share all cores.
+    They are the same unless CPU cores are the devices: then at most MOST_NETWORKS run
+    networks, whose matrix products use all cores.
     """
     on_cores = machine.offer_cores()
     counters = Devices(mode)

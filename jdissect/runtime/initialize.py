@@ -1,4 +1,4 @@
-"""How a process joins its run."""
+"""Joins a process to its multi-process run."""
 
 import contextlib
 import os
@@ -22,17 +22,17 @@ def start(
     start_timeout: int = 60,
     heartbeat_timeout: int = 100,
 ) -> Processes:
-    """Joins this process to its run; alone where there is nothing to join.
+    """Joins this process to its run; a process without a cluster runs alone.
 
     Args:
-      address: HOST:PORT of process 0, '' to let JAX find out (TPU pods, SLURM, GKE...).
-      count: of all processes, 0 to find out.
-      index: of this process, -1 to find out.
-      start_timeout: seconds to wait for the others.
+      address: HOST:PORT of process 0; '' lets JAX detect it (TPU pods, SLURM, GKE...).
+      count: number of processes; 0 detects it.
+      index: index of this process; -1 detects it.
+      start_timeout: seconds to wait for the other processes.
       heartbeat_timeout: seconds of silence after which a process counts as lost.
 
     Raises:
-      UserError: the three do not fit together.
+      UserError: address, count and index contradict each other, or joining fails.
     """
     if count == 1:
         return Processes()
@@ -40,7 +40,7 @@ def start(
     if any(given) and not all(given):
         raise UserError(
             "--coordinator_address, --num_processes and --process_id go together; "
-            "give all three, or none where the platform knows"
+            "give all three, or none if the platform knows them"
         )
     if jax.distributed.is_initialized():
         return Processes(jax.process_index(), jax.process_count())
@@ -57,27 +57,27 @@ def start(
         try:
             jax.distributed.initialize(
                 **arguments,
-                # The deadline comes first, and in one line.
+                # `_deadline` must come first: its message is one line.
                 initialization_timeout=start_timeout + 30,
                 heartbeat_timeout_seconds=heartbeat_timeout,
             )
         except ValueError:
             if arguments:
                 raise
-            return Processes()  # no cluster that JAX knows
+            return Processes()  # not a cluster that JAX detects
         except RuntimeError as error:
             if not arguments and "before any JAX" in str(error):
                 return Processes()  # a notebook, a test: JAX has started already
             reason = str(error).partition("\n")[0][:200]
             raise UserError(f"cannot join {where}: {reason}") from error
     shutdown.join()
-    native_output.mute_stdout()  # Gloo counts its ranks there
+    native_output.mute_stdout()  # Gloo prints its ranks there
     if arguments:
-        return Processes(index, count)  # JAX's devices may still be chosen
+        return Processes(index, count)  # JAX has not chosen its devices yet
     try:
         return Processes(jax.process_index(), jax.process_count())
     except RuntimeError as error:
-        # Backends tell each other of their devices, and wait for it.
+        # The backends exchange their devices here and wait for each other.
         if not shutdown.means_loss(error):
             raise
         lost(str(error))
@@ -91,15 +91,15 @@ def _check(address: str, count: int, index: int) -> None:
         )
     if index >= count:
         raise UserError(
-            f"--process_id is {index}; with --num_processes={count} it goes from 0 to "
-            f"{count - 1}"
+            f"--process_id is {index}; with --num_processes={count} it must be from 0 "
+            f"to {count - 1}"
         )
     if index == 0:
         _check_free(int(port))
 
 
 def _check_free(port: int) -> None:
-    """Refuses a port where JAX would crash."""
+    """Rejects a port on which JAX would crash."""
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
     try:
@@ -117,8 +117,8 @@ def _deadline(seconds: int, where: str) -> Iterator[None]:
 
     def end():
         print(
-            f"error: no connection to {where} within {seconds} s; check that all are "
-            "started and can reach that address (--start_timeout waits longer)",
+            f"error: no connection to {where} within {seconds} s; check that all "
+            "processes are started and can reach it (--start_timeout waits longer)",
             file=sys.stderr,
         )
         leave(2)

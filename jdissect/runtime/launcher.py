@@ -32,17 +32,17 @@ class Ending:
 
 
 def judge(status: int, forwarded: int, log: str) -> Ending:
-    """What a worker's end means.
+    """Interprets how a worker ended.
 
     Args:
-      status: its exit code, -N if signal N ended it.
-      forwarded: the last signal that the launcher sent it; 0 for none.
-      log: what native code printed.
+      status: its exit code, or -N if signal N ended it.
+      forwarded: the last signal that the launcher sent to it; 0 for none.
+      log: output of native code.
     """
     if status in (0, 1, 2, 130, 143):
         return Ending(status)
     if forwarded and status == -forwarded:
-        return Ending(128 + forwarded)  # before it had anything to save
+        return Ending(128 + forwarded)  # it had nothing to save yet
     number = -status if status < 0 else status - 128
     told = "distributed service" in log or "coordination service" in log
     if status == LOST or (number == signal.SIGABRT and told):
@@ -70,7 +70,7 @@ class Launcher:
     def __init__(self, command: Sequence[str], log: Path):
         self._command, self._log = list(command), log
         self._worker: subprocess.Popen | None = None
-        self._signal = 0  # the last one that came
+        self._signal = 0  # the last one received
 
     def run(self) -> int:
         """Returns the exit code."""
@@ -78,8 +78,8 @@ class Launcher:
             ending = self._ended()
         if ending.loss:
             _say(
-                f"error: {ending.loss}; start the same command again on all hosts: the "
-                f"run goes on from its last save{self._details()}"
+                f"error: {ending.loss}; run the same command again on all hosts: it "
+                f"resumes from the last save{self._details()}"
             )
         elif ending.code == 1 and self._details():
             _say(f"error: the worker failed{self._details()}")
@@ -91,11 +91,11 @@ class Launcher:
             self._command,
             stdin=subprocess.DEVNULL,
             env={**os.environ, native_output.LOG: os.fspath(self._log)},
-            # Ctrl-C comes here, and is forwarded, rather than to both.
+            # Ctrl-C reaches only the launcher, which forwards it.
             process_group=0,
             preexec_fn=_die_with_parent(),
         )
-        if self._signal:  # it came while there was no worker yet
+        if self._signal:  # it came before the worker started
             self._worker.send_signal(self._signal)
         status = self._worker.wait()
         self._worker = None
@@ -128,10 +128,10 @@ def _say(text: str) -> None:
 
 
 def _die_with_parent():
-    """For the worker to call before it begins: no launcher leaves one behind."""
+    """Returns a function the worker calls first, so that it dies with its launcher."""
     if not sys.platform.startswith("linux"):
         return None
-    libc = ctypes.CDLL(None)  # found here, as little may be done after a fork
+    libc = ctypes.CDLL(None)  # loaded here: little is safe after a fork
 
     def call():
         libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -141,7 +141,7 @@ def _die_with_parent():
 
 @contextlib.contextmanager
 def log_file(folder: str, name: str) -> Iterator[Path]:
-    """An empty file; a folder made for it goes with it."""
+    """Yields an empty log file; a folder created for it is removed with it."""
     try:
         home = Path(folder or tempfile.mkdtemp(prefix="jdissect-")).absolute()
         home.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""The machine: where caches live and how much fits in memory.
+"""Finds the cache folder, and decides what fits into memory or on disk.
 
-A cache that cannot be written or read costs time and nothing else. For compiled
-programs and hashes of files that is seconds, and not worth a word; `label_cache` warns,
-once, as label maps take half a second an image.
+A cache that cannot be read or written costs only time. For compiled programs and file
+hashes that is seconds, so nothing is printed; `label_cache` warns once, as a label map
+takes half a second per image.
 """
 
 import functools
@@ -18,20 +18,20 @@ from jdissect.base.paths import local
 from jdissect.runtime import resources
 
 FEATURES = ("auto", "memory", "disk", "none")
-MOST_CORES = 8  # each holds counters of its own
-_SHARE = 0.5  # of the free memory, or disk, that kept features may take
+MOST_CORES = 8  # each has its own counters
+_SHARE = 0.5  # share of free memory or disk that cached features may take
 
 
 def cache_dir(configured: str) -> Path | None:
-    """The cache folder; whoever first keeps something there makes it.
+    """Returns the cache directory; it is created on first write.
 
-    It may be one that cannot be made or written: what is there is still read.
+    It may not be writable: existing entries are still read.
 
     Args:
-      configured: `config.cache.dir`; '' is the user's cache folder.
+      configured: `config.cache.dir`; '' means the user's cache folder.
 
     Returns:
-      None where nothing is configured and the user has no home.
+      The folder, or None if nothing is configured and the user has no home.
 
     Raises:
       UserError: it is a URL; locks and renames need a disk.
@@ -46,18 +46,18 @@ def cache_dir(configured: str) -> Path | None:
 
 
 def use_compilation_cache(folder: Path | None) -> None:
-    """Lets compiled programs be found again by later runs.
+    """Stores compiled programs in a folder, where later runs find them.
 
-    A cache chosen through JAX's own environment variable stays, with its warnings.
+    A cache set by JAX's own environment variable takes precedence, with its warnings.
     """
     if folder is None or jax.config.jax_compilation_cache_dir:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    # Beside JAX's cache XLA would keep one of its own on a GPU, and not compile at all
-    # where it cannot write there.
+    # On a GPU, XLA would add its own cache beside JAX's, and fail to compile where it
+    # cannot write there.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "")
-    # One for each program: the folder or the disk is full, read-only, not ours...
+    # JAX warns once per program if the disk is full or the folder is not writable.
     warnings.filterwarnings(
         "ignore",
         r"Error (reading|writing) persistent compilation cache entry",
@@ -65,16 +65,16 @@ def use_compilation_cache(folder: Path | None) -> None:
     )
 
 
-@functools.cache  # a second run in this process gets the devices of the first
+@functools.cache  # a later run in this process has the same devices
 def offer_cores() -> bool:
-    """Makes the processor's cores devices of their own, where that still can be.
+    """Makes each CPU core a device, if that is still possible.
 
-    One device alone would use all cores in its products only, and one in all the rest:
-    in counting, and in the fifth of a network's time that goes to other operations.
+    A single device uses all cores only in matrix products, and one core for the rest:
+    for counting, and for the fifth of a network's time spent in other operations.
 
     Returns:
-      Whether the devices are cores. Not so with an accelerator, or where somebody has
-      already said how many devices there are to be.
+      Whether the devices are cores: False with an accelerator, or if the number of
+      devices has been set already.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return False
@@ -95,21 +95,21 @@ def keep_features(
     folder: Path | None,
     sharing: tuple[int, int] = (1, 1),
 ) -> str:
-    """Where to keep features between the passes.
+    """Decides where to keep features between the passes.
 
     Args:
       choice: one of FEATURES.
-      feature_bytes: of all layers, an image.
-      images: how many this process keeps.
-      folder: where they would go on disk; None: nowhere.
-      sharing: processes that keep as many on this host and in this container, from
-        `resources.sharing`.
+      feature_bytes: bytes per image, over all layers.
+      images: number of images that this process keeps.
+      folder: folder for features on disk; None if there is none.
+      sharing: number of processes that keep as many features on this host and in this
+        container, from `resources.sharing`.
 
     Returns:
       'memory', 'disk' or 'none'.
 
     Raises:
-      UserError: 'disk' is wanted, and there is no folder.
+      UserError: `choice` is 'disk', and there is no folder.
     """
     if choice == "disk" and folder is None:
         raise UserError("config.cache.features is 'disk'; config.cache.dir must be set")
@@ -125,7 +125,7 @@ def keep_features(
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes that can be written where `folder` is or will be; 0 if not known."""
+    """Returns the bytes free for `folder`, which need not exist; 0 if not known."""
     for place in (folder, *folder.parents):
         if place.exists():
             try:

@@ -1,9 +1,9 @@
-"""What native libraries print, kept apart from what this program says.
+"""Separates the output of native libraries from that of the program.
 
-XLA, gRPC and Gloo write to file descriptors 1 and 2 from C++: which rank is connected,
-and a stack trace when another machine is lost. Here Python's streams move to copies of
-those descriptors, so that lines, tracebacks and progress bars reach the terminal (or
-pipe, or file) as before, and the descriptors themselves are pointed elsewhere.
+XLA, gRPC and Gloo write to file descriptors 1 and 2 from C++: ranks as they connect,
+stack traces when another machine is lost. This module moves Python's streams to copies
+of those descriptors, so that lines, tracebacks and progress bars still reach the
+terminal (or pipe, or file), and points the descriptors themselves elsewhere.
 """
 
 import faulthandler
@@ -17,10 +17,10 @@ _state = {"log": ""}
 
 
 def to_log() -> None:
-    """Sends native output to the file that `LOG` names; does nothing without one.
+    """Sends native output to the file that the variable `LOG` names, if it is set.
 
-    To be called before JAX is imported. The variable is taken away, so that processes
-    started from here do not take it for theirs.
+    Call it before JAX is imported. It removes the variable, so that child processes do
+    not use the file.
     """
     path = os.environ.pop(LOG, "")
     if not path:
@@ -38,7 +38,7 @@ def to_log() -> None:
 
 
 def mute_stdout() -> None:
-    """Drops what native code writes to standard output, where it is not in the log."""
+    """Discards native output to standard output, unless it goes to the log."""
     if _state["log"]:
         return
     target = os.open(os.devnull, os.O_WRONLY)
@@ -49,25 +49,25 @@ def mute_stdout() -> None:
 
 
 def supervised() -> bool:
-    """Whether a launcher has started this process and will say how it ended."""
+    """Returns whether a launcher started this process and will report how it ended."""
     return bool(_state["log"])
 
 
 def note(text: str) -> None:
-    """Adds a line to the log."""
+    """Appends a line to the log."""
     with open(_state["log"], "a", encoding="utf-8") as file:  # noqa: PTH123
         file.write(text + "\n")
 
 
 def _part(name: str, number: int, target: int) -> None:
-    """Points a descriptor to `target`, and the stream that used it to a copy."""
+    """Points a descriptor to `target`, and its Python stream to a copy of it."""
     stream: TextIO | None = getattr(sys, name)
     if _descriptor(stream) == number:
         stream.flush()
         copy = open(  # noqa: PTH123, SIM115
             os.dup(number),
             "w",
-            buffering=1,  # lines
+            buffering=1,  # line buffered
             encoding=stream.encoding,
             errors=stream.errors,
         )
@@ -77,7 +77,7 @@ def _part(name: str, number: int, target: int) -> None:
 
 
 def _descriptor(stream: TextIO | None) -> int:
-    """Of a stream; -1 where it has none (a notebook's, a closed one)."""
+    """Returns a stream's descriptor; -1 if it has none (in a notebook, or closed)."""
     try:
         return -1 if stream is None else stream.fileno()
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Flags of the entry points that take no config: run directories and options."""
+"""Parses flags of the commands that take run directories and options, not a config."""
 
 import difflib
 import sys
@@ -9,13 +9,13 @@ from absl import flags
 
 from jdissect.base.errors import UserError
 
-_CLOSE = 0.75  # share of letters that a proposed flag has in common
-_LONGEST = 400  # letters of what somebody typed that a message repeats
-# For all that draw a run's images later, see `report.probe_images`.
+_CLOSE = 0.75  # similarity from which a flag is suggested
+_LONGEST = 400  # characters of user input that a message repeats
+# For every command that draws a run's images later, see `report.probe_images`.
 DATA_PATH = (
     "",
-    "Where the runs' images are, in place of their config.data.path. An object store "
-    "is only asked where it is named here.",
+    "Folder of the runs' images, in place of their config.data.path. An object store "
+    "is only read if it is named here.",
 )
 
 
@@ -34,11 +34,11 @@ _DEFINE: Mapping[type, Callable] = {
 
 
 def refusal(error: flags.Error, known: Iterable[str]) -> UserError:
-    """What absl says of a command line, in one line.
+    """Returns absl's error for a command line as one line.
 
     Args:
-      error: that of absl.
-      known: the flags there are; one that is nearly the unknown one is proposed.
+      error: absl's error.
+      known: the existing flags; one similar to the unknown flag is suggested.
     """
     if isinstance(error, flags.UnrecognizedFlagError):
         name = error.flagname
@@ -46,7 +46,7 @@ def refusal(error: flags.Error, known: Iterable[str]) -> UserError:
         hint = f"did you mean --{close[0]}?" if close else "see --help"
         return UserError(f"Unknown command line flag '{_cut(name)}'; {hint}")
     text = str(error).strip()
-    if "Traceback" in text:  # of a config file
+    if "Traceback" in text:  # from a config file
         text = text.splitlines()[-1]
         text = text.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
     return UserError(_cut(" ".join(text.split())))
@@ -62,25 +62,25 @@ def parse(
     options: Mapping[str, tuple[Any, str]],
     passed_on: tuple[str, ...] = (),
 ) -> tuple[flags.FlagValues, list[str], list[str]]:
-    """Parses a command line; --help prints the flags and ends.
+    """Parses a command line; --help prints the flags and exits.
 
     Args:
-      argv: with the program's name first.
-      usage: what follows "usage: python -m ".
-      options: {flag: (default, description)}; the default's type is the flag's, a list
-        is split at commas, and a tuple is the choice there is, the default first.
-      passed_on: beginnings of arguments that are left as they are.
+      argv: the command line, program name first.
+      usage: text after "usage: python -m ".
+      options: {flag: (default, description)}; the default's type is the flag's type, a
+        list is split at commas, and a tuple lists the choices, default first.
+      passed_on: prefixes of arguments that are not parsed.
 
     Returns:
-      the flags, the arguments that are none, and those that are passed on.
+      the flags, the positional arguments, and the arguments that are passed on.
 
     Raises:
-      UserError: an unknown flag, or a value that is not of its type.
+      UserError: an unknown flag, or a value that does not have the flag's type.
     """
     values = flags.FlagValues()
     for name, (default, text) in options.items():
         _DEFINE[type(default)](name, default, text, flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
     kept = [argument for argument in argv[1:] if argument.startswith(passed_on)]
     if not passed_on:
         kept = []

@@ -1,7 +1,7 @@
-"""SIGTERM, which machines send before they take a job away.
+"""Handles SIGTERM, which machines send before they preempt a job.
 
-It ends a program as Ctrl-C does, by an exception that goes through everything: no loop
-over several networks can take the end of one of them for that of its own work.
+SIGTERM ends a program as Ctrl-C does, by a BaseException: a loop over several networks
+cannot mistake it for the failure of one of them.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ RESUMES = "the same command resumes from the last save"
 
 
 class Terminated(BaseException):
-    """SIGTERM has come; what could be saved is on disk."""
+    """SIGTERM arrived; everything that could be saved is on disk."""
 
 
 def end() -> NoReturn:
-    """Ends the program from where it is: what `on_sigterm` calls where nothing saves.
+    """Ends the program at once; `on_sigterm` calls it where nothing can be saved.
 
     Raises:
       Terminated: always.
@@ -28,18 +28,18 @@ def end() -> NoReturn:
 
 
 def note(error: BaseException, text: str = RESUMES) -> None:
-    """Has an interruption, if it is one, say what becomes of the work; once."""
+    """Adds to an interruption, once, a note on how the work can continue."""
     interrupted = isinstance(error, (KeyboardInterrupt, Terminated))
     if interrupted and not getattr(error, "__notes__", []):
         error.add_note(text)
 
 
 def words(error: BaseException, default: str) -> str:
-    """What to tell of an interruption in a line; '' where all has been said.
+    """Returns an interruption's one-line message; '' if it was already reported.
 
     Args:
-      error: perhaps with what `note` has added.
-      default: the line's beginning where the error has no text.
+      error: the interruption, perhaps with a text from `note`.
+      default: beginning of the line if the error has no text.
     """
     if isinstance(error, Terminated) and not error.args:
         return ""
@@ -48,7 +48,7 @@ def words(error: BaseException, default: str) -> str:
 
 @contextlib.contextmanager
 def on_sigterm(action: Callable[[], None]) -> Iterator[None]:
-    """Calls `action` when SIGTERM comes; in the main thread, else does nothing."""
+    """Calls `action` on SIGTERM; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

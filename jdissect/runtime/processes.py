@@ -1,13 +1,13 @@
-"""The processes of a run, and how they agree.
+"""Exchanges values between the processes of a run.
 
-A run of many processes (one a host of a TPU pod, say) is one program that all of them
-execute on shares of the images. Steps never communicate; what is exchanged between
-them, at the end of a pass and where a run is saved, goes through the functions here.
-Every process must come to each exchange in the same order. Integers are added exactly,
-so nothing depends on how many processes there are.
+In a multi-process run (one process per host of a TPU pod, say) all processes execute
+one program on shards of the images. Steps never communicate; exchanges at the end of a
+pass and at checkpoints go through the functions here. Every process must reach the
+exchanges in the same order. Integer sums are exact, so results do not depend on the
+number of processes.
 
-A process that fails for a reason the user can mend brings its message to the next
-exchange, where all of them raise it: nobody waits for one that has gone.
+A process that fails for a reason the user can fix sends its message to the next
+exchange, where all processes raise it, so none waits for it.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jdissect.base.errors import UserError, of_system
 from jdissect.runtime.shutdown import lost
 
-_CHUNK = 1 << 21  # 64-bit integers added up at a time
-_STATUS = re.compile(r"[A-Z_]+: ")  # how errors of XLA begin
-_LIMBS = 4  # of 16 bits each, in 32: sums of 65,536 processes are exact
+_CHUNK = 1 << 21  # 64-bit integers per all-reduce
+_STATUS = re.compile(r"[A-Z_]+: ")  # prefix of XLA errors
+_LIMBS = 4  # of 16 bits each, in 32: sums over 65,536 processes are exact
 
 
 @dataclasses.dataclass(eq=False)
 class Processes:
-    """The processes of a run, as one of them sees them.
+    """The processes of a run, seen from one of them.
 
     Attributes:
-      index: of this process; the first writes and speaks.
-      count: of all.
-      sent: bytes that this process has given to exchanges.
+      index: index of this process; process 0 writes files and prints.
+      count: number of processes.
+      sent: bytes that this process has sent.
     """
 
     index: int = 0
@@ -45,21 +45,21 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.index == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """A JSON value of every process, in their order."""
+        """Returns the JSON values of all processes, by index."""
         if self.count == 1:
             return [value]
         return [json.loads(data) for data in self._bytes(json.dumps(value).encode())]
 
     def fold(self, merge: Callable[[Any, Any], Any], tree: Any) -> Any:
-        """The merged trees of all processes; for what is small.
+        """Merges the trees of all processes; meant for small arrays.
 
         Args:
           merge: (tree, tree) -> tree.
-          tree: of NumPy arrays, of equal shapes everywhere.
+          tree: NumPy arrays, of equal shapes on all processes.
         """
         if self.count == 1:
             return tree
@@ -77,10 +77,10 @@ class Processes:
         return merged
 
     def total(self, tree: Any) -> Any:
-        """The sum of all processes' trees of int64 arrays, exactly.
+        """Returns the exact sum of all processes' trees of int64 arrays.
 
-        Devices add 32 bits at most. Where no sum can exceed them, as of most counts, a
-        number travels as it is; else as four limbs of 16 bits.
+        Devices add in 32 bits. Numbers are sent as they are where no sum can overflow,
+        as for most counts, and otherwise as four limbs of 16 bits.
         """
         if self.count == 1:
             return tree
@@ -101,10 +101,10 @@ class Processes:
 
     @contextlib.contextmanager
     def agreeing(self) -> Iterator[None]:
-        """Runs a block on all processes; what one cannot do, none goes on from.
+        """Runs a block on all processes; if it fails on one, it fails on all.
 
         Raises:
-          UserError: that of the block, here or on another process.
+          UserError: the error of the block, here or on another process.
         """
         error = None
         try:
@@ -118,7 +118,7 @@ class Processes:
         self.agree(error)
 
     def agree(self, error: UserError | None) -> None:
-        """An exchange of errors.
+        """Raises on all processes if one of them has an error.
 
         Raises:
           UserError: `error`, or that of the first process that has one.
@@ -132,10 +132,10 @@ class Processes:
             raise error
 
     def count_later(self, here: bool) -> Callable[[], int]:
-        """On how many processes something is so; sent without waiting for an answer.
+        """Counts the processes on which `here` is true, without waiting.
 
         Returns:
-          gives the number, and waits for it.
+          a function that waits for the count and returns it.
         """
         if self.count == 1:
             return lambda: int(here)
@@ -143,9 +143,9 @@ class Processes:
         return lambda: int(self._receive(sent)[0])
 
     def _bytes(self, data: bytes) -> list[bytes]:
-        """The bytes of every process."""
+        """Returns the bytes of every process."""
         lengths = self._everyone(np.array([len(data)], np.uint32))[:, 0]
-        # Few shapes, as each is compiled: a power of two, or a multiple of a megabyte.
+        # Each shape is compiled, so use few: powers of two, or multiples of 1 MiB.
         longest = max(1, int(lengths.max()))
         size = min(1 << (longest - 1).bit_length(), -(-longest // 2**20) * 2**20)
         mine = np.zeros(max(64, size), np.uint8)
@@ -157,8 +157,8 @@ class Processes:
         return self._exchange(array, _rows)
 
     def _summed(self, part: np.ndarray, count: int) -> np.ndarray:
-        """The sum of all processes' parts, each number in `count` limbs."""
-        # Few shapes, as each is compiled.
+        """Returns the sum of all processes' parts, each number in `count` limbs."""
+        # Each shape is compiled, so use few.
         size = max(64, 1 << max(0, part.size - 1).bit_length())
         limbs = np.zeros((count, size), np.uint32)
         mask = 0xFFFFFFFF if count == 1 else 0xFFFF
@@ -169,7 +169,7 @@ class Processes:
         return sum(limbs[limb] << 16 * limb for limb in range(count))
 
     def _exchange(self, array: np.ndarray, function: Callable) -> np.ndarray:
-        """`function` of all processes' arrays, stacked; on one device of each."""
+        """Applies `function` to all processes' stacked arrays, on one device each."""
         return self._receive(self._send(array, function))
 
     def _send(self, array: np.ndarray, function: Callable) -> jax.Array:
@@ -186,7 +186,7 @@ class Processes:
             everywhere = NamedSharding(mesh, PartitionSpec())
             return jax.jit(function, out_shardings=everywhere)(stacked)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
-            # What fails before it is queued comes as a ValueError with a status.
+            # Errors before the program is queued are ValueErrors with a status.
             if isinstance(error, ValueError) and not _STATUS.match(str(error)):
                 raise
             lost(str(error))

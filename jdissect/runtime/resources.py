@@ -1,8 +1,8 @@
-"""What this process may use of its machine: cores and memory.
+"""Reports the cores and memory that this process may use.
 
-A container, a job of a cluster or a systemd unit is bounded by its control group, which
-Linux keeps in files: `cpu.max` and `memory.max` of version 2, `cpu.cfs_quota_us` and
-`memory.limit_in_bytes` of version 1. A bound of any group above holds, too.
+A container, a cluster job or a systemd unit is limited by its control group, which
+Linux exposes in files: `cpu.max` and `memory.max` of cgroup v2, `cpu.cfs_quota_us` and
+`memory.limit_in_bytes` of v1. The limits of all parent groups apply as well.
 """
 
 import math
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
-# macOS does not say what is free; so much of what it has is taken for it.
+# macOS does not report free memory; this share of the total is assumed.
 _FREE_UNKNOWN = 0.5
 
 
 def cores() -> int:
-    """Cores that this process may use, at least 1."""
+    """Returns the number of cores that this process may use, at least 1."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         there = len(os.sched_getaffinity(0))
     else:
@@ -32,11 +32,11 @@ def cores() -> int:
 
 
 def free_memory(on_host: int = 1, in_container: int = 1) -> int:
-    """Bytes that this process can have without swapping; 0 where that is not known.
+    """Returns the bytes this process can use without swapping; 0 if unknown.
 
     Args:
-      on_host: processes that take as much of this host's memory at the same time.
-      in_container: those of them that share this one's control group.
+      on_host: processes on this host that use as much memory at the same time.
+      in_container: those of them that share this process's control group.
     """
     bounds = [free // in_container for free in _free_in_groups()]
     if host := _free_on_host():
@@ -45,10 +45,10 @@ def free_memory(on_host: int = 1, in_container: int = 1) -> int:
 
 
 def sharing(processes: "Processes") -> tuple[int, int]:
-    """How many processes of a run share this one's host, and its container.
+    """Returns how many processes of a run share this one's host, and its container.
 
-    All of them call this. Containers of one host are told apart by their host names,
-    and hosts by the identity that a kernel draws when it starts.
+    All processes call this. Host names tell containers apart, and the kernel's boot ID
+    tells hosts apart.
     """
     name = platform.node()
     host = _text(_PROC / "sys/kernel/random/boot_id").strip() or name
@@ -73,7 +73,7 @@ def _free_on_host() -> int:
 
 
 def _free_in_groups() -> Iterator[int]:
-    """What every memory bound leaves; what can be dropped at once counts as free."""
+    """Yields what each memory limit leaves; reclaimable memory counts as free."""
     for folder in _groups(""):
         bound = _number(folder / "memory.max")
         used = _number(folder / "memory.current")
@@ -110,13 +110,13 @@ def _quotas_of_v1() -> Iterator[float]:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and of all above it.
+    """Yields the folders of this process's control group and its parents.
 
-    In a container the paths of /proc/self/cgroup may be the host's: folders that are
-    not there are passed over, and the container's own is the last.
+    In a container, the paths in /proc/self/cgroup may be the host's: missing folders
+    are skipped, and the container's own comes last.
 
     Args:
-      controller: of version 1; '' is version 2.
+      controller: the v1 controller; '' for v2.
     """
     for line in _text(_PROC / "self/cgroup").splitlines():
         _, names, path = (*line.split(":", 2), "", "")[:3]
@@ -131,15 +131,15 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _mounts(controller: str, names: str) -> list[Path]:
-    if controller:  # mounted by one name, or by all that go together
+    if controller:  # mounted under one name or under the joined names
         places = dict.fromkeys([_CGROUPS / controller, _CGROUPS / names])
         return [place for place in places if place.is_dir()][:1]
-    unified = _CGROUPS / "unified"  # beside version 1
+    unified = _CGROUPS / "unified"  # v2 mounted beside v1
     return [unified if unified.is_dir() else _CGROUPS]
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None where there is none, such as in 'max' or '-1'."""
+    """Returns the number in a file; None without one, such as in 'max' or '-1'."""
     text = _text(path).strip()
     return int(text) if text.isdecimal() else None
 

@@ -1,4 +1,4 @@
-"""When to save the state of a run: about once a minute, on all processes alike."""
+"""Decides when to save a run: about once per minute, in step on all processes."""
 
 import time
 from collections.abc import Callable
@@ -7,15 +7,17 @@ SECONDS = 60.0
 
 
 class Minute:
-    """A clock that the processes of a run share.
+    """A one-minute timer that the processes of a run share.
 
-    Theirs differ, so they agree on a time. That takes an exchange, so it is done at few
-    steps, which all know beforehand: after half as many as the last minute had, then
-    when the minute should be over, but after twice as many at the latest.
+    Their clocks differ, so they agree on a time. That takes an exchange, so it happens
+    at few steps, which all processes know in advance: after half as many steps as the
+    last minute had, then at the predicted end of the minute, but after twice as many
+    steps at the latest.
 
     Args:
-      agreed: seconds of this process's clock -> seconds that all go by; None: alone.
-      step: at which the first minute begins.
+      agreed: maps this process's seconds to seconds common to all processes; None for
+        a single process.
+      step: step at which the first minute begins.
     """
 
     def __init__(self, agreed: Callable[[float], float] | None = None, step: int = 0):
@@ -24,12 +26,12 @@ class Minute:
         self.begin(step)
 
     def begin(self, step: int) -> None:
-        """Begins a minute at a step, the same on all processes."""
+        """Starts a minute at a step, which is the same on all processes."""
         self._since, self._step = time.monotonic(), step
         self._look_after = max(1, self._steps // 2)
 
     def is_over(self, step: int) -> bool:
-        """Whether the minute is over at a step; the same on all processes."""
+        """Returns whether the minute is over at a step; all processes agree."""
         self._steps = step - self._step
         if self._agreed is None:
             return time.monotonic() - self._since >= SECONDS

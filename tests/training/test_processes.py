@@ -215,7 +215,7 @@ def test_what_one_cannot_read_ends_all(one_damaged, tmp_path):
 def test_what_cannot_be_shared_is_refused(arguments, tmp_path):
     folder = tmp_path / "run"
     pmap = "--config.parallel=pmap"
-    refused([*arguments, pmap], folder, "shard_map trains in many")
+    refused([*arguments, pmap], folder, "use shard_map for several")
     size = "--config.train.batch_size=9"
     message = "config.train.batch_size is 9, which 4 devices cannot share evenly"
     refused([*arguments, size], folder, message, devices=2)
