@@ -100,7 +100,7 @@ def test_real_weights_are_right_on_178_of_200(capsys, command, shared, tmp_path)
             ["--config.data.path=FOLDERS"],
             "images are of 2 classes, their labels 0 .. 1",
         ),
-        (["--config.data.num_images=-1"], "-1 images cannot be taken"),
+        (["--config.data.num_images=-1"], "num_images is -1"),
         (["--config.dtype=float16"], "float32, bfloat16"),
         (["--config.data.batch_size=0"], "config.data.batch_size is 0"),
     ],

@@ -81,7 +81,7 @@ def test_names_and_files_of_every_kind(photos, tmp_path, capsys):
     lines = [line for line in err.splitlines() if line.startswith("skipped")]
     assert lines == [
         "skipped bro\\nken.jpg: not an image that PIL can identify",
-        "skipped pipe.jpg: no regular file",
+        "skipped pipe.jpg: not a regular file",
     ]
     assert "\x1b" not in err
     names = sorted(path.name for path in output.iterdir())

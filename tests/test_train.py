@@ -247,7 +247,7 @@ def test_tfds(tfds_command, capsys, tmp_path):
             ["--config.train.validation_split=nosuch"],
             "config.train.validation_split: data set two_colors has no split 'nosuch'",
         ),
-        (["--config.train.split=test"], "has label -1, outside of 0 .. 1"),
+        (["--config.train.split=test"], "has label -1, outside 0 .. 1"),
     ],
 )
 def test_bad_tfds(tfds_command, prepared, capsys, tmp_path, change, message):

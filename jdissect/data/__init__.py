@@ -1,1 +1,1 @@
-"""How images are read: files, formats, content hashes, batches."""
+"""Reads images: files, formats, content hashes, batches."""

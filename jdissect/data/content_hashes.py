@@ -1,10 +1,10 @@
-"""Content hashes of files, with a manifest that spares reading them again.
+"""Hashes file contents, with a manifest that avoids reading unchanged files again.
 
-The manifest trusts a stored hash while a file's inode, size, mtime and ctime are as
-they were; of an object in a store while its size and mtime are, where the store tells
-them. A file that changed at about the moment it was hashed could change once more
-within the clock's granularity and look the same, so such a file is not recorded.
-A manifest is a convenience: where it cannot be read or written, files are read.
+The manifest trusts a stored hash while a file's inode, size, mtime and ctime are
+unchanged; for an object in a store, while size and mtime are, if the store reports
+them. A file that changed within the clock's granularity of being hashed could change
+again unnoticed, so it is not recorded. A manifest only saves time: if it cannot be read
+or written, the files are read.
 """
 
 import concurrent.futures
@@ -23,18 +23,18 @@ from jdissect.base.errors import UserError
 from jdissect.data.files import opened
 
 UNREADABLE = "0" * 64  # the hash of a file that cannot be read; its image is skipped
-_SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT) step by 2 s
-_SETTLED_REMOTE_NS = 60_000_000_000  # mtimes of a store are seconds of its own clock
-_THREADS = 8  # hashing and reading both release the interpreter's lock
+_SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT) have steps of 2 s
+_SETTLED_REMOTE_NS = 60_000_000_000  # stores give mtimes in seconds of their own clock
+_THREADS = 8  # hashing and reading both release the GIL
 
 Stamp = list[int]  # inode (0: in a store), size, mtime_ns, ctime_ns
 
 
 def hash_file(path: paths.Path) -> str:
-    """sha256 of a file's bytes in hexadecimal, `UNREADABLE` if `opened` refuses it.
+    """Returns the sha256 of a file in hex, or `UNREADABLE` if `opened` rejects it.
 
     Raises:
-        UserError: the file's store cannot be reached, or refuses.
+        UserError: the file's store cannot be reached or refuses.
     """
     try:
         with opened(path) as file:
@@ -46,16 +46,16 @@ def hash_file(path: paths.Path) -> str:
 def hash_files(
     files: Sequence[paths.Path], cache_dir: Path | None, scope: str
 ) -> tuple[str, ...]:
-    """sha256 of each file's bytes, in hexadecimal.
+    """Returns the sha256 of each file, in hex.
 
     Args:
         files: absolute paths.
-        cache_dir: folder of manifests, made if need be; None: keep none.
-        scope: one manifest a scope, e.g. a data folder and what of it is hashed, so
-            that two data sets do not overwrite each other's.
+        cache_dir: folder of manifests, created if needed; None keeps none.
+        scope: name of the manifest, e.g. a data folder and what is hashed of it, so
+            that data sets do not overwrite each other's manifests.
 
     Returns:
-        a hash a path; `UNREADABLE` for a file that cannot be read.
+        one hash per path; `UNREADABLE` for a file that cannot be read.
     """
     manifest = _manifest_path(cache_dir, scope)
     known = _read_json(manifest)
@@ -83,13 +83,13 @@ def hash_files(
         if stamp is not None
     }
     if any(known.get(path) != fresh[path] for path in fresh):
-        # Entries of files that this run leaves out (num_images, split) stay.
+        # Keeps entries of files that this run leaves out (num_images, split).
         _write_json(manifest, known | fresh)
     return tuple(digest for _, digest in entries)
 
 
 def hash_texts(parts: Sequence[str | bytes]) -> str:
-    """sha256 over several texts, each with its length, so that none run together."""
+    """Returns the sha256 over several texts, each prefixed with its length."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -99,10 +99,10 @@ def hash_texts(parts: Sequence[str | bytes]) -> str:
 
 
 def hash_tables(files: Sequence[paths.Path]) -> str:
-    """sha256 over the names and contents of small files.
+    """Returns the sha256 over the names and contents of small files.
 
     Raises:
-        UserError: one cannot be read.
+        UserError: a file cannot be read.
     """
     parts: list[str | bytes] = []
     for path in files:
@@ -120,19 +120,20 @@ def hash_records(
     cache_dir: Path | None,
     scope: str,
 ) -> tuple[str, ...]:
-    """sha256 of some of the records that lie inside a few large files.
+    """Returns the sha256 of selected records inside a few large files.
 
     Args:
-        read: gives the bytes of a record.
+        read: returns the bytes of a record.
         wanted: numbers of the records.
-        files: what holds them; stored hashes count while all are as they were.
-        cache_dir: as in `hash_files`.
-        scope: as in `hash_files`.
+        files: the files with the records; stored hashes are valid while no file
+            changes.
+        cache_dir: see `hash_files`.
+        scope: see `hash_files`.
 
     Returns:
-        a hash a record, in hexadecimal.
+        one hash per record, in hex.
     """
-    there = files if cache_dir is not None else ()  # no manifest, nothing to compare
+    there = files if cache_dir is not None else ()  # else nothing to compare
     stamps = {os.fspath(path): _stamp(path) for path in there}
     manifest = _manifest_path(cache_dir, scope) if stamps else None
     known: dict[str, str] = {}
@@ -182,7 +183,7 @@ def _manifest_path(cache_dir: Path | None, scope: str) -> Path | None:
 
 
 def _read_json(manifest: Path | None) -> dict[str, Any]:
-    """What is stored; nothing where the file is missing or damaged."""
+    """Returns a manifest's content; empty if the file is missing or damaged."""
     if manifest is None:
         return {}
     try:
@@ -193,7 +194,7 @@ def _read_json(manifest: Path | None) -> dict[str, Any]:
 
 
 def _write_json(manifest: Path | None, content: dict[str, Any]) -> None:
-    """Writes aside, then renames: two runs at once leave one whole file."""
+    """Writes atomically, so that two concurrent runs leave one whole file."""
     if manifest is None:
         return
     with contextlib.suppress(OSError):

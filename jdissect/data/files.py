@@ -1,7 +1,7 @@
-"""Files of a data set, opened so that reading them ends.
+"""Opens data files only if reading them is sure to end.
 
-A folder may come from anywhere. What is called x.jpg in it may be a pipe, which would
-wait for its other end, a link to a device that never ends, or a file of 100 GB.
+A folder may come from anywhere: in it, x.jpg may be a pipe that waits for its other
+end, a link to an endless device, or a file of 100 GB.
 """
 
 import contextlib
@@ -15,15 +15,16 @@ from typing import BinaryIO
 
 from jdissect.base import paths
 
-MAX_BYTES = 1 << 30  # of an encoded image, a mask or a table
+MAX_BYTES = 1 << 30  # per encoded image, mask or table
 
 
 @contextlib.contextmanager
 def opened(file: str | paths.Path | BinaryIO) -> Iterator[BinaryIO]:
-    """A file to read; of a URL its content. What is open already stays as it is.
+    """Opens a file for reading; downloads a URL; passes on an open file.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or is larger than MAX_BYTES.
+        OSError: the file cannot be opened, is not a regular file, or is larger than
+            MAX_BYTES.
         UserError: the object store of a URL cannot be reached.
     """
     if not isinstance(file, str | os.PathLike):
@@ -33,7 +34,7 @@ def opened(file: str | paths.Path | BinaryIO) -> Iterator[BinaryIO]:
         yield io.BytesIO(_object(paths.to_path(file)))
         return
     file = paths.on_disk(os.fspath(file))
-    # Before opening as well: that alone can wait, or do things to a device.
+    # Checked before opening too: opening alone can block or affect a device.
     _check(pathlib.Path(file).stat(), file)
     with open(file, "rb", opener=_without_waiting) as content:  # noqa: PTH123
         _check(os.fstat(content.fileno()), file)
@@ -41,7 +42,7 @@ def opened(file: str | paths.Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: paths.Path) -> bytes:
-    """The content of a file; raises as `opened`."""
+    """Returns the content of a file; raises as `opened` does."""
     with opened(path) as file:
         return file.read()
 
@@ -58,13 +59,13 @@ def _check(status: os.stat_result, file: str | os.PathLike) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), file)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "no regular file", file)
+        raise OSError(errno.EINVAL, "not a regular file", file)
     if status.st_size > MAX_BYTES:
         raise _too_large(file)
 
 
 def _too_large(file: str | os.PathLike) -> OSError:
-    text = f"more than {MAX_BYTES:,} bytes, the most that is read"
+    text = f"more than {MAX_BYTES:,} bytes, the limit"
     return OSError(errno.EFBIG, text, file)
 
 

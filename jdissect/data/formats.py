@@ -1,6 +1,6 @@
-"""Which files are images by their names, and why some of them cannot be read.
+"""Recognizes image files by name, and explains why some cannot be read.
 
-All of them are listed, so that none vanishes without a word. Those that PIL does not
+All image files are listed, so that none is dropped silently. Those that PIL does not
 decode are skipped, with a reason that says what to do.
 """
 
@@ -14,7 +14,7 @@ _READ = frozenset(
         *("pcx", "dds", "sgi", "qoi", "xbm", "xpm"),
     )
 )
-# Cameras' own. Many are TIFF files of which PIL would read the small preview.
+# Camera raw formats. Many are TIFF files of which PIL would read the small preview.
 _RAW = frozenset(
     (
         *("raw", "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "srw"),
@@ -33,37 +33,37 @@ _OTHERS = frozenset(
 )
 _ALL = _READ | _RAW | _HEIF | _DRAWINGS | _OTHERS
 
-# What PIL identifies by content and must not load: EPS is a program that Ghostscript
-# would run, and FITS has values of no known range.
+# Formats PIL identifies by content but must not load: EPS is a program that Ghostscript
+# would run, and FITS has no known value range.
 REFUSED = frozenset(("EPS", "FITS"))
 
-# 'x.jpg?width=300' and 'x.jpg_large' are names of what was downloaded.
+# Downloaded files have names like 'x.jpg?width=300' and 'x.jpg_large'.
 _EXTENSION = re.compile(r"\.([a-z0-9]+)(?:[?!:@_ ].*)?", re.DOTALL)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image, readable or not."""
+    """Returns whether a file name is that of an image, readable or not."""
     return _extension(name) in _ALL
 
 
 def is_raw(name: str) -> bool:
-    """Whether a file's name is that of a camera's raw file."""
+    """Returns whether a file name is that of a camera raw file."""
     return _extension(name) in _RAW
 
 
 def reason(name: str) -> str:
-    """Why a file that PIL does not know cannot be read, in a few words."""
+    """Returns a short reason why a file that PIL does not know cannot be read."""
     extension = _extension(name)
     kind = extension.upper()
     if extension in _RAW:
-        return f"{kind} is a camera's raw file; develop it into JPEG, PNG or TIFF"
+        return f"{kind} is a camera raw file; develop it into JPEG, PNG or TIFF"
     if extension in _HEIF:
         return (
             f"{kind} is not read by Pillow; convert it to JPEG or PNG, for example "
             "with the package pillow-heif"
         )
     if extension in _DRAWINGS:
-        return f"{kind} is a drawing without pixels; render it into PNG"
+        return f"{kind} is a vector drawing; render it to PNG"
     if extension == "avif":
         return "not an image that PIL can identify; AVIF needs Pillow 11.3 or later"
     if extension in _OTHERS:
@@ -72,7 +72,7 @@ def reason(name: str) -> str:
 
 
 def _extension(name: str) -> str:
-    """In lower case, without the dot; '' for names that have none."""
+    """Returns the extension in lower case, without the dot; '' if there is none."""
     base = name.rpartition("/")[2]
     place = base.rfind(".")
     match = _EXTENSION.fullmatch(base[place:].lower()) if place > 0 else None

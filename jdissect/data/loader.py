@@ -1,9 +1,9 @@
-"""Batches of a source, read ahead by Grain while the device computes.
+"""Reads batches of a source ahead with Grain while the device computes.
 
-The order is that of the indices and every batch has one shape, so a pass over a source
-is the same for any number of threads and worker processes. An image's outcome travels
-from a worker as a value, not as an exception: skipping and refusing are decided here,
-and an error reaches the user as it was written, without Grain's traceback.
+Batches follow the order of indices and all have one shape, so a pass over a source is
+the same for any number of threads and worker processes. Workers return an unreadable
+image as a value, not as an exception: this module decides whether to skip or refuse it,
+and the user sees the error without Grain's traceback.
 """
 
 import atexit
@@ -29,9 +29,9 @@ from jdissect.base.printable import printable
 from jdissect.data.source import Example, Source, UnreadableImage
 from jdissect.runtime import resources
 
-# Images an element of the Grain pipeline: its cost an element grows with the buffer.
+# Images per element of the Grain pipeline; the cost per element grows with the buffer.
 CHUNK = 4
-# More threads than this wait for the interpreter's lock rather than decode.
+# More threads than this would only wait for the GIL.
 MAX_THREADS = 8
 # Seconds that a worker process goes on after SIGTERM.
 GRACE = 30.0
@@ -39,16 +39,16 @@ GRACE = 30.0
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some consecutive images of a source.
+    """Consecutive images of a source.
 
     Attributes:
-        index: image index in the source; -1 where padded.
+        index: image index in the source; -1 for padding.
         valid: False for padding and for skipped images.
         pixels: RGB, 0 .. 255; zeros where not valid.
         labels: label numbers; zeros where not valid. None without annotations.
-        annotated: which categories the image counts for; False where not valid. None
+        annotated: categories for which the image counts; False where not valid. None
             without annotations.
-        skipped: (index, reason) of the images that could not be read.
+        skipped: (index, reason) of each unreadable image.
     """
 
     index: Int32[np.ndarray, " batch"]
@@ -73,20 +73,20 @@ def batches(
 
     Args:
         source: what to read.
-        batch_size: images a batch; the last batch is padded to it.
-        workers: 0 reads in threads of this process; else this many processes, which
-            pays where decoding keeps more than a few cores busy.
+        batch_size: images per batch; the last batch is padded to it.
+        workers: number of worker processes; 0 reads in threads of this process.
+            Processes pay off if decoding keeps more than a few cores busy.
         prefetch: batches to read ahead.
-        strict: refuse a source with an unreadable image rather than skip it.
-        start: leave out this many batches, to go on where a run was interrupted.
-        at_least: of batches, the last of them perhaps of padding only.
+        strict: refuse a source with an unreadable image instead of skipping the image.
+        start: number of batches to skip, to resume an interrupted run.
+        at_least: minimum number of batches; added ones contain only padding.
 
     Yields:
-        batches of equal shapes. Abandoning the iterator stops its threads and worker
+        batches of equal shapes. Closing the iterator stops its threads and worker
         processes.
 
     Raises:
-        UserError: what a source's `read` raises; with `strict` also for the first
+        UserError: an error of the source's `read`, or with `strict` the first
             unreadable image.
     """
     first = start * batch_size
@@ -131,7 +131,7 @@ def batches(
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-    """Why an image could not be read, and whether that condemns the source."""
+    """Why an image could not be read, and whether that invalidates the source."""
 
     text: str
     of_source: bool
@@ -139,7 +139,7 @@ class _Problem:
 
 @dataclasses.dataclass(frozen=True)
 class _ReadChunk:
-    """What Grain maps over the first indices of chunks, here or in a worker."""
+    """Reads a chunk by its first index; Grain maps it, here or in a worker."""
 
     source: Source
     stop_file: str = ""  # once it exists, chunks are empty
@@ -162,7 +162,7 @@ class _ReadChunk:
 def _start_threads(
     source: Source, first: int, ahead: int
 ) -> tuple[grain.DatasetIterator, Callable[[], None]]:
-    """Chunks from image `first` on, `ahead` of them early, and how to stop."""
+    """Starts reading chunks from image `first`; returns them and a stop function."""
     chunks = iter(
         grain.MapDataset.range(first, len(source.names), CHUNK)
         .map(_ReadChunk(source))
@@ -179,10 +179,10 @@ def _start_threads(
 def _start_processes(
     source: Source, first: int, ahead: int, workers: int
 ) -> tuple[grain.DatasetIterator, Callable[[], None]]:
-    """As `_start_threads`, from worker processes."""
+    """Like `_start_threads`, with worker processes."""
     if not flags.FLAGS.is_parsed():
-        # Grain's worker processes read its absl flags, which a user of the library
-        # has had no reason to parse.
+        # Grain's worker processes read its absl flags, which a library user has no
+        # reason to parse.
         flags.FLAGS.mark_as_parsed()
     stop_file = Path(tempfile.gettempdir()) / f"jdissect-stop-{uuid.uuid4().hex}"
     chunks = iter(
@@ -198,9 +198,9 @@ def _start_processes(
     )
 
     def stop() -> None:
-        # A worker with half a chunk in its pipe cannot end, and Grain would wait for
-        # it half a minute. So the workers are told to send empty chunks, and what was
-        # under way is taken first, until each of them (they take turns) obeys.
+        # A worker with half a chunk in its pipe cannot exit, and Grain would wait for
+        # it for half a minute. So the workers are told to send empty chunks, and
+        # pending chunks are consumed until each worker (they take turns) sends one.
         atexit.unregister(stop)
         try:
             stop_file.touch()
@@ -208,18 +208,18 @@ def _start_processes(
             while empty < workers:
                 empty = 0 if next(chunks) else empty + 1
         except Exception:
-            pass  # the end, or a worker that died: nothing is under way
+            pass  # exhausted, or a worker died: nothing is pending
         finally:
             chunks.close()
             stop_file.unlink(missing_ok=True)
 
-    # Where an exception's traceback holds the iterator until the very end.
+    # Needed where an exception's traceback keeps the iterator alive until exit.
     atexit.register(stop)
     return chunks, stop
 
 
 def _start_worker(worker: int, workers: int) -> None:
-    """Ties a worker process to its parent: no farewell of its own, no orphans."""
+    """Makes a worker process end silently, and with its parent."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # SLURM sends SIGTERM to all processes of a job, and the parent needs this one for
@@ -242,7 +242,7 @@ def _end_in(seconds: float) -> None:
 
 
 def _empty(source: Source, batch_size: int) -> Batch:
-    """A batch of nothing but padding."""
+    """Returns a batch that contains only padding."""
     labels = annotated = None
     if source.annotations is not None:
         notes = source.annotations

@@ -1,4 +1,4 @@
-"""The old name of `jdissect.scenes`: `python -m jdissect.data.scenes` still works."""
+"""Old name of `jdissect.scenes`; keeps `python -m jdissect.data.scenes` working."""
 
 import sys
 

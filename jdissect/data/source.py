@@ -1,8 +1,8 @@
-"""What a source of probe images is: the types that all of `jdissect.data` shares.
+"""Defines the interface of image sources, and the types that they share.
 
-A source knows its images by index 0 .. n-1 and reads one at a time, so that the
-loader may read them from any thread or process in any order. Sources are plain
-picklable objects, and nothing here imports JAX: worker processes start fast.
+A source numbers its images 0 .. n-1 and reads one at a time, so that the loader can
+read them from any thread or process in any order. Sources are plain picklable objects,
+and nothing here imports JAX, so that worker processes start fast.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ from jdissect.base.printable import printable
 
 
 class UnreadableImage(Exception):
-    """One image is corrupt; the others are not. The loader skips it, unless strict.
+    """One image is corrupt. The loader skips it, unless strict.
 
     Attributes:
         name: the image's name in its source.
-        reason: why it cannot be read, in a few words.
+        reason: short text on why it cannot be read.
     """
 
     def __init__(self, name: str, reason: str):
-        super().__init__(name, reason)  # both, so that it survives pickling
+        super().__init__(name, reason)  # both, so that it can be pickled
         self.name = name
         self.reason = reason
 
@@ -35,11 +35,11 @@ class UnreadableImage(Exception):
 
 
 def skipped_line(skipped: Sequence[tuple[str, str]], images: int = 0) -> str:
-    """A line for a person: how many images were skipped, and why the first.
+    """Returns a message: how many images were skipped, and why the first one.
 
     Args:
-        skipped: (name, reason) of each, at least one.
-        images: how many there are in all; 0: not to be said.
+        skipped: (name, reason) of each skipped image, at least one.
+        images: total number of images; 0 leaves it out of the message.
     """
     count = f"{len(skipped)} of {images}" if images else f"{len(skipped)}"
     noun = "image" if (images or len(skipped)) == 1 else "images"
@@ -48,10 +48,10 @@ def skipped_line(skipped: Sequence[tuple[str, str]], images: int = 0) -> str:
 
 
 def none_read(skipped: Sequence[tuple[str, str]]) -> UserError:
-    """The error where every image was skipped, which names the first with its reason.
+    """Returns the error for a source of which no image could be read.
 
     Args:
-        skipped: (name, reason) of each.
+        skipped: (name, reason) of each image.
     """
     first = f", such as {UnreadableImage(*skipped[0])}" if skipped else ""
     return UserError(f"none of the images could be read{first}")
@@ -59,12 +59,12 @@ def none_read(skipped: Sequence[tuple[str, str]]) -> UserError:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One image, as a network is to see it before normalization.
+    """One image before normalization.
 
     Attributes:
         pixels: RGB, 0 .. 255, with the source's geometry applied.
-        labels: the numbers people gave to pixels, 0 where there is none; None where
-            the source has no annotations.
+        labels: label numbers that people gave to pixels, 0 for none; None if the
+            source has no annotations.
         annotated: whether the image counts for a category: some pixel carries a
             number whose primary category it is (the 2017 code's rule). None without
             annotations.
@@ -77,12 +77,12 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """What a source's label maps mean.
+    """Describes a source's label maps.
 
     Attributes:
         concepts: (name, primary category) of each number from 0; ('-', '') for 0
             and for numbers that the vocabulary leaves out.
-        maps: label maps an image; a pixel may carry a number in each.
+        maps: label maps per image; a pixel may carry a number in each of them.
         grid: (height, width) of the label maps.
     """
 
@@ -92,12 +92,12 @@ class Annotations:
 
 
 class Source(Protocol):
-    """Images by index; satisfied by the folder, Broden and TFDS sources.
+    """Images by index; the folder, Broden, TFDS and scene sources implement it.
 
     Attributes:
-        names: an image's identity, in index order.
+        names: each image's identity, in index order.
         image_shape: (height, width) of every image's pixels.
-        annotations: None where people labelled nothing.
+        annotations: None if the source has no label maps.
     """
 
     names: tuple[str, ...]
@@ -109,24 +109,24 @@ class Source(Protocol):
 
         Raises:
             UnreadableImage: this image is corrupt.
-            UserError: the source itself is not what it should be.
+            UserError: the source itself is invalid.
         """
         ...
 
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each image's encoded bytes, in hexadecimal.
+        """Returns the sha256 of each image's encoded bytes, in hex.
 
         Args:
-            cache_dir: where to keep what spares re-reading; None: nowhere.
-            only: of these images.
+            cache_dir: folder for the manifest that avoids re-reading; None keeps none.
+            only: the images to hash.
         """
         ...
 
 
 class Names:
-    """Names in an order, without making a list of them."""
+    """A reordered sequence of names that does not build a list."""
 
     def __init__(self, names: Sequence[str], order: Sequence[int]):
         self._all, self._order = names, order
@@ -140,11 +140,11 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """Some images of a source, in an order of their own, as a source to read.
+    """A selection of a source's images, in an order of its own, as a source.
 
     Attributes:
-        source: of all images.
-        order: numbers of those that are wanted.
+        source: the source of all images.
+        order: indices of the selected images.
     """
 
     source: Source
@@ -163,25 +163,25 @@ class Subset:
         return self.source.annotations
 
     def read(self, index: int) -> Example:
-        """Reads the image in place `index`; raises what the source raises."""
+        """Reads the image at position `index`; raises what the source raises."""
         return self.source.read(int(self.order[index]))
 
 
 def share(
     order: Sequence[int], size: int, process: int = 0, processes: int = 1
 ) -> tuple[Int[np.ndarray, " image"], int]:
-    """A process's part of images that all processes visit in one order.
+    """Returns one process's shard of images that all processes visit in one order.
 
-    A step takes the next `size` x `processes` images, each process its `size` of them.
+    A step takes the next `size` x `processes` images, `size` of them per process.
 
     Args:
-        order: numbers of the images.
-        size: images a step and process.
-        process: which one.
-        processes: how many there are.
+        order: indices of the images.
+        size: images per step and process.
+        process: index of the process.
+        processes: number of processes.
 
     Returns:
-        the numbers of its images, and how many steps there are.
+        the indices of the process's images, and the number of steps.
     """
     order = np.asarray(order, np.int64)
     steps = -(-len(order) // (size * processes))

@@ -1,4 +1,4 @@
-"""Sources of probe images: `open_source` for a config, `loader.batches` to read."""
+"""Opens sources of probe images: `open_source` for a config's data."""
 
 import dataclasses
 from typing import Any
@@ -21,12 +21,12 @@ __all__ = [
 
 
 def exif_rotation(data_config: Any) -> bool:
-    """The key of `config.data`; False in a config of before there was one."""
+    """Returns `config.data.exif_rotation`; False for configs that predate the key."""
     return bool(getattr(data_config, "exif_rotation", False))
 
 
 def _open_tfds(config: Any) -> Source:
-    from jdissect.datasets.tfds import open_tfds  # its imports take seconds
+    from jdissect.datasets.tfds import open_tfds  # slow to import
 
     name = getattr(config, "name", "")
     return open_tfds(
@@ -35,7 +35,7 @@ def _open_tfds(config: Any) -> Source:
 
 
 def _open_scenes(config: Any) -> Source:
-    from jdissect.scenes import open_scenes  # others need not load the drawing
+    from jdissect.scenes import open_scenes  # other sources do not need it
 
     split = config.split or "probe"
     return open_scenes(split, config.num_images, prepared=config.path or None)
@@ -48,8 +48,8 @@ def _open_folder(config: Any) -> Source:
 def _open_broden(config: Any) -> Source:
     if exif_rotation(config):
         raise UserError(
-            "config.data.exif_rotation is set; images of broden are used as their "
-            "masks are, unrotated."
+            "config.data.exif_rotation is set; source 'broden' does not rotate images, "
+            "so that they stay aligned with their masks."
         )
     return open_broden(config.path, config.split, config.num_images)
 
@@ -67,14 +67,14 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
 
     Args:
         data_config: has `source` ('scenes', 'folder', 'broden', 'tfds'), `path` (for
-            scenes: of prepared pictures, or ''), `split` (scenes: '' is 'probe'),
-            `num_images` (the first ones; 0: all), for tfds `name`, and perhaps
-            `exif_rotation` (turn photographs as their EXIF says).
-        smallest: side in pixels below which an image counts as unreadable, where the
-            source enlarges images; those of broden are as they are.
+            scenes: the folder of prepared pictures, or ''), `split` (scenes: ''
+            means 'probe'), `num_images` (takes the first ones; 0: all), `name` for
+            tfds, and optionally `exif_rotation` (rotate photographs by their EXIF).
+        smallest: side in pixels below which an image counts as unreadable, in sources
+            that enlarge images; broden uses images at their stored size.
 
     Raises:
-        UserError: an unknown source, or one that cannot be opened.
+        UserError: the source is unknown or cannot be opened.
     """
     name = data_config.source
     if name not in _OPENERS:
@@ -83,8 +83,8 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
         )
     if data_config.num_images < 0:
         raise UserError(
-            f"config.data.num_images is {data_config.num_images}; give how many images "
-            "to take, or 0 for all."
+            f"config.data.num_images is {data_config.num_images}; give a number "
+            "of images, or 0 for all."
         )
     source = _OPENERS[name](data_config)
     if hasattr(source, "smallest"):

@@ -1,9 +1,9 @@
-"""The source 'broden': photographs with masks that people drew.
+"""Opens the source 'broden': photographs with hand-drawn masks.
 
-A folder in the layout of the Network Dissection release of 2017
-(CSAILVision/NetDissect). Images are used as stored, so that the masks stay aligned. A
-corrupt photograph is skipped like any other; a corrupt mask is an error, as a data set
-whose ground truth is broken would give wrong counts without a word.
+The folder has the layout of the Network Dissection release of 2017
+(CSAILVision/NetDissect). Images are used at their stored size, so that the masks stay
+aligned. A corrupt photograph is skipped; a corrupt mask is an error, because a broken
+ground truth would silently give wrong counts.
 """
 
 import collections
@@ -28,9 +28,9 @@ from jdissect.data.images import decode_stored, why
 from jdissect.data.source import Annotations, Example
 from jdissect.datasets.broden_tables import Row, read_index, read_vocabulary
 
-MAX_LABELS = 1 << 26  # numbers in the label maps of an image: 256 MiB
-# How to have PIL write a mask's pixels as four bytes, of which the first two, red and
-# green, are the label number as a little-endian integer.
+MAX_LABELS = 1 << 26  # numbers in an image's label maps: 256 MiB
+# Makes PIL write a mask's pixels as four bytes, of which the first two, red and green,
+# are the label number as a little-endian integer.
 _RAW_MODES = {"RGB": "RGBX", "RGBA": "RGBA"}
 
 
@@ -40,10 +40,10 @@ class BrodenSource:
 
     Attributes:
         root: the folder.
-        rows: the rows of `index.csv` in use, in its order.
-        annotations: vocabulary, maps an image and their grid.
-        known: numbers that a mask may hold.
-        vocabulary_hash: sha256 over the tables that give the numbers their meaning.
+        rows: the rows of `index.csv` in use, in file order.
+        annotations: vocabulary, number of maps per image and their grid.
+        known: numbers that a mask may contain.
+        vocabulary_hash: sha256 over the tables that define the numbers' meaning.
     """
 
     root: paths.Path
@@ -59,21 +59,20 @@ class BrodenSource:
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """(ih, iw), the same for all rows."""
+        """(ih, iw), equal for all rows."""
         return self.rows[0].image_shape
 
     def read(self, index: int) -> Example:
         """Reads image `index` and its label maps.
 
         Returns:
-            labels hold one map for each item of the row's cells in column order,
-            then maps of zeros up to the most that any row has.
+            labels hold one map per item of the row's cells in column order, then maps
+            of zeros up to the largest count of any row.
 
         Raises:
             UnreadableImage: the photograph is corrupt.
-            UserError: it has another size than `index.csv` says, or a mask is
-                corrupt, has another size, mode, or a number that is not in
-                `label.csv`.
+            UserError: its size differs from `index.csv`, or a mask is corrupt, has
+                another size or mode, or contains a number that is not in `label.csv`.
         """
         row = self.rows[index]
         pixels = decode_stored(f"{self.root}/images/{row.image}", row.image)
@@ -98,12 +97,12 @@ class BrodenSource:
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each photograph's bytes; see `content_hashes.hash_files`."""
+        """Returns the sha256 of each photograph; see `content_hashes.hash_files`."""
         files = [self.root / "images" / row.image for row in self.rows[only]]
         return hash_files(files, cache_dir, f"broden {self.root}")
 
     def annotation_hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
-        """For each image the sha256 over its cells and its masks' bytes."""
+        """Returns for each image the sha256 over its cells and mask files."""
         masks = sorted(
             {item for row in self.rows for item in row.items if isinstance(item, str)}
         )
@@ -121,7 +120,7 @@ class BrodenSource:
         )
 
     def _mask(self, name: str) -> UInt16[np.ndarray, "grid_height grid_width"]:
-        """The numbers of a mask PNG: red + 256 * green."""
+        """Returns the label numbers of a mask PNG: red + 256 * green."""
         path = f"{self.root}/images/{name}"
         try:
             with (
@@ -133,7 +132,7 @@ class BrodenSource:
                     coded = np.frombuffer(image.tobytes("raw", _RAW_MODES[mode]), "<u2")
                     return coded[::2].reshape(size)
         except (MemoryError, UserError):
-            raise  # of this machine or its network, not of the file
+            raise  # the machine or network failed, not the file
         except Exception as error:
             raise UserError(
                 f"mask {printable(path)} cannot be decoded: {why(error)}."
@@ -150,7 +149,7 @@ class BrodenSource:
 
     @functools.cached_property
     def _category_of_number(self) -> Bool[np.ndarray, "numbers categories"]:
-        """A number's primary category, one-hot; nothing for '-'."""
+        """Returns each number's primary category, one-hot; all False for '-'."""
         concepts = self.annotations.concepts
         return np.array(
             [
@@ -162,16 +161,16 @@ class BrodenSource:
 
 
 def open_broden(path: str, split: str = "", num_images: int = 0) -> BrodenSource:
-    """Opens a Broden folder and checks its tables and that its files are there.
+    """Opens a Broden folder; checks its tables and that its files exist.
 
     Args:
         path: the folder with `index.csv`.
-        split: use the rows of this split only; '': all.
-        num_images: take the first rows; 0: all.
+        split: the split whose rows are used; '' uses all.
+        num_images: number of rows to take, from the first; 0: all.
 
     Raises:
-        UserError: a table is missing or malformed, a file is missing, there is no
-            such split, or the rows differ in image or mask size.
+        UserError: a table is missing or malformed, a file is missing, the split does
+            not exist, or the rows differ in image or mask size.
     """
     if not path:
         raise UserError("source 'broden' needs config.data.path, a Broden folder.")
@@ -227,7 +226,7 @@ def _check_shapes(root: paths.Path, rows: Sequence[Row]) -> None:
 
 
 def _check_sizes(root: paths.Path, rows: Sequence[Row]) -> None:
-    """Before anything of these sizes is allocated."""
+    """Checks the sizes before anything of these sizes is allocated."""
     largest = max(rows, key=lambda row: len(row.items))
     (ih, iw), (sh, sw), maps = largest.image_shape, largest.grid, len(largest.items)
     most = Image.MAX_IMAGE_PIXELS or math.inf
@@ -243,7 +242,7 @@ def _check_sizes(root: paths.Path, rows: Sequence[Row]) -> None:
 
 
 def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
-    """Lists each folder once: faster than asking for every file by itself."""
+    """Checks that all files exist; lists each folder once, which is faster."""
     remote = paths.is_remote(root)
     wanted: dict[str, list[tuple[str, Row]]] = collections.defaultdict(list)
     for row in rows:
@@ -256,7 +255,7 @@ def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
         there = _names(root / "images" / folder)
         for file, row in files:
             path = root / "images" / folder / file
-            # On a disk it may be a link that leads nowhere.
+            # On a disk it may be a dangling link.
             if file not in there or not (remote or path.exists()):
                 raise UserError(
                     f"{root / 'index.csv'}, line {row.line}: {printable(str(path))} "
@@ -265,7 +264,7 @@ def _check_files(root: paths.Path, rows: Sequence[Row]) -> None:
 
 
 def _names(folder: paths.Path) -> set[str]:
-    """What is in a folder; nothing where it cannot be listed."""
+    """Returns the names in a folder; empty if it cannot be listed."""
     try:
         if paths.is_remote(folder):
             with paths.reaching(folder):

@@ -1,4 +1,4 @@
-"""Broden's tables: which numbers mean what, and which masks an image has.
+"""Reads Broden's tables: the meaning of the numbers, and the masks of each image.
 
 The layout is that of the Network Dissection release of 2017 (CSAILVision/NetDissect):
 `label.csv`, `category.csv`, `c_CATEGORY.csv` and `index.csv`.
@@ -17,13 +17,13 @@ from jdissect.base.paths import Path
 from jdissect.base.printable import listed, printable
 from jdissect.data.files import read_bytes
 
-LARGEST_NUMBER = 0xFFFF  # red + 256 * green encodes no more
+LARGEST_NUMBER = 0xFFFF  # the largest value of red + 256 * green
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """What the numbers of a Broden folder mean.
+    """The meaning of the numbers in a Broden folder.
 
     Attributes:
         concepts: (name, primary category) by number; ('-', '') for 0 and gaps.
@@ -43,14 +43,14 @@ class Row:
     """One image of `index.csv`.
 
     Attributes:
-        line: its line in the file, for errors.
+        line: line number in the file, for error messages.
         image: path of the image under `images/`.
         split: 'train', 'val', ...
-        image_shape: (ih, iw), pixels.
-        grid: (sh, sw), pixels of its masks.
-        items: its label maps over all categories, in column order: a number for the
-            whole image, or the path of a PNG under `images/`.
-        cells: (category, cell) as they are written.
+        image_shape: (ih, iw) in pixels.
+        grid: (sh, sw), size of its masks in pixels.
+        items: label maps of all categories, in column order: a number for the whole
+            image, or the path of a PNG under `images/`.
+        cells: (category, cell) as written in the file.
     """
 
     line: int
@@ -65,11 +65,11 @@ class Row:
 def read_vocabulary(root: Path) -> Vocabulary:
     """Reads `label.csv`, `category.csv` and the `c_CATEGORY.csv` files.
 
-    A number that several categories share belongs to the one where it covers most
+    A number that several categories share belongs to the category where it covers most
     pixels, by the `coverage` of `c_CATEGORY.csv`; on a tie to the later one in
     `category.csv` (the 2017 code takes the maximum over pairs of coverage and
-    position). If a file `c_CATEGORY.csv` is missing, the counts of images in
-    `label.csv` ("object(160);part(3)") decide instead, for every number.
+    position). If any `c_CATEGORY.csv` is missing, the image counts in `label.csv`
+    ("object(160);part(3)") decide for every number instead.
 
     Raises:
         UserError: a table is missing or malformed, or names an unknown category.
@@ -93,8 +93,8 @@ def read_vocabulary(root: Path) -> Vocabulary:
         number = _integer(row["number"], f"{where}: number")
         if number > LARGEST_NUMBER:
             raise UserError(
-                f"{where}: number {number} exceeds {LARGEST_NUMBER}, the largest that "
-                "a mask can hold."
+                f"{where}: number {number} exceeds {LARGEST_NUMBER}, the largest "
+                "number a mask can encode."
             )
         if number in seen:
             raise UserError(f"{where}: number {number} is listed twice.")
@@ -129,8 +129,8 @@ def read_index(root: Path, vocabulary: Vocabulary) -> list[Row]:
     """Reads `index.csv`: every row, in the file's order.
 
     Raises:
-        UserError: the file is missing or malformed, a cell holds what is neither a
-            PNG nor a number of `label.csv`, or a path leaves `images/`.
+        UserError: the file is missing or malformed, a cell item is neither a PNG nor a
+            number of `label.csv`, or a path leaves `images/`.
     """
     path = root / "index.csv"
     rows = []
@@ -172,7 +172,7 @@ def read_index(root: Path, vocabulary: Vocabulary) -> list[Row]:
 
 
 def _item(text: str, vocabulary: Vocabulary, where: str) -> int | str:
-    """One entry of a cell: a number of `label.csv` or a PNG's path."""
+    """Parses one item of a cell: a number of `label.csv` or a PNG's path."""
     if text.lower().endswith(".png"):
         return _inside(text, where)
     if not re.fullmatch(r"[0-9]{1,9}", text):
@@ -184,19 +184,17 @@ def _item(text: str, vocabulary: Vocabulary, where: str) -> int | str:
 
 
 def _inside(path: str, where: str) -> str:
-    """The path, if it cannot lead out of the folder `images/`."""
+    """Returns the path if it stays inside the folder `images/`."""
     parts = PurePosixPath(path).parts
     if not parts:
-        raise UserError(f"{where} is empty; it needs a path under images/.")
+        raise UserError(f"{where} is empty; it must be a path under images/.")
     if path.startswith("/") or ".." in parts or "\\" in path:
-        raise UserError(
-            f"{where}: {_quoted(path)} does not stay in the folder images/."
-        )
+        raise UserError(f"{where}: {_quoted(path)} leads out of the folder images/.")
     return path
 
 
 def _category_counts(cell: str, where: str) -> dict[str, float]:
-    """'object(160);part(3)' as {category: images}; 0 where no count is given."""
+    """Parses 'object(160);part(3)' to {category: images}; a missing count is 0."""
     counts = {}
     for item in filter(None, (item.strip() for item in cell.split(";"))):
         match = re.fullmatch(r"(.*?)(?:\(([0-9]{1,18})\))?", item, re.DOTALL)
@@ -207,7 +205,7 @@ def _category_counts(cell: str, where: str) -> dict[str, float]:
 
 
 def _coverage(path: Path) -> dict[int, float]:
-    """{number: coverage} of a `c_CATEGORY.csv`."""
+    """Returns {number: coverage} of a `c_CATEGORY.csv`."""
     coverage = {}
     for line, row in _table(path, ["number", "coverage"]):
         number = _integer(row["number"], f"{path}, line {line}: number")
@@ -226,13 +224,13 @@ def _coverage(path: Path) -> dict[int, float]:
 def _integer(text: str, where: str, smallest: int = 0) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < smallest:
         raise UserError(
-            f"{where} is {_quoted(text)}; it has to be an integer >= {smallest}."
+            f"{where} is {_quoted(text)}; it must be an integer >= {smallest}."
         )
     return int(text)
 
 
 def _quoted(text: str) -> str:
-    """A cell, as a message shows it."""
+    """Returns a cell as messages show it."""
     return f"'{printable(text, 80)}'"
 
 
@@ -240,8 +238,8 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
     """Yields (line, {column: cell}) of a CSV file with a header, cells stripped.
 
     Raises:
-        UserError: missing file, not UTF-8, a missing or repeated column, or a row
-            with more or fewer cells than the header.
+        UserError: the file is missing or not UTF-8, a column is missing or repeated,
+            or a row has more or fewer cells than the header.
     """
     try:
         content = read_bytes(path)
@@ -256,7 +254,7 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
                     f"{', '.join(required)}."
                 )
             if len(set(header)) < len(header):
-                raise UserError(f"{path} has two columns of one name.")
+                raise UserError(f"{path} has two columns of the same name.")
             for cells in reader:
                 if not any(cells):
                     continue
@@ -265,10 +263,10 @@ def _table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str,
                         f"{path}, line {reader.line_num}: {len(cells)} cells, but the "
                         f"header has {len(header)}."
                     )
-                # NumPy's texts, in which concepts are stored, lose them at the end.
+                # NumPy strings, which store the concepts, lose trailing NULs.
                 if any("\0" in cell for cell in cells):
                     raise UserError(
-                        f"{path}, line {reader.line_num}: a cell holds a NUL character."
+                        f"{path}, line {reader.line_num}: a cell has a NUL character."
                     )
                 stripped = (cell.strip() for cell in cells)
                 yield reader.line_num, dict(zip(header, stripped, strict=True))

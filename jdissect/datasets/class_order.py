@@ -1,8 +1,8 @@
-"""Which number a class has: the order of the classes' names.
+"""Numbers the classes of a folder by the order of their names.
 
 PyTorch's ImageFolder sorts class folders as text, where '10' comes before '2'; most
-others who name folders by numbers mean the numbers. So where the two differ, neither is
-taken until `config.data.class_order` says which.
+others who name folders by numbers mean numeric order. Where the two differ, neither is
+used until `config.data.class_order` chooses one.
 """
 
 import decimal
@@ -17,37 +17,37 @@ from jdissect.base.printable import listed, printable
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _CHOICE = (
     "config.data.class_order=text (PyTorch's ImageFolder), number, or a file that "
-    "lists the classes in order, one a line"
+    "lists the classes in order, one per line"
 )
 
 
 def in_text_order(names: Sequence[str]) -> tuple[str, ...]:
-    """The names by their bytes."""
+    """Returns the names sorted by their bytes."""
     return tuple(sorted(names, key=os.fsencode))
 
 
 def in_number_order(names: Sequence[str]) -> tuple[str, ...]:
-    """The names by the numbers in them: 2 before 10, class_2 before class_10."""
+    """Returns the names sorted by the numbers in them: class_2 before class_10."""
     if all(map(_NUMBER.fullmatch, names)):
         return tuple(sorted(names, key=lambda name: (decimal.Decimal(name), name)))
     return tuple(sorted(names, key=_natural))
 
 
 def ordered(names: Sequence[str], choice: str, where: str) -> tuple[str, ...]:
-    """The names of class folders in the order of their numbers.
+    """Returns the class names in the order of their numbers.
 
     Args:
-      names: distinct, in any order.
+      names: distinct names of class folders, in any order.
       choice: `config.data.class_order`: 'text', 'number', the path of a file that
-        lists the classes in order, or '': text, unless names that are all numbers
-        would be in another order as numbers.
-      where: begins messages.
+        lists the classes in order, or '': text order, unless all names are numbers
+        and numeric order differs.
+      where: prefix of messages.
 
     Returns:
-      the names; of a file all that it lists.
+      the names; for a file, all names that it lists.
 
     Raises:
-      UserError: '' is ambiguous; the file cannot be read, lists a class twice, or
+      UserError: '' is ambiguous, or the file cannot be read, lists a class twice, or
         leaves out one of the names.
     """
     if choice not in ("", "text", "number"):
@@ -59,48 +59,48 @@ def ordered(names: Sequence[str], choice: str, where: str) -> tuple[str, ...]:
         one, other = _swapped(as_text, as_numbers)
         raise UserError(
             f"{where} has class folders named by numbers: as text {one} comes before "
-            f"{other}, as a number after it. Say which is meant by {_CHOICE}."
+            f"{other}, as a number after it. Choose one with {_CHOICE}."
         )
     return as_text
 
 
 def doubt(names: Sequence[str]) -> str:
-    """A warning where names in text order are in another one by the numbers in them.
+    """Returns a warning if the names may be meant in numeric instead of text order.
 
     Args:
-      names: class folders' in the order that '' has given them.
+      names: names of class folders in the order that '' chose.
 
     Returns:
-      one line, '' where there is no doubt.
+      one line, or '' if the order is not in doubt.
     """
     as_numbers = in_number_order(names)
     if tuple(names) != in_text_order(names) or tuple(names) == as_numbers:
         return ""
     if len({re.sub(r"[0-9]+", "0", name) for name in names}) > 1:
-        return ""  # numbers do not tell these names apart
+        return ""  # the names have equal numbers
     one, other = _swapped(names, as_numbers)
     return (
         f"classes are numbered in text order, {one} before {other}; give "
-        "config.data.class_order=number for that of their numbers, text for this one"
+        "config.data.class_order=number for numeric order, or =text for this one"
     )
 
 
 def _natural(name: str) -> tuple:
-    """A key that compares the numbers in a name as numbers."""
+    """Returns a sort key that compares the numbers in a name as numbers."""
     parts = re.split(r"([0-9]+)", name)
     numbers = tuple(map(decimal.Decimal, parts[1::2]))
     texts = tuple(map(os.fsencode, parts[::2]))
-    # text, number, text, ...: parts of a kind meet.
+    # Alternates text, number, text, ..., so that like is compared with like.
     return (texts[0], *zip(numbers, texts[1:], strict=True)), name
 
 
 def _swapped(as_text: Sequence[str], as_numbers: Sequence[str]) -> tuple[str, str]:
-    """Two names, the first of which comes first as text and last as a number."""
+    """Returns two names whose text order and numeric order differ."""
     place = {name: number for number, name in enumerate(as_numbers)}
     for one, other in zip(as_text, as_text[1:], strict=False):
         if place[one] > place[other]:
             return printable(one, 60), printable(other, 60)
-    raise AssertionError("orders that differ have neighbours that do")
+    raise AssertionError("different orders have a differing pair of neighbors")
 
 
 def _listed_in(choice: str, names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def _listed_in(choice: str, names: Sequence[str], where: str) -> tuple[str, ...]
     except FileNotFoundError:
         raise UserError(
             f"{what} does not exist; it can be 'text', 'number', or a file that lists "
-            "the classes in order, one a line."
+            "the classes in order, one per line."
         ) from None
     except OSError as error:
         raise UserError(f"{what} cannot be read: {error.strerror}.") from None

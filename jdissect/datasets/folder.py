@@ -1,6 +1,6 @@
-"""The source 'folder': any tree of image files, without annotations.
+"""Opens the source 'folder': any tree of image files, without annotations.
 
-Geometry is netdissect's: resize to 256x256, centre crop 224.
+Geometry is netdissect's: resize to 256x256, center crop 224.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ class FolderSource:
     Attributes:
         root: the folder.
         names: relative paths with '/'.
-        paths: the files themselves, in the order of `names`.
+        paths: the image files, in the order of `names`.
         smallest: side in pixels below which an image counts as unreadable.
-        exif_rotation: turn photographs as their EXIF says.
+        exif_rotation: rotate photographs by their EXIF orientation.
     """
 
     root: paths.Path
@@ -45,7 +45,7 @@ class FolderSource:
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each file's bytes; see `content_hashes.hash_files`."""
+        """Returns the sha256 of each file; see `content_hashes.hash_files`."""
         files = [paths.to_path(path) for path in self.paths[only]]
         return hash_files(files, cache_dir, f"folder {self.root}")
 
@@ -53,22 +53,22 @@ class FolderSource:
 def open_folder(
     path: str, num_images: int = 0, exif_rotation: bool = False
 ) -> FolderSource:
-    """Lists the image files under a folder, also those that cannot be read.
+    """Opens a folder with all image files under it, including unreadable ones.
 
-    Hidden files and folders and other extensions are left out. Linked folders are
-    followed, but not back into a folder that holds the link; a dangling link stays in
-    the list, to be reported as unreadable rather than to vanish.
+    Hidden files and folders and other extensions are left out. Links to folders are
+    followed, except back into a folder that contains the link. A dangling link stays
+    in the list and is reported as unreadable.
 
     Args:
         path: the folder.
-        num_images: take the first ones by name; 0: all.
-        exif_rotation: turn photographs as their EXIF says.
+        num_images: number of images to take, the first by name; 0: all.
+        exif_rotation: rotate photographs by their EXIF orientation.
 
     Returns:
         the source, names in byte order.
 
     Raises:
-        UserError: no such folder, or no image files in it.
+        UserError: the folder does not exist or contains no image files.
     """
     if not path:
         raise UserError("source 'folder' needs config.data.path, a folder of images.")
@@ -93,7 +93,7 @@ def open_folder(
         found = found[:num_images]
     return FolderSource(
         root=root,
-        # File names need not be text; names go into UTF-8 files.
+        # File names may be undecodable bytes, but names are written to UTF-8 files.
         names=tuple(
             os.fsencode(name).decode("utf-8", "backslashreplace") for name in found
         ),
@@ -103,14 +103,14 @@ def open_folder(
 
 
 def _image_objects(root: paths.Path) -> list[str]:
-    """As `_image_files`, of an object store: one listing a folder."""
+    """Like `_image_files`, for an object store: one listing per folder."""
 
     def refuse(error: OSError) -> None:
         raise error
 
     with paths.reaching(root):
         walked = list(root.walk(on_error=refuse))
-    # The first is `root` itself, but perhaps without its gs://, as all others then.
+    # The first is `root` itself; it may lack its gs://, and then all others do too.
     found = [
         (folder / name).relative_to(walked[0][0]).as_posix()
         for folder, _, files in walked
@@ -124,7 +124,7 @@ def _image_objects(root: paths.Path) -> list[str]:
 
 
 def _image_files(root: Path) -> list[str]:
-    """Relative paths under `root`, in no particular order."""
+    """Returns the relative paths of images under `root`, in no particular order."""
     found = []
     folders: list[tuple[Path, str, frozenset]] = [(root, "", frozenset())]
     while folders:

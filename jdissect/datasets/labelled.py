@@ -1,8 +1,8 @@
-"""Images with a class each, for training and evaluation.
+"""Opens images that have one class each, for training and evaluation.
 
-A class is a number, the position of its name in `classes`. Of a folder the names are
-those of its class folders, FOLDER/CLASS/*.jpg, in the order of `class_order`; files
-without a folder may carry the wnid of ImageNet that begins their name, such as
+A class is a number, the position of its name in `classes`. For a folder, the names are
+those of its class folders, FOLDER/CLASS/*.jpg, in the order of `class_order`. Files
+without a class folder may begin with an ImageNet wnid instead, such as
 n01440764_tench.JPEG.
 """
 
@@ -29,11 +29,11 @@ WNID_NAME = re.compile(r"(n\d{8})[_.]")
 
 
 class Labelled(Protocol):
-    """Images by index, each of a class.
+    """Images by index, each with a class.
 
     Attributes:
-        names: an image's identity, in index order.
-        classes: names of the classes by number.
+        names: each image's identity, in index order.
+        classes: class names by number.
         stored: (height, width) of images that are used as they are; None for
             photographs of any size.
     """
@@ -43,22 +43,22 @@ class Labelled(Protocol):
     stored: tuple[int, int] | None
 
     def label(self, index: int) -> int:
-        """The number of image `index`'s class."""
+        """Returns the class number of image `index`."""
         ...
 
     def read(self, index: int) -> tuple[Image.Image, int]:
-        """Image `index`, RGB, and the number of its class.
+        """Returns image `index` as RGB, and its class number.
 
         Raises:
             UnreadableImage: this image is corrupt.
-            UserError: its label is none of a class.
+            UserError: its label is not a class number.
         """
         ...
 
 
 @functools.cache
 def imagenet_wnids() -> tuple[str, ...]:
-    """The wnids of ImageNet's (ILSVRC2012) 1,000 classes in ascending order.
+    """Returns the wnids of ImageNet's (ILSVRC2012) 1,000 classes, ascending.
 
     A class's number in torchvision, timm, TFDS and Keras is its position here.
     """
@@ -68,11 +68,11 @@ def imagenet_wnids() -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFolder:
-    """Images of class folders, or named by wnid.
+    """Images in class folders, or named by wnid.
 
     Attributes:
-        folder: the images.
-        of: the name of each image's class.
+        folder: the image source.
+        of: the class name of each image.
     """
 
     folder: FolderSource
@@ -99,11 +99,11 @@ class LabelledFolder:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledTfds:
-    """A prepared TFDS data set's images and its feature 'label'.
+    """The images of a prepared TFDS data set, with its feature 'label'.
 
     Attributes:
         source: a `tfds.TfdsSource` with a label.
-        numbers: the class of each of its labels.
+        numbers: class number of each of its labels.
     """
 
     source: Any
@@ -127,8 +127,8 @@ class LabelledTfds:
     def _number(self, index: int, label: int) -> int:
         if not 0 <= label < len(self.numbers):
             raise UserError(
-                f"image {self.names[index]} has label {label}, outside of 0 .. "
-                f"{len(self.numbers) - 1}; a split without labels cannot be used here."
+                f"image {self.names[index]} has label {label}, outside 0 .. "
+                f"{len(self.numbers) - 1}; the split has no usable labels."
             )
         return self.numbers[label]
 
@@ -138,7 +138,7 @@ class LabelledScenes:
     """Scenes, which are drawn at the size at which they are used.
 
     Attributes:
-        source: what `scenes.open_scenes` returned.
+        source: the source from `scenes.open_scenes`.
     """
 
     source: Any
@@ -171,21 +171,21 @@ def open_labelled(
     """Opens the images of `config.data` with their classes.
 
     Args:
-        data_config: has `source` ('folder', 'tfds', 'scenes'), `path` (for scenes: of
-            prepared pictures, or ''), for tfds `name`, and perhaps `exif_rotation` and
-            `class_order`, see `class_order.ordered`; with tfds '' is the data set's
-            own order.
-        split: of tfds and scenes, '' is 'validation'; of a folder the name of a folder
-            in it, such as 'train', '' for itself.
-        num_images: 0: all; of a folder so many, evenly spread over its names; of
-            others the first.
-        classes: names of the classes a network knows, which become the numbers,
-            whatever `class_order` says; None for the data's own.
+        data_config: has `source` ('folder', 'tfds', 'scenes'), `path` (for scenes: the
+            folder of prepared pictures, or ''), `name` for tfds, and optionally
+            `exif_rotation` and `class_order`, see `class_order.ordered`; for tfds ''
+            means the data set's own order.
+        split: for tfds and scenes the split, '' means 'validation'; for a folder the
+            name of a folder in it, such as 'train', or '' for the folder itself.
+        num_images: number of images, 0: all; a folder's are spread evenly over its
+            names, other sources give their first ones.
+        classes: class names that a network knows; they define the numbers, whatever
+            `class_order` says. None uses the data's own.
 
     Raises:
-        UserError: an unknown source, or one that cannot be opened; a class folder
-            without images, an image without a class, a class that is not of
-            `classes`, or an order of the classes that is not known.
+        UserError: the source is unknown or cannot be opened; a class folder has no
+            images, an image has no class, a class is not in `classes`, or the order of
+            the classes is ambiguous.
     """
     openers = {"folder": _open_folder, "tfds": _open_tfds, "scenes": _open_scenes}
     name = data_config.source
@@ -195,7 +195,7 @@ def open_labelled(
             f"{', '.join(openers)}."
         )
     if num_images < 0:
-        raise UserError(f"{num_images} images cannot be taken; 0 is all of them.")
+        raise UserError(f"num_images is {num_images}; give a number > 0, or 0 for all.")
     return openers[name](data_config, split, num_images, classes)
 
 
@@ -224,7 +224,7 @@ def _open_folder(config, split, num_images, classes) -> LabelledFolder:
 
 
 def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
-    from jdissect.datasets.tfds import open_tfds  # its imports take seconds
+    from jdissect.datasets.tfds import open_tfds  # slow to import
 
     source = open_tfds(
         config.name, config.path, split, num_images, exif_rotation(config)
@@ -232,7 +232,7 @@ def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
     if not source.label:
         raise UserError(
             f"config.data.name: data set {config.name} has no class label, or several "
-            "and none of them is called 'label'."
+            "none of which is called 'label'."
         )
     where = f"data set {config.name}"
     if classes is None:
@@ -241,19 +241,19 @@ def _open_tfds(config, split, num_images, classes) -> LabelledTfds:
     else:
         _check_known(source.classes, classes, where)
         known = tuple(classes)
-    if known == source.classes:  # of which two may have one name
+    if known == source.classes:  # two of them may share a name
         return LabelledTfds(source, tuple(range(len(known))), known)
     places = {name: number for number, name in enumerate(known)}
     return LabelledTfds(source, tuple(places[name] for name in source.classes), known)
 
 
 def _open_scenes(config, split, num_images, classes) -> LabelledScenes:
-    from jdissect.scenes import open_scenes  # others need not load the drawing
+    from jdissect.scenes import open_scenes  # other sources do not need it
 
     if choice := _class_order(config):
         raise UserError(
-            f"config.data.class_order is {choice!r}; the classes of scenes have an "
-            "order of their own."
+            f"config.data.class_order is {choice!r}; the classes of scenes have a "
+            "fixed order."
         )
     source = open_scenes(
         split or "validation", num_images, prepared=config.path or None
@@ -268,26 +268,26 @@ def _open_scenes(config, split, num_images, classes) -> LabelledScenes:
 
 
 def _class_order(config: Any) -> str:
-    """The key; '' in a config of before there was one."""
+    """Returns `config.data.class_order`; '' for configs that predate the key."""
     return getattr(config, "class_order", "")
 
 
 def _class_of(name: str, root: Path) -> str:
-    """Of a relative path: its first folder, or the wnid that begins the file name."""
+    """Returns the class in a relative path: its first folder, or its name's wnid."""
     folder, slash, _ = name.partition("/")
     if slash:
         return folder
     wnid = WNID_NAME.match(name)
     if wnid is None:
         raise UserError(
-            f"{root} has an image in no class folder, {printable(name)}; images are to "
-            "lie in FOLDER/CLASS/, or to be named by wnid, as n01440764_tench.JPEG."
+            f"{root} has an image outside class folders, {printable(name)}; put images "
+            "into FOLDER/CLASS/, or name them by wnid, such as n01440764_tench.JPEG."
         )
     return wnid[1]
 
 
 def _class_folders(root: paths.Path) -> set[str]:
-    """Names of the folders in `root`, as names of images have them."""
+    """Returns the names of the folders in `root`, spelled as in image names."""
     return {
         os.fsencode(name).decode("utf-8", "backslashreplace")
         for name in paths.folders_in(root)

@@ -36,10 +36,10 @@ def strange(tmp_path, save_image, monkeypatch):
 
 
 REASONS = {
-    "a/huge.jpg": f"more than {MAX_BYTES:,} bytes, the most that is read",
-    "a/pipe.jpg": "no regular file",
-    "a/socket.png": "no regular file",
-    "a/zero.jpg": "no regular file",
+    "a/huge.jpg": f"more than {MAX_BYTES:,} bytes, the limit",
+    "a/pipe.jpg": "not a regular file",
+    "a/socket.png": "not a regular file",
+    "a/zero.jpg": "not a regular file",
 }
 
 
@@ -83,12 +83,12 @@ def test_broden_files_that_are_none(broden, config):
         (broden / "images" / name).unlink()
         os.mkfifo(broden / "images" / name)
     source = open_source(config("broden", broden))
-    with pytest.raises(UnreadableImage, match="a/mixed.jpg: no regular file"):
+    with pytest.raises(UnreadableImage, match="a/mixed.jpg: not a regular file"):
         source.read(0)
     with pytest.raises(UserError, match="cross_object.png cannot be decoded: no reg"):
         source.read(4)
     assert source.content_hashes(None)[0] == content_hashes.UNREADABLE
     (broden / "label.csv").unlink()
     os.mkfifo(broden / "label.csv")
-    with pytest.raises(UserError, match="label.csv cannot be read: no regular file"):
+    with pytest.raises(UserError, match="label.csv cannot be read: not a regular file"):
         open_source(config("broden", broden))

@@ -216,7 +216,7 @@ def test_a_raw_file_is_not_read_by_its_preview(tmp_path):
     """A camera's raw file is a TIFF file whose first picture is a small preview."""
     path = tmp_path / "a.NEF"
     Image.new("RGB", (160, 120)).save(path, "TIFF")
-    with pytest.raises(UnreadableImage, match="NEF is a camera's raw file; develop"):
+    with pytest.raises(UnreadableImage, match="NEF is a camera raw file; develop"):
         images.decode_stored(str(path), "a.NEF")
 
 

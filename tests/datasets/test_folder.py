@@ -35,10 +35,10 @@ READABLE = ("a.JPG", "b.jfif", "c.JPE", "d.jpg?w=300&x", "e.png_large", "f.psd.p
 NAMES = {
     "g.HEIC": "HEIC is not read by Pillow; convert it to JPEG or PNG, for example with",
     "h.heif": "HEIF is not read by Pillow; convert",
-    "i.Cr2": "CR2 is a camera's raw file; develop it into JPEG, PNG or TIFF",
-    "j.dng": "DNG is a camera's raw file",
+    "i.Cr2": "CR2 is a camera raw file; develop it into JPEG, PNG or TIFF",
+    "j.dng": "DNG is a camera raw file",
     "k.jxl": "JXL is not read by Pillow; convert it to JPEG, PNG or TIFF",
-    "l.svg": "SVG is a drawing without pixels; render it into PNG",
+    "l.svg": "SVG is a vector drawing; render it to PNG",
     "m.exr": "EXR is not read by Pillow",
     "n.psd": "not an image that PIL can identify",
 }

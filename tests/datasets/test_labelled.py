@@ -323,7 +323,7 @@ def test_tfds_refusals(prepared, settings):
     with pytest.raises(UserError, match=r"is not prepared in .*download_and_prepare"):
         open_labelled(settings("tfds", prepared, "imagenet2012"), "train")
     unlabelled = open_labelled(settings("tfds", prepared, "colors"), "test")
-    with pytest.raises(UserError, match=r"test/0 has label -1, outside of 0 \.\. 2"):
+    with pytest.raises(UserError, match=r"test/0 has label -1, outside 0 \.\. 2"):
         next(evaluation_batches(unlabelled, 2, 32))
     with pytest.raises(UserError, match="does not know: mid"):
         open_labelled(
@@ -346,7 +346,7 @@ def test_scenes(settings):
         assert label == images.label(row)
     with pytest.raises(UserError, match="no split 'nosuch'"):
         open_labelled(settings("scenes"), "nosuch")
-    with pytest.raises(UserError, match="scenes have an order of their own"):
+    with pytest.raises(UserError, match="scenes have a fixed order"):
         open_labelled(settings("scenes", class_order="text"), "train")
 
 

@@ -54,7 +54,7 @@ def odd_folders(class_folders, tmp_path_factory):
         ("train.split", "nosuch", "/nosuch does not exist"),
         ("train.split", "empty", "class folders without images: cat"),
         ("train.split", "nothing", "/nothing has no image files"),
-        ("train.split", "flat", "an image in no class folder, a.png"),
+        ("train.split", "flat", "an image outside class folders, a.png"),
         ("train.split", "one", "only one class to train on, red"),
         ("train.validation_split", "nosuch", "/nosuch does not exist"),
         ("train.validation_split", "other", "does not know: purple; it knows blue,"),
