@@ -1,8 +1,8 @@
-"""The source 'tfds': a prepared TensorFlow Datasets data set, without TensorFlow.
+"""Opens the source 'tfds': a prepared TensorFlow Datasets data set, without TensorFlow.
 
-Random access by `as_data_source`, which needs the array_record file format. Images are
-read still encoded, so that they are hashed as they are stored and decoded by PIL like
-those of a folder: resize to 256x256, centre crop 224.
+Random access uses `as_data_source`, which needs the array_record file format. Images
+are read encoded, so that they are hashed as stored and decoded by PIL like those of a
+folder: resize to 256x256, center crop 224.
 """
 
 import dataclasses
@@ -26,17 +26,17 @@ from jdissect.data.source import Annotations, Example
 
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
-    """Images of one split.
+    """The images of one split.
 
     Attributes:
         names: NAME/VERSION/SPLIT/INDEX.
-        feature: the key of the image in an example.
+        feature: key of the image in an example.
         examples: random access to the split, images encoded.
         files: the files that hold the data set.
         smallest: side in pixels below which an image counts as unreadable.
-        label: the key of the class in an example; '' if there is none.
-        classes: names of the classes by number.
-        exif_rotation: turn photographs as their EXIF says.
+        label: key of the class in an example; '' if there is none.
+        classes: class names by number.
+        exif_rotation: rotate photographs by their EXIF orientation.
     """
 
     names: tuple[str, ...] = dataclasses.field(repr=False)
@@ -60,13 +60,13 @@ class TfdsSource:
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """The sha256 of each image's bytes as stored: `content_hashes.hash_records`."""
+        """Returns the sha256 of each image as stored; see `hash_records`."""
         wanted = range(len(self.names))[only]
         scope = "tfds " + self.names[0].rpartition("/")[0]
         return hash_records(self._encoded, wanted, self.files, cache_dir, scope)
 
     def labelled(self, index: int) -> tuple[bytes, int]:
-        """An image, encoded, and the number of its class; for sources with a label."""
+        """Returns an encoded image and its class number; needs a source with label."""
         example = self._example(index)
         return example[self.feature], int(example[self.label])
 
@@ -76,7 +76,7 @@ class TfdsSource:
     def _example(self, index: int) -> Any:
         try:
             return self.examples[index]
-        except Exception as error:  # of the record readers, which have no one type
+        except Exception as error:  # record readers raise various types
             raise UserError(
                 f"record {self.names[index]} cannot be read; the prepared data set is "
                 f"damaged: {_first_line(error)}"
@@ -93,15 +93,15 @@ def open_tfds(
     """Opens a data set that TFDS has prepared.
 
     Args:
-        name: as TFDS writes it: 'imagenet2012', 'NAME:VERSION', 'NAME/CONFIG'.
-        data_dir: TFDS's data folder; '': its default.
-        split: 'validation', 'train[:1000]', ...; '': 'validation'.
-        num_images: take the first ones; 0: all.
-        exif_rotation: turn photographs as their EXIF says.
+        name: TFDS name: 'imagenet2012', 'NAME:VERSION', 'NAME/CONFIG'.
+        data_dir: TFDS data folder; '' means its default.
+        split: 'validation', 'train[:1000]', ...; '' means 'validation'.
+        num_images: number of images to take, from the first; 0: all.
+        exif_rotation: rotate photographs by their EXIF orientation.
 
     Raises:
-        UserError: not prepared, not in a format with random access, no such split,
-            or no image feature.
+        UserError: the data set is not prepared, its format has no random access, or
+            it lacks the split or an image feature.
     """
     if not name:
         raise UserError(
@@ -152,7 +152,7 @@ def open_tfds(
 
 
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    """The prepared data set, from its files: the code that made it need not be here."""
+    """Opens the prepared data set from its files, without the code that made it."""
     where = {}
     if data_dir:
         where["data_dir"] = str(paths.from_user(data_dir).expanduser())
@@ -166,9 +166,7 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         ) from None
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # the metadata may say anything, also what needs TensorFlow
+    except Exception as error:  # the metadata may be anything, or need TensorFlow
         raise UserError(
             f"config.data.name: data set {name!r} cannot be opened: "
             f"{_first_line(error)}"
@@ -176,7 +174,7 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _image_feature(name: str, features: Any) -> str:
-    """The key of the one image feature, or of the one called 'image'."""
+    """Returns the key of the only image feature, or of the one called 'image'."""
     images = [
         key
         for key, feature in dict(features).items()
@@ -197,7 +195,7 @@ def _image_feature(name: str, features: Any) -> str:
 
 
 def _described(features: Any) -> str:
-    """Names and kinds of features, such as 'image (Tensor uint8), text (Text)'."""
+    """Returns feature names and types, such as 'image (Tensor uint8), text (Text)'."""
     return listed(
         [
             f"{key} ({type(feature).__name__} {getattr(feature, 'np_dtype', '')})"
@@ -207,9 +205,9 @@ def _described(features: Any) -> str:
 
 
 def _label_feature(features: Any) -> dict[str, Any]:
-    """Key and class names of the feature 'label', or of the only class label.
+    """Returns key and class names of the feature 'label', or of the only class label.
 
-    A label whose number of classes is not known is none.
+    A label without a known number of classes is ignored.
     """
     labels = {
         key: feature
@@ -223,12 +221,12 @@ def _label_feature(features: Any) -> dict[str, Any]:
 
 
 def _files(folder: paths.Path) -> tuple[paths.Path, ...]:
-    """What the data set's contents depend on; none where it is not a folder."""
+    """Returns the files with the data set's content; empty if it is not a folder."""
     return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
 
 
 def _prepare_command(name: str, data_dir: str) -> str:
-    """The command line tool `tfds` would want TensorFlow; this does not."""
+    """Returns a command without TensorFlow, which the tool `tfds` would need."""
     place = f"data_dir='{data_dir}', " if data_dir else ""
     return (
         'python -c "import tensorflow_datasets as tfds; '

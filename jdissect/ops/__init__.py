@@ -1,1 +1,1 @@
-"""Pure functions on arrays: no I/O, no Flax, no configuration."""
+"""Pure functions on arrays, without I/O, Flax or configuration."""

@@ -1,14 +1,13 @@
-"""Visiting every pixel of one image's upsampled maps without storing them.
+"""Processes every pixel of one image's upsampled maps without storing them.
 
-A mask grid of 56x56 at 2,048 units is 6.4 million pixels an image, 26 MB as float32:
-written and read back, it costs more than the arithmetic on it. So pixels are made in
-small tiles (a few rows of a few units) that stay in cache, handed to a function, and
-forgotten. Everything that needs all pixels is such a function: the sketch, the sweeps
-and the masks.
+A mask grid of 56x56 with 2,048 units has 6.4 million pixels per image, 26 MB as
+float32: writing and reading it costs more than the arithmetic on it. So pixels are
+computed in small tiles (a few rows of a few units) that stay in cache, passed to a
+function, and dropped. The sketch, the sweeps and the masks are such functions.
 
-Masks are kept as bits. A *block* is 4 rows by 8 columns of pixels, 32 bits of one
-word, bit 8 * row + column; words are [block, unit] with blocks in raster order. The
-grid's ragged ends are bits that are never set.
+Masks are stored as bits. A *block* is 4 rows by 8 columns of pixels in one 32-bit word,
+bit 8 * row + column; words are [block, unit] with blocks in raster order. Bits outside
+the grid are never set.
 """
 
 import dataclasses
@@ -24,12 +23,12 @@ from jaxtyping import Array, Bool, Float, Int, Shaped, UInt
 from jdissect.ops.upsample import Axis, interpolate, plan_axis, stretch
 
 BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
-UNITS = 128  # a tile: 4 rows x 56 pixels x 128 units are 115 KB
+UNITS = 128  # per tile: 4 rows x 56 pixels x 128 units are 115 KB
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """From a feature grid to a mask grid, and the mask grid's blocks."""
+    """Maps a feature grid to a mask grid and the mask grid's blocks."""
 
     rows: Axis
     columns: Axis
@@ -52,12 +51,12 @@ class Geometry:
 
 @functools.cache
 def plan(grid: tuple[int, int], shape: tuple[int, int]) -> Geometry:
-    """The plan for feature maps of size `grid` and masks of size `shape`."""
+    """Returns the plan for feature maps of size `grid` and masks of size `shape`."""
     return Geometry(plan_axis(grid[0], shape[0]), plan_axis(grid[1], shape[1]))
 
 
 def row_groups(axis: Axis, size: int) -> tuple[np.ndarray, ...]:
-    """low, high, weight and used of an axis, each [groups, size]; the end repeats."""
+    """Groups an axis's low, high, weight and used: [groups, size]; the end repeats."""
     groups = -(-axis.target // size)
     pixel = np.arange(groups * size).reshape(groups, size)
     used = pixel < axis.target
@@ -66,12 +65,12 @@ def row_groups(axis: Axis, size: int) -> tuple[np.ndarray, ...]:
 
 
 def over_units(function: Callable[[Any], Any], arrays: Any, tile: int = UNITS) -> Any:
-    """Applies `function` to some units after the others, so that they stay in cache.
+    """Applies `function` to a tile of units at a time, so that tiles stay in cache.
 
     Args:
       function: pytree of [..., tile] -> pytree of [..., tile].
       arrays: pytree of [..., unit].
-      tile: units at a time.
+      tile: units per tile.
 
     Returns:
       The function's results as [..., unit].
@@ -100,7 +99,7 @@ def over_units(function: Callable[[Any], Any], arrays: Any, tile: int = UNITS) -
 
 
 def used_bits(geometry: Geometry) -> UInt[np.ndarray, " block"]:
-    """The bits of each block that are pixels of the mask grid."""
+    """Returns the bits of each block that are pixels of the mask grid."""
     height, width = geometry.block_grid
     y = np.arange(height * BLOCK_ROWS) < geometry.rows.target
     x = np.arange(width * BLOCK_COLUMNS) < geometry.columns.target
@@ -117,9 +116,9 @@ def pack(
     geometry: Geometry,
     zero: Int[Array, ""],
 ) -> UInt[Array, "block unit"]:
-    """The bits of the pixels for which `predicate(values, per_unit)` holds.
+    """Sets the bits of the pixels for which `predicate(values, per_unit)` holds.
 
-    The predicate gets the values of one bit of some blocks, and what is `per_unit`.
+    Each call of the predicate gets the values at one bit position of several blocks.
     """
 
     low, high, weight, _ = map(jnp.asarray, row_groups(geometry.rows, BLOCK_ROWS))
@@ -140,7 +139,7 @@ def pack(
                 there = jax.lax.dynamic_slice(grid, start, (1, across, 1, units))
                 return there[0, :, 0]
 
-            # Bit by bit: one loop, which stores nothing but the words.
+            # Bit by bit: a single loop that stores only the words.
             word = jnp.zeros((across, units), jnp.uint32)
             for row in range(BLOCK_ROWS):
                 for column in range(BLOCK_COLUMNS):
@@ -161,7 +160,7 @@ def pack(
 def by_block(
     pixels: Shaped[Array, "*rest height width"],
 ) -> Shaped[Array, "*rest block 32"]:
-    """Pixels in the order of the bits of `pack`; ragged ends are 0."""
+    """Reorders pixels to the bit order of `pack`; pixels outside the grid are 0."""
     *rest, height, width = pixels.shape
     pad = [(0, -height % BLOCK_ROWS), (0, -width % BLOCK_COLUMNS)]
     pixels = jnp.pad(pixels, [(0, 0)] * len(rest) + pad)
@@ -171,6 +170,6 @@ def by_block(
 
 
 def pack_bits(flags: Bool[Array, "*rest 32"]) -> UInt[Array, "*rest"]:
-    """Flags in the order of `by_block` as words."""
+    """Packs flags in the order of `by_block` into words."""
     bits = np.uint32(1) << np.arange(flags.shape[-1], dtype=np.uint32)
     return jnp.where(flags, bits, np.uint32(0)).sum(axis=-1, dtype=jnp.uint32)

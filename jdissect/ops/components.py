@@ -1,23 +1,22 @@
-"""Connected components of label maps, and the quarters of objects made of them.
+"""Finds connected components of label maps, and splits objects into quarters.
 
-A component is a set of pixels of one label, connected over any of the eight
-neighbours; label 0 is background. It is named by its *root*, the smallest flat index
-(row * width + column) of its pixels, so that roots ascend in raster order of the
-components' first pixels, and root // width is a component's top row.
+A component is an 8-connected set of pixels of one label; label 0 is background. Its
+*root* is the smallest flat index (row * width + column) of its pixels, so roots ascend
+in raster order of the components' first pixels, and root // width is the top row.
 
-The labelling is by hooking and pointer jumping. At first every pixel is a tree of its
-own. In a round, every tree that touches another one of its component hooks its root to
-the smallest root it touches, if that is smaller than its own; then all pixels jump
-along the pointers until they point to their root.
+The algorithm hooks trees and jumps pointers. Initially every pixel is its own tree. In
+each round, every tree that touches other trees of its component hooks its root to the
+smallest root it touches, if that is smaller than its own; then all pixels follow the
+pointers until they point to their root.
 
-Bound. Two rounds at least halve the trees of a component while there are several. A
-tree that survives a round, v, touches only trees greater than itself, and all of those
-hook. If one of them hooks elsewhere, that is to a tree smaller than v, then v touches
-it after the round and hooks in the next. So a tree that survives both rounds was the
-target of every tree it touched, at least one, and each tree has one target: to every
-survivor belongs at least one tree that is gone. Hence at most 2 floor(log2(pixels))
-rounds, whatever the shape: 22 for 56x56. A round's forest is as deep as it has trees
-at most, which takes log2 of that jumps, and one to see that it is done.
+Bound: two rounds at least halve the number of trees of a component with several trees.
+A tree v that survives a round touches only greater trees, all of which hook. If one
+hooks elsewhere, to a tree smaller than v, then v touches that tree after the round and
+hooks in the next. So a tree that survives both rounds was the target of every tree it
+touched, of at least one, and each tree has one target: every survivor has removed at
+least one tree. This gives at most 2 floor(log2(pixels)) rounds for any shape: 22 for
+56x56. A forest is at most as deep as it has trees, so a round takes log2 of that jumps,
+and one to detect the end.
 """
 
 from typing import NamedTuple
@@ -30,7 +29,7 @@ MODES = ("netdissect", "all")
 
 
 class Work(NamedTuple):
-    """What a labelling took, for all maps together: int32."""
+    """Cost of a labelling, over all maps: int32."""
 
     rounds: Int[Array, ""]
     jumps: Int[Array, ""]
@@ -39,16 +38,16 @@ class Work(NamedTuple):
 def components(
     labels: Int[Array, "batch height width"],
 ) -> Int[Array, "batch height width"]:
-    """The root of every pixel's component.
+    """Returns the root of every pixel's component.
 
     A map's result does not depend on the other maps.
 
     Args:
-      labels: 0 is background; components are of equal label, 8-connected.
+      labels: 0 is background; components have equal labels and are 8-connected.
 
     Returns:
       int32; the flat index of the component's first pixel in raster order. Background
-      has height * width, which as a segment number is out of range.
+      pixels get height * width, which is out of range as a segment number.
     """
     return _label(labels)[0]
 
@@ -56,26 +55,26 @@ def components(
 def quarters(
     objects: Int[Array, "batch height width"], num_objects: int, mode: str
 ) -> Int[Array, "batch 2 height width"]:
-    """Two maps that split every component of an object at its bounding box's middle.
+    """Returns two maps that split each object component at its bounding box's middle.
 
-    netdissect's rule: with bounding box rows top..bottom and columns left..right, rows
-    below (top + bottom + 1) // 2 are the top ("-t"), columns below
-    (left + right + 1) // 2 the left ("-l"). Its loop over the components stops one
-    short, so that an image's last component has no quarters.
+    netdissect's rule: for a bounding box of rows top..bottom and columns left..right,
+    rows < (top + bottom + 1) // 2 are the top ("-t"), columns
+    < (left + right + 1) // 2 the left ("-l"). Its loop over components ends one early,
+    so that an image's last component has no quarters.
 
     Args:
       objects: object numbers, 1..num_objects; 0 is background.
-      num_objects: O. Object o has the number o + O as top, o + 2 O as left, o + 3 O as
-        bottom and o + 4 O as right.
-      mode: 'netdissect' leaves out the last component in raster order of the first
-        pixel of every image; 'all' leaves out nothing.
+      num_objects: O. Object o has number o + O for its top, o + 2 O for its left,
+        o + 3 O for its bottom and o + 4 O for its right.
+      mode: 'netdissect' leaves out each image's last component in raster order of
+        first pixels; 'all' leaves out none.
 
     Returns:
-      int32; first the map of tops and bottoms, then that of lefts and rights; 0 where
-      there is no object or it is left out.
+      int32; the map of tops and bottoms, then that of lefts and rights; 0 where there
+      is no object or it is left out.
 
     Raises:
-      ValueError: another mode.
+      ValueError: unknown mode.
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; it can be {', '.join(map(repr, MODES))}")
@@ -113,10 +112,10 @@ def quarters(
 def _label(
     labels: Int[Array, "batch height width"],
 ) -> tuple[Int[Array, "batch height width"], Work]:
-    """Roots, as `components` gives them, and what they took."""
+    """Returns the roots as `components` does, and the cost."""
     batch, height, width = labels.shape
     size = height * width
-    # Pointers are flat indices into all maps: one gather, one scatter.
+    # Pointers are flat indices into all maps, so that one gather and scatter suffice.
     own = jnp.arange(batch * size, dtype=jnp.int32).reshape(labels.shape)
     linked = _links(labels)
 
@@ -161,7 +160,7 @@ _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != 
 def _links(
     labels: Int[Array, "batch height width"],
 ) -> list[Bool[Array, "batch height width"]]:
-    """For each of the eight neighbours whether it is of the pixel's component."""
+    """Returns for each of the eight neighbors whether it has the pixel's label."""
     _, height, width = labels.shape
     padded = jnp.pad(labels, ((0, 0), (1, 1), (1, 1)))
     return [

@@ -1,19 +1,19 @@
-"""Comparing pixels with a unit's edges in 8 bits.
+"""Compares pixels with a unit's edges in 8 bits.
 
-A vector holds four times as many numbers of 8 bits as of 32, and a sketch is nothing
-but comparisons. So a pixel becomes a code of 8 bits that never falls where the pixel
-grows, and edges move up to where codes change: then `code > edge's code` says exactly
-that the pixel is above the moved edge.
+A vector holds four times as many 8-bit as 32-bit numbers, and the work of a sketch is
+comparisons. So each pixel gets an 8-bit code that increases monotonically with its
+value, and each edge moves up to the next change of code: then `code > edge's code`
+holds exactly if the pixel is above the moved edge.
 
-As 8 bits are few, codes are coarse up to `base`, where a unit's lower edges lie, and
-fine from there to `top`, around the threshold. Of a pixel v, with x = scale * v held
-between `bottom` and `top`:
+With only 8 bits, codes are coarse up to `base`, where a unit's lower edges lie, and
+fine from there to `top`, around the threshold. For a pixel v, with x = scale * v
+clipped to `bottom` .. `top`:
 
     round(min(x, base) / 2^j) + round(max(x, base)) + [v > lowest] + [v > highest] + ...
 
-where the last two single out what piles up at either end (a ReLU's 0, a ReLU6's 6).
-Numbers are rounded by adding a large one and taking the bits of the sum: every
-operation here is rounded by itself and monotone, in NumPy as on a device.
+The last two terms separate the values that pile up at either end (a ReLU's 0, a
+ReLU6's 6). Adding a large number and taking the sum's bits rounds: every operation is
+rounded by itself and monotone, in NumPy as on a device.
 """
 
 from typing import NamedTuple
@@ -24,27 +24,27 @@ from jaxtyping import Array, Float, Int
 
 from jdissect.ops import float_keys as order
 
-COARSE = 8  # so many edges, the lowest, are compared coarsely
+COARSE = 8  # number of edges, from the lowest, with coarse codes
 _COARSE_CODES = 20
 _FINE_CODES = 228
-_MOST = 255  # from the lowest to the highest code
+_MOST = 255  # range of the codes
 LOWEST = np.int8(-128)  # code
-_ROUNDING = np.float32(1.5 * 2**23)  # between 2^23 and 2^24 floats are the integers
-# Of scaled numbers: their sum with _ROUNDING - base is then about _ROUNDING.
+_ROUNDING = np.float32(1.5 * 2**23)  # floats between 2^23 and 2^24 are the integers
+# Bound of scaled numbers: their sum with _ROUNDING - base is then about _ROUNDING.
 _LARGEST = 2.0**44
 _LARGEST_SCALE = 2.0**96
 
 
 class Codes(NamedTuple):
-    """A unit's edges as codes, and what makes codes of its pixels.
+    """A unit's edges as codes, and the parameters that encode its pixels.
 
     Attributes:
       edges: int8[edge, unit], ascending.
-      scale: float32[unit], makes a fine code of 1.
+      scale: float32[unit], scales a fine code to 1.
       bottom, base, top: float32[unit], scaled: where codes begin, become fine, and end.
-      to_coarse, to_fine: float32[unit], round a scaled number when added to it.
-      bias: int32[unit], of the sum of both's bits.
-      lowest, highest: float32[unit], pixels above either have one code more.
+      to_coarse, to_fine: float32[unit], added to a scaled number to round it.
+      bias: int32[unit], offset of the sum of both bit patterns.
+      lowest, highest: float32[unit], pixels above either get one code more.
     """
 
     edges: Int[Array, "edge unit"]
@@ -62,7 +62,7 @@ class Codes(NamedTuple):
 def encode(
     values: Float[Array, "*pixel unit"], codes: Codes
 ) -> Int[Array, "*pixel unit"]:
-    """The codes of pixels, int8; of NumPy arrays in NumPy."""
+    """Returns the codes of pixels, int8; for NumPy arrays computed in NumPy."""
     xp = np if isinstance(values, np.ndarray) else jnp
     return (_sums(values, codes, xp) - codes.bias).astype(np.int8)
 
@@ -70,15 +70,15 @@ def encode(
 def of_edges(
     keys: Int[np.ndarray, "edge unit"],
 ) -> tuple[Codes, Int[np.ndarray, "edge unit"]]:
-    """Codes of ascending edges, and the keys of the edges that they stand for.
+    """Returns codes for ascending edges, and the keys of the edges they stand for.
 
-    Those are at or above the given ones. The first and the last of a unit stay.
+    Those are at or above the given ones. A unit's first and last edge do not move.
     """
     keys = np.asarray(keys, np.int64)
     with np.errstate(over="ignore"):  # int32 wraps, as it does on a device
         codes = _plan(keys)
         edges = encode(order.from_keys_host(keys), codes)
-        # The highest key of every edge's code, between one of that code and a higher.
+        # Bisect for the highest key that has the edge's code.
         low, high = keys, np.broadcast_to(keys[-1] + 1, keys.shape)
         while (high - low > 1).any():
             middle = (low + high) // 2
@@ -89,7 +89,7 @@ def of_edges(
 
 def _sums(values, codes, xp):
     scaled = values * codes.scale
-    # Not `minimum` and `maximum`, which look for NaN as well.
+    # `minimum` and `maximum` would also look for NaN.
     scaled = xp.where(scaled > codes.bottom, scaled, codes.bottom)
     scaled = xp.where(scaled < codes.top, scaled, codes.top)
     coarse = xp.where(scaled < codes.base, scaled, codes.base) + codes.to_coarse
@@ -99,7 +99,7 @@ def _sums(values, codes, xp):
 
 
 def _plan(keys) -> Codes:
-    """What makes codes, for edges with these keys; without the edges."""
+    """Returns the encoding parameters for edges with these keys, without the edges."""
     ends = order.from_keys_host(keys[[0, COARSE, -2]])
     bottom, base, top = ends.astype(np.float64)
     scale = _FINE_CODES / np.maximum(top - base, 1e-45)
@@ -110,7 +110,7 @@ def _plan(keys) -> Codes:
         codes = codes._replace(bias=_sums(ends[0], codes, np) - int(LOWEST))
         highest = order.from_keys_host(keys[-1] + 1)
         most = _sums(highest, codes, np) - codes.bias - int(LOWEST)
-        # Rounding adds some where numbers are large beside their differences.
+        # Rounding adds codes where numbers are large compared to their differences.
         if (most <= _MOST).all():
             return codes
         scale = np.where(most <= _MOST, scale, scale / 2)
@@ -125,7 +125,7 @@ def _scaled(keys, scale, ends) -> Codes:
         scale=scale,
         bottom=bottom,
         base=base,
-        top=top + 1,  # so that the edge there has an end
+        top=top + 1,  # so that the edge there ends
         to_coarse=_ROUNDING * step - bottom,
         to_fine=_ROUNDING - base,
         bias=np.zeros(len(scale), np.int32),

@@ -1,8 +1,8 @@
-"""Where a sketch counts: the edges of every unit.
+"""Places the edges at which the sketch counts each unit's pixels.
 
-Edges are placed before the stream, by looking at samples of a few images spread over
-the data. Wherever they come to lie the counts are exact; well placed, they are close
-together around the threshold, and elsewhere give the histogram its bins.
+Edges are placed before the stream, from samples of a few images spread over the data.
+Counts are exact for any edges; good ones are dense around the threshold, and elsewhere
+form the bins of the histogram.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from jdissect.ops import bit_masks
 from jdissect.ops import float_keys as order
 from jdissect.ops.upsample import Axis, interpolate, stretch
 
-# Edges at these multiples of the quantile, in ranks from above...
+# Edges are at these multiples of the quantile, in ranks from above...
 _TAIL = np.array(
     [8.0, 5.4, 3.8, 2.9, 2.35, 2.0, 1.75, 1.55, 1.4, 1.3, 1.22, 1.15, 1.1, 1.05, 1.0]
     + [0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.54, 0.48, 0.42, 0.35, 0.27]
@@ -23,7 +23,7 @@ _TAIL = np.array(
 )
 _BODY = 8  # ...evenly over the values below those...
 EDGES = len(_TAIL) + _BODY + 2  # ...and at both ends, where ReLU and ReLU6 pile up.
-_SAMPLES = 8  # sampled pixels of an image, along each axis
+_SAMPLES = 8  # sampled pixels per image and axis
 
 
 def sample(
@@ -31,7 +31,7 @@ def sample(
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Float[Array, "image sample unit"]:
-    """A lattice of at most 8x8 pixels of every image, for `place_edges`."""
+    """Returns a lattice of at most 8x8 pixels per image, for `place_edges`."""
 
     def thin(axis: Axis) -> Axis:
         count = min(_SAMPLES, axis.target)
@@ -52,7 +52,7 @@ def sample(
 
 
 def samples(geometry: bit_masks.Geometry) -> int:
-    """How many pixels of an image `sample` takes."""
+    """Returns the number of pixels per image that `sample` takes."""
     rows, columns = geometry.rows.target, geometry.columns.target
     return min(_SAMPLES, rows) * min(_SAMPLES, columns)
 
@@ -60,17 +60,16 @@ def samples(geometry: bit_masks.Geometry) -> int:
 def place_edges(
     samples: Float[np.ndarray, "sample unit"], quantile: float
 ) -> Int[np.ndarray, "edge unit"]:
-    """Edges for every unit, as ascending keys, from pixels sampled before the stream.
+    """Returns edges for every unit, as ascending keys, from sampled pixels.
 
-    Wherever they are placed the counts are exact; well placed, they are close together
-    around the threshold.
+    Counts are exact for any edges; good ones are dense around the threshold.
     """
     samples = np.ascontiguousarray(samples.T, np.float32)
     if not np.isfinite(samples).all():
         samples = np.nan_to_num(samples)
     samples = np.sort(samples).T  # faster than along the other axis
     lowest, highest = samples[0], samples[-1]
-    # Units silent in the sample: as far up as the layer's others go.
+    # Units that are silent in the sample get the spread typical of the layer.
     spread = float(np.median(highest - lowest)) or 1.0
     highest = np.where(highest > lowest, highest, lowest + np.float32(spread))
     constant = samples[0] == samples[-1]
@@ -88,14 +87,14 @@ def place_edges(
 
 
 def _spread_repeated(edges):
-    """Edges that repeat the one below, moved into the gap above it.
+    """Moves edges that repeat the one below into the gap above it.
 
     Where a ReLU leaves most pixels at 0, most edges are 0; the threshold is in the gap
-    between 0 and the first other edge, or 0 itself. They come to lie closer together
-    toward its lower end.
+    between 0 and the next edge, or 0 itself. The moved edges are denser toward the
+    gap's lower end.
     """
     count = len(edges)
-    first = np.zeros(edges.shape, int)  # the row where each edge's value begins
+    first = np.zeros(edges.shape, int)  # first row with each edge's value
     for row in range(1, count):
         first[row] = np.where(edges[row] == edges[row - 1], first[row - 1], row)
     last, above = np.full(edges.shape, count - 1), edges.copy()

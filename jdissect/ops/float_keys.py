@@ -1,11 +1,10 @@
-"""Floats as integers that sort alike.
+"""Maps floats to integers of the same order.
 
-The magnitude bits of a float32, taken as an integer, sort like the magnitude. Given
-the number's sign, and with the subnormal numbers taken out (they count as zero:
-hardware differs in whether it keeps them), they are an order-preserving map onto a
-range of int32 without gaps: the key of the next float is the next integer, zero has
-key 0 (-0 = +0), and the key of -x is minus the key of x. So a range of floats can be
-cut into exact bins by integer arithmetic.
+The magnitude bits of a float32, read as an integer, sort like the magnitude. With the
+sign applied and subnormals counted as zero (hardware differs in whether it keeps them),
+they map the floats in order onto a gapless range of int32: the next float has the next
+key, zero has key 0 (-0 = +0), and -x has minus the key of x. So integer arithmetic can
+cut a range of floats into exact bins.
 """
 
 import jax
@@ -21,14 +20,14 @@ KEY_OF_LOWEST = -KEY_OF_LARGEST
 
 
 def to_keys(values: Float[Array, "..."]) -> Int[Array, "..."]:
-    """Keys of float32 values, int32: `a < b` where `to_keys(a) < to_keys(b)`."""
+    """Returns int32 keys of float32 values: `a < b` iff `to_keys(a) < to_keys(b)`."""
     bits = jax.lax.bitcast_convert_type(values, jnp.int32)
     size = jnp.maximum((bits & _MAGNITUDE) - _OFFSET, 0)
     return jnp.where(bits < 0, -size, size)
 
 
 def canonical(values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The same values in float32 with -0 and subnormal numbers as +0."""
+    """Returns the values in float32 with -0 and subnormals as +0."""
     bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
     bits = jnp.where((bits & _MAGNITUDE) < _SMALLEST_NORMAL, 0, bits)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
@@ -49,7 +48,7 @@ def to_keys_host(values: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
 
 
 def from_keys_host(keys: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """The float32 value of each key."""
+    """Returns the float32 value of each key."""
     keys = np.asarray(keys, np.int64)
     size = np.abs(keys)
     bits = np.where(size > 0, size + _OFFSET, 0).astype(np.int32)
@@ -58,10 +57,10 @@ def from_keys_host(keys: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 
 
 def cuts(keys: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Floats c such that `value > c` exactly where the value's key is above `keys`.
+    """Returns floats c such that `value > c` exactly if the value's key is > `keys`.
 
-    The key's own value, but for key 0: a positive subnormal number counts as zero and
-    must not pass, so there c is the largest subnormal.
+    That is the key's own value, except for key 0: a positive subnormal counts as zero
+    and must not pass, so c is then the largest subnormal.
     """
     largest_subnormal = np.array(_OFFSET).view(np.float32)
     return np.where(np.asarray(keys) == 0, largest_subnormal, from_keys_host(keys))

@@ -1,14 +1,14 @@
-"""Intersections of all units with all concepts, exactly, in integers.
+"""Counts the exact intersections of all units with all concepts.
 
-Masks and label planes are bits in words of 32 pixels (see `ops.blocks`), so that an
-intersection is an `and` and a population count of each word (see `mask_overlap`). Only
-the concepts that occur in an image are looked at, in chunks. A pixel may carry several
-numbers, at most one a map; it belongs to a concept if any map shows it.
+Masks and label planes are bits in 32-pixel words (see `ops.bit_masks`), so an
+intersection is an `and` and a population count per word (see `mask_overlap`). Only the
+concepts in an image are visited, in chunks. A pixel may carry several labels, at most
+one per map; it belongs to a concept if any map shows the concept.
 
-Counts are kept by group of images, as error bars need them: by block, or by image.
+Counts are kept per group of images, as error bars need them: per block, or per image.
 
-Rule of the 2017 code for human annotations: an image counts for a concept, in the
-union too, only if it is annotated in the concept's category.
+Rule of the 2017 code for human annotations: an image counts for a concept, also in the
+union, only if it is annotated in the concept's category.
 """
 
 from typing import NamedTuple
@@ -21,18 +21,18 @@ from jaxtyping import Array, Bool, Float, Int
 from jdissect.ops import bit_masks, float_keys, mask_overlap
 from jdissect.ops.refine import listed
 
-_CONCEPTS = 16  # concepts a round
+_CONCEPTS = 16  # concepts per round
 
 
 class Counts(NamedTuple):
     """Running integers; merged by addition.
 
     Attributes:
-      intersection: int32[group, concept, unit], pixels where the unit fires and the
-        concept is; the last concept collects nothing of interest.
-      concept: int32[group, concept], pixels of each concept; the last likewise.
+      intersection: int32[group, concept, unit], pixels of the concept where the unit
+        fires; the last concept is a dummy.
+      concept: int32[group, concept], pixels of each concept; the last is a dummy.
       unit: int32[group, category, unit], pixels where the unit fires, over the images
-        that count for each category; the last category over all images.
+        that count for each category; the last category is over all images.
     """
 
     intersection: Int[Array, "group concept unit"]
@@ -41,7 +41,7 @@ class Counts(NamedTuple):
 
 
 def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
-    """The counts of no data."""
+    """Returns counts of zero."""
     return Counts(
         jnp.zeros((groups, concepts + 1, units), jnp.int32),
         jnp.zeros((groups, concepts + 1), jnp.int32),
@@ -61,23 +61,24 @@ def update(
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Counts:
-    """The counts with some more images.
+    """Adds images to the counts.
 
     Args:
-      counts: so far.
+      counts: the counts so far.
       features: feature maps of any float type.
       valid: images that count.
-      labels: int32, 0 for nothing, else column + 1.
+      labels: int32, 0 for no concept, else column + 1.
       annotated: whether each image counts for each category.
-      group: int32, each image's.
+      group: int32, group of each image.
       cuts: float32, `float_keys.cuts` of T_k; a unit fires where its activation is
         above.
-      category: int32, the category of each column.
-      geometry: from `bit_masks.plan`.
-      zero: an int32 0 given to the compiled program (see `upsample.fence`).
+      category: int32, category of each column.
+      geometry: geometry from `bit_masks.plan`.
+      zero: int32 0 passed as an argument to the compiled program (see
+        `upsample.fence`).
     """
     concepts = category.shape[0]
-    # Row 0 is "nothing"; the ends of chunks point to the row after the last concept.
+    # Row 0 means "no concept"; the ends of chunks point past the last concept.
     category = jnp.concatenate([jnp.zeros(1, jnp.int32), category])
     number = jnp.int16 if concepts < np.iinfo(np.int16).max else jnp.int32
 
@@ -124,7 +125,7 @@ def update(
 
 
 def join(parts: list[Counts], units: int) -> Counts:
-    """The counts of all units from those of some each, on the same images."""
+    """Joins counts of disjoint units on the same images into counts of all units."""
     intersection, unit = (
         np.concatenate([getattr(part, name) for part in parts], axis=-1)[..., :units]
         for name in ("intersection", "unit")
@@ -133,12 +134,12 @@ def join(parts: list[Counts], units: int) -> Counts:
 
 
 class Overlap(NamedTuple):
-    """Pixels of units and concepts over all images.
+    """Pixel counts of units and concepts over all images.
 
     Attributes:
-      intersection: of a unit and a concept.
-      union: of both, on the images that count for the concept's category.
-      fires: of the unit, on all images.
+      intersection: pixels that a unit and a concept share.
+      union: pixels of either, on the images that count for the concept's category.
+      fires: pixels where a unit fires, on all images.
     """
 
     intersection: Int[np.ndarray, "unit concept"]
@@ -147,7 +148,7 @@ class Overlap(NamedTuple):
 
 
 def result(counts: Counts, category: Int[np.ndarray, " concept"]) -> Overlap:
-    """What was counted over all groups, in int64."""
+    """Returns the counts over all groups, in int64."""
     intersection, concept, unit = (
         np.asarray(array).sum(axis=0, dtype=np.int64) for array in counts
     )

@@ -1,9 +1,9 @@
-"""Set bits that label planes and masks have in common: population counts of words.
+"""Counts the bits that label planes and masks share, by population counts of words.
 
-Two forms of one product, to the bit the same. A concept lies in few of an image's
-blocks: in real label maps of 56x56 pixels one in eight of the words of a concept that
-is there at all has a bit. `sparse` visits only those, in loops; `dense` takes all, as
-an accelerator would rather do.
+The product has two forms with identical results. A concept covers few of an image's
+blocks: in real label maps of 56x56 pixels, one word in eight of a concept in the image
+is nonzero. `sparse` visits only those words, in loops; `dense` visits all, which suits
+an accelerator.
 """
 
 import jax
@@ -12,15 +12,15 @@ from jaxtyping import Array, Int, UInt
 
 from jdissect.ops.refine import listed
 
-_UNITS = 256  # units a tile: their masks of 56x56 pixels are 100 KB
-_BLOCKS = 128  # blocks unrolled at most
-_WORDS = 4  # words of a concept a round
+_UNITS = 256  # units per tile: their masks of 56x56 pixels are 100 KB
+_BLOCKS = 128  # maximum number of unrolled blocks
+_WORDS = 4  # words of a concept per round
 
 
 def product(
     planes: UInt[Array, "concept block"], masks: UInt[Array, "block unit"]
 ) -> Int[Array, "concept unit"]:
-    """Set bits in common of every concept's plane with every unit's mask."""
+    """Counts the bits that each concept's plane shares with each unit's mask."""
     form = sparse if jax.default_backend() == "cpu" else dense
     return form(planes, masks)
 
@@ -28,7 +28,7 @@ def product(
 def sparse(
     planes: UInt[Array, "concept block"], masks: UInt[Array, "block unit"]
 ) -> Int[Array, "concept unit"]:
-    """`product` by way of the planes' words that are not 0."""
+    """`product` over the planes' nonzero words only."""
     blocks, units = masks.shape
     there = planes != 0
     words = planes.reshape(-1)
@@ -58,7 +58,7 @@ def sparse(
 def dense(
     planes: UInt[Array, "concept block"], masks: UInt[Array, "block unit"]
 ) -> Int[Array, "concept unit"]:
-    """`product` by way of all words."""
+    """`product` over all words."""
     blocks, units = masks.shape
     tile, group = min(units, _UNITS), min(blocks, _BLOCKS)
     pad = -blocks % group

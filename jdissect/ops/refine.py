@@ -1,14 +1,14 @@
-"""Counting sweeps: from a bracket to the exact threshold.
+"""Narrows a threshold's bracket to the exact threshold by counting sweeps.
 
-One sweep over the feature maps counts, for every unit, the pixels inside its bracket
-by key (see `ops.keys`) in SLOTS equal slots. The slot that holds the threshold is the
-next bracket, with exact counts at both ends; when it is one key wide, that is T_k. From
-the sketch's bracket two mostly do, three now and then; three do from nothing
-(2^32 keys).
+One sweep over the feature maps counts, for every unit, the pixels inside its bracket in
+SLOTS equal slots of keys (see `ops.float_keys`). The slot that contains the threshold
+is the next bracket, with exact counts at both ends; once it is one key wide, it is T_k.
+From the sketch's bracket two sweeps usually suffice, sometimes three; from no bracket
+at all (2^32 keys) three do.
 
-Few pixels lie in a bracket (one in a thousand), so a first look marks them as bits
-(see `ops.blocks`), and only the marked pixels are made again and counted: of many words
-at once the lowest bit, and so on until none is left.
+Few pixels lie in a bracket (one in a thousand), so a first pass marks them as bits (see
+`ops.bit_masks`), and only the marked pixels are recomputed and counted: the lowest bit
+of many words at once, and so on until none is left.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,15 @@ from jdissect.ops.sketch import Bracket
 from jdissect.ops.upsample import interpolate
 
 SLOTS = 4096
-_TRIANGLE = 128  # flags summed by one row of a matrix product
-_GROUPS = 1024  # groups of words looked into at once
-_CHUNK = 1024  # words of which a pixel is made at once
+_TRIANGLE = 128  # flags summed per row of a matrix product
+_GROUPS = 1024  # groups of words processed at once
+_CHUNK = 1024  # words whose next pixel is computed at once
 
 
 def listed(flags: Bool[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:
-    """Positions of the true flags, ascending, and how many they are.
+    """Returns the positions of the true flags, ascending, and their number.
 
-    Prefix sums by a matrix product with a triangle of ones: exact (below 2^24), and
+    Prefix sums are a matrix product with a triangle of ones: exact (below 2^24), and
     several times faster than a cumulative sum on a CPU.
     """
     size = flags.shape[0]
@@ -45,7 +45,7 @@ def listed(flags: Bool[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:
     ).astype(jnp.int32)
     before = jnp.cumsum(inside[:, -1]) - inside[:, -1]
     position = (inside + before[:, None]).reshape(-1)[:size] - 1
-    position = jnp.where(flags, position, size)  # outside: dropped
+    position = jnp.where(flags, position, size)  # out of range: dropped
     positions = (
         jnp.zeros((size,), jnp.int32)
         .at[position]
@@ -59,16 +59,16 @@ def over_words(
     carry: Any,
     words: UInt[Array, "block unit"],
 ) -> Any:
-    """Folds `function` over the places of the words that are not 0, by chunks.
+    """Folds `function` over the positions of the nonzero words, by chunks.
 
-    Two levels: listing is what costs, so columns of words are listed first and only
-    the listed ones' words again.
+    Listing is the main cost, so it has two levels: first columns of words, then the
+    words of the listed columns.
 
     Args:
-      function: (carry, ids, here) -> carry, where ids are places in the flattened
+      function: (carry, ids, here) -> carry, where ids are positions in the flattened
         words and `here` says which of them count.
-      carry: where the fold starts.
-      words: from `bit_masks.pack`.
+      carry: initial value of the fold.
+      words: words from `bit_masks.pack`.
     """
     total, units = words.shape
     height = next(n for n in range(min(16, total), 0, -1) if total % n == 0)
@@ -104,7 +104,7 @@ def over_words(
 
 
 def empty(units: int) -> Int[Array, "unit slot"]:
-    """The counts of no data."""
+    """Returns counts of zero."""
     return jnp.zeros((units, SLOTS), jnp.int32)
 
 
@@ -116,19 +116,20 @@ def update(
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Int[Array, "unit slot"]:
-    """The counts with the pixels of some more images.
+    """Adds the pixels of images to the counts.
 
     Args:
-      counts: so far.
+      counts: the counts so far.
       features: feature maps of any float type.
       valid: images that count.
-      bracket: from `as_arguments`.
-      geometry: from `bit_masks.plan`.
-      zero: an int32 0 given to the compiled program (see `upsample.fence`).
+      bracket: brackets from `as_arguments`.
+      geometry: geometry from `bit_masks.plan`.
+      zero: int32 0 passed as an argument to the compiled program (see
+        `upsample.fence`).
     """
     rows, columns = geometry.rows, geometry.columns
     units, width = features.shape[-1], columns.target
-    # The pixels of a block, by their places on the padded grid.
+    # The pixels of a block, by their positions on the padded grid.
     row_tables = [
         jnp.asarray(t) for t in bit_masks.row_groups(rows, bit_masks.BLOCK_ROWS)[:3]
     ]
@@ -146,7 +147,7 @@ def update(
         cuts = (bracket.cut_low, bracket.cut_high)
         words = bit_masks.pack(inside, features, cuts, geometry, zero)
         words = jnp.where(valid, words, 0)
-        grid = features.reshape(-1)  # the zeros around it are not worth a copy
+        grid = features.reshape(-1)  # padding with zeros would cost a copy
 
         def count(counts, ids, here):
             block, unit = ids // units, ids % units
@@ -161,7 +162,7 @@ def update(
                 return jnp.where(on, grid[jnp.where(on, place, 0)], 0)
 
             def lowest(state):
-                """Counts the pixel of every word's lowest bit, and clears that."""
+                """Counts the pixel of every word's lowest bit, and clears that bit."""
                 bits, counts = state
                 bit = bits & (~bits + 1)
                 marked = bits != 0
@@ -180,7 +181,7 @@ def update(
                 offset = order.to_keys(values) - bracket.low[unit] - 1
                 slot = offset.astype(jnp.uint32) >> bracket.shift[unit]
                 place = slot.astype(jnp.int32) + unit * SLOTS
-                place = jnp.where(marked, place, counts.size)  # outside: dropped
+                place = jnp.where(marked, place, counts.size)  # out of range: dropped
                 return bits ^ bit, counts.at[place].add(1, mode="drop")
 
             bits = jnp.where(here, words.reshape(-1)[ids], 0)
@@ -195,7 +196,7 @@ def update(
 
 
 class Arguments(NamedTuple):
-    """What a sweep is told of the brackets; one entry a unit.
+    """A sweep's inputs that describe the brackets; one entry per unit.
 
     Attributes:
       low: int32 key. Key k in (low, high] falls into slot (k - low - 1) >> shift.
@@ -210,7 +211,7 @@ class Arguments(NamedTuple):
 
 
 def as_arguments(bracket: Bracket) -> Arguments:
-    """The brackets for `update`; a known threshold gets an empty range."""
+    """Returns the brackets for `update`; a known threshold gets an empty range."""
     span = bracket.high - bracket.low
     bits = np.ceil(np.log2(np.maximum(span, 1))).astype(np.int64)
     low = np.where(span <= 1, bracket.high, bracket.low)
@@ -225,13 +226,13 @@ def as_arguments(bracket: Bracket) -> Arguments:
 def narrow(
     bracket: Bracket, counts: Int[np.ndarray, "unit slot"], allowed: int
 ) -> tuple[Bracket, Bool[np.ndarray, " unit"]]:
-    """The next bracket, and the units whose bracket turned out wrong.
+    """Returns the next bracket, and the units whose bracket turned out wrong.
 
-    A bracket is wrong if the pixels found inside are not as many as its ends say, or
-    the threshold cannot be inside. Give such a unit a wider one (`widest`).
+    A bracket is wrong if the number of pixels inside differs from what its ends say, or
+    if the threshold cannot be inside. Give such a unit a wider one (`widest`).
 
     Args:
-      bracket: that the counts were made with.
+      bracket: the bracket that the counts were made with.
       counts: int64, summed over all devices.
       allowed: `sketch.allowance` of all pixels.
     """
@@ -244,7 +245,7 @@ def narrow(
         | (bracket.above_low <= allowed)
         | (bracket.above_high > allowed)
     )
-    # Pixels above each slot's upper end; the threshold's slot is the first with few.
+    # Pixels above each slot's upper end; the first slot with few enough is the one.
     above = bracket.above_high[:, None] + np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
     above = above - counts
     slot = np.argmax(above <= allowed, axis=1)
@@ -263,7 +264,7 @@ def narrow(
 
 
 def widest(low: Int[np.ndarray, " unit"], high: Int[np.ndarray, " unit"], pixels: int):
-    """The bracket that cannot be wrong: all keys from the lowest to the highest."""
+    """Returns the bracket that is never wrong: from the lowest to the highest key."""
     return Bracket(
         low=np.asarray(low, np.int64) - 1,
         high=np.asarray(high, np.int64),

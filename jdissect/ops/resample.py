@@ -1,8 +1,8 @@
-"""Linear resampling of maps by constant matrices, one an axis.
+"""Resamples maps linearly with constant matrices, one per axis.
 
 Bilinear resizing, average pooling and Precise RoI pooling of a whole map are all
 separable and linear: `out = rows @ map @ columns.T` for every channel. So they are two
-matrix products on any backend, without a kernel to compile.
+matrix products on any backend, without a custom kernel.
 """
 
 import functools
@@ -17,9 +17,10 @@ _FEW = 4  # channels
 
 @functools.cache
 def bilinear(size: int, target: int) -> Float[np.ndarray, "target size"]:
-    """Bilinear resizing with half-pixel centres, the border repeated.
+    """Returns the matrix of bilinear resizing with half-pixel centers.
 
-    PyTorch's `interpolate(mode='bilinear', align_corners=False)`: no antialiasing.
+    PyTorch's `interpolate(mode='bilinear', align_corners=False)`: the border repeats,
+    no antialiasing.
     """
     where = (np.arange(target) + 0.5) * size / target - 0.5
     return _hats(np.clip(where, 0, size - 1), size).astype(np.float32)
@@ -28,15 +29,15 @@ def bilinear(size: int, target: int) -> Float[np.ndarray, "target size"]:
 def _hats(
     where: Float[np.ndarray, " point"], size: int
 ) -> Float[np.ndarray, "point size"]:
-    """max(0, 1 - |t - i|) at the points t for every grid point i."""
+    """Returns max(0, 1 - |t - i|) for the points t and every grid point i."""
     return np.maximum(0, 1 - np.abs(where[:, None] - np.arange(size)))
 
 
 @functools.cache
 def adaptive_average(size: int, target: int) -> Float[np.ndarray, "target size"]:
-    """Output i averages input floor(i n / m) .. ceil((i + 1) n / m) - 1.
+    """Returns the matrix that averages input floor(i n / m) .. ceil((i + 1) n / m) - 1.
 
-    PyTorch's `adaptive_avg_pool`; upwards it repeats or averages neighbours.
+    PyTorch's `adaptive_avg_pool`; when upsampling it repeats or averages neighbors.
     """
     weights = np.zeros((target, size))
     for i in range(target):
@@ -47,10 +48,10 @@ def adaptive_average(size: int, target: int) -> Float[np.ndarray, "target size"]
 
 @functools.cache
 def precise_roi(size: int, bins: int) -> Float[np.ndarray, "bins size"]:
-    """Precise RoI pooling of a whole axis (Jiang et al., ECCV 2018, eq. 4).
+    """Returns the matrix of Precise RoI pooling (Jiang et al., ECCV 2018, eq. 4).
 
-    The mean over each bin of [0, size] of the continuous function that interpolates
-    the grid linearly, grid point i at coordinate i and zero outside of the grid.
+    Each bin of [0, size] averages the continuous function that interpolates the grid
+    linearly, with grid point i at coordinate i and zero outside the grid.
     """
 
     def integral(t):  # of max(0, 1 - |t - i|) from -infinity, for every i
@@ -67,7 +68,7 @@ def resample(
     rows: Float[np.ndarray, "height2 height"],
     columns: Float[np.ndarray, "width2 width"],
 ) -> Float[Array, "batch height2 width2 channel"]:
-    """Both axes by their matrices, rows first; the type of the maps stays."""
+    """Applies the matrices to both axes, rows first; keeps the type of the maps."""
     batch, height, width, channels = maps.shape
     product = functools.partial(
         lax.dot_general,
@@ -79,8 +80,8 @@ def resample(
     flat = product(rows, flat, (((2,), (1,)), ((0,), (0,))))
     count = flat.shape[1]
     if channels <= _FEW:
-        # As one product for all rows and channels, most of it with zeros: products of
-        # matrices of three columns take eight times as long on a CPU.
+        # One product for all rows and channels, mostly of zeros: on a CPU, products of
+        # three-column matrices take eight times as long.
         columns = np.kron(columns.T, np.eye(channels, dtype=columns.dtype))
         flat = product(
             flat.reshape(batch * count, -1),
@@ -99,7 +100,7 @@ def resample(
 def resize(
     maps: Float[Array, "batch height width channel"], shape: tuple[int, int]
 ) -> Float[Array, "batch height2 width2 channel"]:
-    """`bilinear` to `shape`, (height, width)."""
+    """Resizes to `shape`, (height, width), with `bilinear`."""
     if maps.shape[1:3] == tuple(shape):
         return maps
     rows, columns = (

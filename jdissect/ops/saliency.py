@@ -1,28 +1,28 @@
-"""Fine-grained static saliency of 8-bit images, as OpenCV computes it.
+"""Computes fine-grained static saliency of 8-bit images, bit for bit as OpenCV does.
 
 Montabone & Soto, "Human detection using a mobile platform and novel features derived
 from a visual saliency mechanism" (2010): a pixel is salient if it differs from the mean
-of its surroundings, at six scales. OpenCV's `StaticSaliencyFineGrained` is followed to
-the bit, but in whole numbers: its floats turn out to say what integers say.
+of its surroundings, at six scales. This module matches OpenCV's
+`StaticSaliencyFineGrained` to the bit, but with integers: its floats are equivalent.
 
-- Centre c against the mean (s - c) / (A - 1) of the other A - 1 pixels of a window with
+- Center c against the mean (s - c) / (A - 1) of the other A - 1 pixels of a window with
   sum s. The magnitude |c - mean| is |c A - s| / (A - 1). A quotient that is not whole
-  is at least 1 / (A - 1) > 1.9e-5 away from a whole number (a window has 224 x 224
-  pixels at most), and float32 errs by 1.2e-5 at most on 0..255. So the truncated float
-  is the quotient of integers.
+  differs from a whole number by at least 1 / (A - 1) > 1.9e-5 (a window has at most
+  224 x 224 pixels), and float32 errs by at most 1.2e-5 on 0..255. So the truncated
+  float is the integer quotient.
 - Scaling by 255 a / b, with a / b rounded to float32 first and b <= 6 * 255, is the
-  quotient of integers for the same reason, but where b divides 255 a. Then a / b =
-  k / 255, whose binary digits are those of k, eight a period. The 24 digits of a float
-  are three periods, so that what is cut off starts like k itself, with a one: rounding
-  is upwards, and the truncated product is k. Beyond one (k > 255) a digit goes to the
-  whole part, and what is cut off starts with the last bit of k - 255: an odd k is
-  rounded downwards, and becomes k - 1.
+  integer quotient for the same reason, unless b divides 255 a. Then a / b = k / 255,
+  whose binary digits repeat those of k with period eight. A float's 24 digits are three
+  periods, so the remainder starts like k itself, with a one: rounding is upwards, and
+  the truncated product is k. Above one (k > 255), one digit goes to the whole part, and
+  the remainder starts with the last bit of k - 255: an odd k is rounded downwards, and
+  becomes k - 1.
 
-Where OpenCV does round, so does this module: its integral image is float32, a row added
-to the sum of those above, and a window's sum is two corners plus, two minus, in this
-order. Entries are exact up to 2^24, and the sum of two corners is rounded beyond, which
-bright images of 224 x 224 reach. What results is a whole number, and as no window has
-more than 224 * 224 * 255 < 2^24, float32 holds all that follows exactly.
+Where OpenCV does round, so does this module: its integral image is float32, each row
+added to the sum of those above, and a window's sum is two corners plus, two minus, in
+this order. Entries are exact up to 2^24; the sum of two corners is rounded beyond that,
+which bright images of 224 x 224 reach. The result is a whole number, and as no window
+exceeds 224 * 224 * 255 < 2^24, float32 represents all that follows exactly.
 """
 
 import jax.numpy as jnp
@@ -32,17 +32,17 @@ from jaxtyping import Array, Float, Int, UInt8
 
 # Half the sides of the windows, in pixels.
 NEIGHBOURHOODS = (12, 24, 48, 28, 56, 112)
-# OpenCV's weights of red, green and blue in a grey level, in 1 / 2^15.
+# OpenCV's weights of red, green and blue in a gray level, in units of 1 / 2^15.
 _GREY = (9798, 19235, 3735)
 
 
 def fine_grained(
     images: UInt8[Array, "batch height width 3"],
 ) -> UInt8[Array, "batch height width"]:
-    """The saliency of every pixel; jittable, any height and width.
+    """Returns the saliency of every pixel; jittable, any height and width.
 
-    Equal to OpenCV's map (given its channel order, BGR) up to two million pixels, where
-    OpenCV's rounding comes to overflow 8 bits. An image's map does not depend on the
+    Equal to OpenCV's map (given its channel order, BGR) up to two million pixels;
+    beyond, OpenCV's rounding overflows 8 bits. An image's map does not depend on the
     other images.
 
     Args:
@@ -68,7 +68,7 @@ def _grey(
 
 
 def _blur(grey: Int[Array, "batch height width"]) -> Int[Array, "batch height width"]:
-    """[1 2 1] / 4 along both axes, rounded once; the border pixel is not repeated."""
+    """Applies [1 2 1] / 4 along both axes, rounded once; mirrors at the border."""
     for axis in (1, 2):
         size = grey.shape[axis]
         second, last = min(1, size - 1), max(size - 2, 0)
@@ -89,9 +89,9 @@ def _blur(grey: Int[Array, "batch height width"]) -> Int[Array, "batch height wi
 def _contrasts(
     grey: Int[Array, "batch height width"],
 ) -> tuple[Float[Array, "batch height width"], Float[Array, "batch height width"]]:
-    """Sums over the scales of how far a pixel is above and below its surroundings."""
+    """Sums over the scales how far a pixel is above and below its surroundings."""
     height, width = grey.shape[1:]
-    # The edges are repeated, so that a window clipped by the image reads as any other.
+    # Repeated edges let a window clipped by the image read like any other.
     margins = [min(max(NEIGHBOURHOODS), size) for size in (height, width)]
     around = [(margin, margin) for margin in margins]
     integral = jnp.pad(_integral(grey), [(0, 0), *around], mode="edge")
@@ -117,10 +117,10 @@ def _contrasts(
 def _integral(
     grey: Int[Array, "batch height width"],
 ) -> Float[Array, "batch height+1 width+1"]:
-    """Entry (y, x) is the sum of rows < y and columns < x, rounded a row at a time."""
+    """Entry (y, x) sums rows < y and columns < x, rounded after each row."""
     batch, height, width = grey.shape
     sums = jnp.cumsum(grey, axis=2)
-    if 255 * height * width <= 1 << 24:  # nothing to round: in any order
+    if 255 * height * width <= 1 << 24:  # exact, so in any order
         sums = jnp.cumsum(sums, axis=1).astype(jnp.float32)
     else:
 
@@ -135,7 +135,7 @@ def _integral(
 
 
 def _extent(size: int, half: int) -> Float[np.ndarray, " size"]:
-    """How many pixels y - half + 1 .. y + half lie in the image, for every y."""
+    """Counts the pixels y - half + 1 .. y + half inside the image, for every y."""
     place = np.arange(size)
     ends = np.minimum(place + half + 1, size) - np.maximum(place - half + 1, 0)
     return ends.astype(np.float32)
@@ -152,16 +152,16 @@ def _stretch(
 def _to_bytes(
     total: Float[Array, "batch height width"],
 ) -> UInt8[Array, "batch height width"]:
-    """Whole numbers of 0..510 scaled by 255 / 255: of odd ones above 255, k - 1."""
+    """Scales whole numbers of 0..510 by 255 / 255: odd k above 255 become k - 1."""
     total = total.astype(jnp.int32)
     return jnp.where(total > 255, total & 0xFE, total).astype(jnp.uint8)
 
 
 def _quotient(dividend, divisor):
-    """floor(dividend / divisor) of whole, not negative float32 below 2^24.
+    """Returns floor(dividend / divisor) of whole, nonnegative float32 below 2^24.
 
-    Exact for quotients up to 2^20, also where a device's division is not: the estimate
-    is off by one at most and the remainder tells.
+    Exact for quotients up to 2^20, even where a device's division is not: the estimate
+    is off by at most one, and the remainder corrects it.
     """
     estimate = jnp.floor(dividend * (1 / divisor))
     rest = dividend - estimate * divisor

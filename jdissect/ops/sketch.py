@@ -1,20 +1,20 @@
-"""A streaming sketch of every unit's distribution, for bracketing its threshold.
+"""A streaming sketch of every unit's distribution that brackets its threshold.
 
 The threshold T_k of a unit is the smallest pixel value v with
-#(a > v) <= floor(quantile * N). The sketch counts, for a few *edges* a unit, how many
-pixels exceed each: integers that add up over batches, devices and processes in any
-order, beside the unit's lowest and highest value. The edges are placed beforehand by
-looking at samples of a few images spread over the data (`ops.edges`): most of them
-closely around where the threshold will be, the others over the rest of the range, so
-that the same counts are also the unit's histogram.
+#(a > v) <= floor(quantile * N). For a few *edges* per unit, the sketch counts how many
+pixels exceed each, and keeps the unit's lowest and highest value. The counts are
+integers that add up over batches, devices and processes in any order. Edges are placed
+beforehand from samples of a few images spread over the data (`ops.edges`): most of them
+close to the threshold, the others over the rest of the range, so that the counts also
+give the unit's histogram.
 
-Because the counts are exact, so is what follows from them: the threshold lies between
-two neighbouring edges, and the rank of anything in between is bounded by their counts.
-`certify` gives that bracket and those bounds. A bracket may be wide (a stream whose
-first images are unlike the rest), never wrong. `ops.sweep` narrows it to one value.
+Exact counts give exact bounds: the threshold lies between two adjacent edges, whose
+counts bound the rank of any value in between. `certify` returns that bracket and those
+bounds. A bracket may be wide (if the first images of a stream are unlike the rest) but
+never wrong. `ops.refine` narrows it to one value.
 
-Cost: one comparison and one addition a pixel and edge, of 8 bits (see `ops.codes`).
-State: 172 bytes a unit.
+Cost: one 8-bit comparison and addition per pixel and edge (see `ops.edge_codes`).
+State: 172 bytes per unit.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ from jdissect.ops.edges import EDGES
 from jdissect.ops.upsample import interpolate, stretch
 
 _EDGES_A_ROUND = 8
-_ROWS = 4  # a tile, at most
+_ROWS = 4  # maximum rows per tile
 _MOST = 255  # pixels that 8 bits can count
 
 
 class Sketch(NamedTuple):
-    """The state; merged by `merge`.
+    """The sketch's state; merged by `merge`.
 
     Attributes:
-      above: int32[edge, unit], pixels greater than each edge.
-      low, high: int32[unit], keys that no pixel is below or above.
-      invalid: int32[unit], 1 where an activation was NaN or infinite.
+      above: int32[edge, unit], number of pixels greater than each edge.
+      low, high: int32[unit], keys of the lowest and highest pixel.
+      invalid: int32[unit], 1 if an activation was NaN or infinite.
     """
 
     above: Int[Array, "edge unit"]
@@ -54,7 +54,7 @@ class Sketch(NamedTuple):
 
 
 def empty(units: int) -> Sketch:
-    """The sketch of no data."""
+    """Returns the sketch of no data."""
     return Sketch(
         above=jnp.zeros((EDGES, units), jnp.int32),
         low=jnp.full((units,), order.KEY_OF_LARGEST, jnp.int32),
@@ -64,7 +64,7 @@ def empty(units: int) -> Sketch:
 
 
 def merge(first: Sketch, second: Sketch) -> Sketch:
-    """The sketch of both data; associative and commutative to the bit."""
+    """Returns the sketch of both data; associative and commutative to the bit."""
     xp = jnp if isinstance(first.above, jax.Array) else np
     return Sketch(
         above=first.above + second.above,
@@ -82,22 +82,23 @@ def update(
     geometry: bit_masks.Geometry,
     zero: Int[Array, ""],
 ) -> Sketch:
-    """The sketch with the pixels of some more images.
+    """Adds the pixels of images to the sketch.
 
     Args:
-      sketch: so far.
+      sketch: the sketch so far.
       features: feature maps of any float type.
       valid: images that count; the others are padding.
-      codes: of the edges from `edges.place_edges`.
-      geometry: from `bit_masks.plan`.
-      zero: an int32 0 given to the compiled program (see `upsample.fence`).
+      codes: codes of the edges from `edges.place_edges`.
+      geometry: geometry from `bit_masks.plan`.
+      zero: int32 0 passed as an argument to the compiled program (see
+        `upsample.fence`).
     """
     rows, columns = geometry.rows, geometry.columns
-    # Tiles that stay in cache. Of one row there would be no loop, see below.
+    # Tiles stay in cache. One row alone would make no loop, see below.
     height = min(max(_MOST // columns.target, 2), _ROWS)
     tiles = tuple(map(jnp.asarray, bit_masks.row_groups(rows, height)))
-    # A number that the compiler does not know, added where a comparison says so, is one
-    # instruction with AVX-512; the comparison's own 1 would be two.
+    # Conditionally adding a number that the compiler does not know is one instruction
+    # with AVX-512; adding the comparison's own 1 would be two.
     one, none = (zero + 1).astype(jnp.uint8), np.uint8(0)
 
     def count(arguments):
@@ -108,11 +109,11 @@ def update(
         def encoded(row):
             low, high, weight, used = row
             values = interpolate(grid[low], grid[high], weight, zero)
-            # A row that repeats the last one is above no edge.
+            # A row that repeats the last one exceeds no edge.
             return jnp.where(used, codes_.encode(values, codes), codes_.LOWEST)
 
         def on_tile(total, tile):
-            # In a loop, for its end: XLA would else make the codes anew for every edge.
+            # The loop is a barrier: XLA would else recompute the codes for every edge.
             pixels = jax.lax.map(encoded, tile).reshape(-1, grid.shape[-1])
             parts = -(-len(pixels) // _MOST)
             more = -len(pixels) % parts
@@ -139,8 +140,8 @@ def update(
         features, valid = image
         features = order.canonical(features)
         low, high = features.min(axis=(0, 1)), features.max(axis=(0, 1))
-        finite = jnp.isfinite(low) & jnp.isfinite(high)  # NaN is passed on
-        if rows.pad or columns.pad:  # zeros take part
+        finite = jnp.isfinite(low) & jnp.isfinite(high)  # NaN propagates
+        if rows.pad or columns.pad:  # padding zeros count
             low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
         there = Sketch(
             above=bit_masks.over_units(count, (features, codes)),
@@ -156,16 +157,16 @@ def update(
 
 
 def allowance(pixels: int, quantile: float) -> int:
-    """floor(quantile * pixels), without rounding: 0.01 means one in a hundred."""
+    """Returns floor(quantile * pixels) without rounding: 0.01 is one in a hundred."""
     return math.floor(fractions.Fraction(str(quantile)) * pixels)
 
 
 class Bracket(NamedTuple):
-    """Where a unit's threshold lies: key in (low, high]; int64[unit] each.
+    """A unit's threshold has its key in (low, high]; int64[unit] each.
 
     Attributes:
-      low, high: keys. One apart: the threshold is known.
-      above_low, above_high: pixels greater than either end, exactly.
+      low, high: keys; if one apart, the threshold is known.
+      above_low, above_high: exact number of pixels greater than either end.
     """
 
     low: Int[np.ndarray, " unit"]
@@ -176,7 +177,7 @@ class Bracket(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What the sketch alone knows.
+    """What the sketch alone guarantees.
 
     Attributes:
       threshold: float32[unit], the estimate.
@@ -193,7 +194,7 @@ class Certificate:
 def certify(
     sketch: Sketch, edges: Int[np.ndarray, "edge unit"], pixels: int, quantile: float
 ) -> Certificate:
-    """The threshold's bracket, an estimate in it, and how wrong that can be."""
+    """Returns the threshold's bracket, an estimate in it, and its largest error."""
     allowed = allowance(pixels, quantile)
     low, high = np.asarray(sketch.low, np.int64), np.asarray(sketch.high, np.int64)
     keys = np.concatenate([(low - 1)[None], edges, high[None]])
@@ -204,7 +205,7 @@ def certify(
             np.zeros_like(low)[None],
         ]
     )
-    # Edges beyond the extremes say nothing new.
+    # Edges beyond the extremes add no information.
     keys = np.clip(keys, low - 1, high)
     first = np.argmax(above <= allowed, axis=0)
     at = lambda table, row: np.take_along_axis(table, row[None], axis=0)[0]  # noqa: E731
@@ -237,14 +238,14 @@ def certify(
 def histogram(
     sketch: Sketch, edges: Int[np.ndarray, "edge unit"], pixels: int
 ) -> tuple[Int[np.ndarray, "unit bin"], Float[np.ndarray, "unit bin_and_one"]]:
-    """Counts and edges as NumPy's histogram has them: [edge, next), the last closed.
+    """Returns counts and edges in NumPy's convention: [edge, next), the last closed.
 
     Returns:
       (counts int64[unit, bins], edges float32[unit, bins + 1]), bins = EDGES + 1.
     """
     low, high = np.asarray(sketch.low, np.int64), np.asarray(sketch.high, np.int64)
-    # More than an edge is at least the next float. Edges beyond the highest value stay
-    # where they are, since NumPy's last bin alone is closed.
+    # "Above an edge" means from the next float on. Edges beyond the highest value stay,
+    # since only NumPy's last bin is closed.
     inner = np.maximum(edges + 1, low)
     last = np.maximum(high, inner[-1])
     above = np.concatenate(

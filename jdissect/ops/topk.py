@@ -1,7 +1,7 @@
-"""The images of highest activation for every unit, running and mergeable.
+"""Keeps the images of highest activation for every unit, mergeable over batches.
 
-By the maximum over the raw (not upsampled) feature map, as in netdissect. Order is
-value descending, then image ascending: with ReLU6 ties are the rule.
+As in netdissect, an image's activation is the maximum over the raw (not upsampled)
+feature map. Order is value descending, then image ascending: ReLU6 makes ties common.
 """
 
 from typing import NamedTuple
@@ -18,14 +18,14 @@ _NO_KEY = np.int32(np.iinfo(np.int32).min)
 
 
 class TopK(NamedTuple):
-    """The best so far, best first: int32[k, unit] each."""
+    """The top images so far, best first: int32[k, unit] each."""
 
     key: Int[Array, "k unit"]
     image: Int[Array, "k unit"]
 
 
 def empty(k: int, units: int) -> TopK:
-    """The best of no images."""
+    """Returns the top images of no data."""
     return TopK(
         jnp.full((k, units), _NO_KEY, jnp.int32),
         jnp.full((k, units), _NO_IMAGE, jnp.int32),
@@ -33,7 +33,7 @@ def empty(k: int, units: int) -> TopK:
 
 
 def merge(first: TopK, second: TopK) -> TopK:
-    """The best of both; in any order and grouping the same to the bit."""
+    """Returns the best of both; any order and grouping gives the same bits."""
     key = jnp.concatenate([first.key, second.key])
     image = jnp.concatenate([first.image, second.image])
     # ~key reverses the order without overflow.
@@ -48,12 +48,12 @@ def update(
     index: Int[Array, " image"],
     valid: Bool[Array, " image"],
 ) -> TopK:
-    """The best with some more images.
+    """Adds images to the best so far.
 
     Args:
-      best: so far.
+      best: the top images so far.
       features: canonical float32 feature maps.
-      index: each image's number.
+      index: number of each image.
       valid: images that count.
     """
     keys = order.to_keys(features.max(axis=(1, 2)))
@@ -66,7 +66,7 @@ def update(
 def result(
     best: TopK, count: int
 ) -> tuple[Float[np.ndarray, "unit k"], Int[np.ndarray, "unit k"]]:
-    """(value float32[unit, k], image int32[unit, k]) with k at most `count` images."""
+    """Returns (value float32[unit, k], image int32[unit, k]) with k <= `count`."""
     keys = np.asarray(best.key)[:count].T
     images = np.asarray(best.image, np.int32)[:count].T
     return order.from_keys_host(keys), np.ascontiguousarray(images)

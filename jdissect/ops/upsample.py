@@ -1,19 +1,19 @@
-"""Bilinear upsampling from the feature grid to the mask grid.
+"""Upsamples bilinearly from the feature grid to the mask grid.
 
-Source: netdissect 2020, `upsample.py`: half-pixel centres, zeros
-outside the grid. Target y samples the feature coordinate (y + 0.5) * h / H - 0.5; a
-map of size 1 along an axis is constant along it.
+Source: netdissect 2020, `upsample.py`: half-pixel centers, zeros outside the grid.
+Target y samples the feature coordinate (y + 0.5) * h / H - 0.5; a map of size 1 along
+an axis is constant along it.
 
-The zeros are pixels' neighbours like others, so a unit whose activations are all
-negative is greatest at the border, and fires there: as in the original, which pads a
-map with zeros too. (A map on the mask's own grid is not upsampled and has no border.)
+The zeros take part in the interpolation, so a unit with only negative activations is
+greatest at the border and fires there, as in the original, which also pads with zeros.
+(A map on the mask's own grid is not upsampled and has no border.)
 
 Thresholds and masks must see the *same* pixels, to the last bit, or an exact threshold
-is not exact. So there is one definition of a pixel, written once in `interpolate`:
-along x first, then along y, each as a + (b - a) * w in float32 with every operation
-rounded. Compilers like to contract a product and a sum into one rounding, depending
-on what surrounds them; `fence` denies them that. A pixel never leaves the range of
-the grid points around it (every rounding is monotone, and w <= 1 - 1/(2H)).
+is not exact. So `interpolate` alone defines a pixel: along x first, then along y, each
+as a + (b - a) * w in float32 with every operation rounded. Depending on the context,
+compilers contract a product and a sum into one rounding; `fence` prevents that. A pixel
+never leaves the range of the grid points around it (every rounding is monotone, and
+w <= 1 - 1/(2H)).
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ from jaxtyping import Array, Float, Int
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axis:
-    """How one axis of `size` grid points becomes `target` pixels.
+    """Maps the `size` grid points of one axis to `target` pixels.
 
     Attributes:
-      pad: zeros before and after the grid.
+      pad: number of zeros before and after the grid.
       low, high: int32[target], the two points of the padded grid around each pixel.
       weight: float32[target], each pixel's distance from `low`, in [0, 1).
     """
@@ -45,13 +45,13 @@ class Axis:
 
 @functools.cache
 def plan_axis(size: int, target: int) -> Axis:
-    """The points and weights of an axis, in exact integers but for one division."""
+    """Returns an axis's points and weights, in exact integers except one division."""
     if size < 1 or target < 1:
         raise ValueError(f"sizes must be positive, got {size} -> {target}")
     pixels = np.arange(target)
     if size == 1:  # constant
         pad, low, weight = 0, np.zeros(target, np.int64), np.zeros(target)
-    elif size == target:  # the grid itself: no neighbour is touched
+    elif size == target:  # the grid itself: no neighbor contributes
         pad, low, weight = 0, pixels, np.zeros(target)
     else:
         # (y + 0.5) * size / target - 0.5 as a fraction over 2 * target.
@@ -59,31 +59,31 @@ def plan_axis(size: int, target: int) -> Axis:
         floor = numerator // (2 * target)
         pad, low = 1, floor + 1  # the pad comes first
         weight = (numerator - floor * 2 * target) / (2 * target)
-    low = low.astype(np.int32)  # in JAX's 64-bit mode, too
+    low = low.astype(np.int32)  # also in JAX's 64-bit mode
     return Axis(size, target, pad, low, low + pad, weight.astype(np.float32))
 
 
 def fence(values: Float[Array, "..."], zero: Int[Array, ""]) -> Float[Array, "..."]:
-    """The same values, as something the compiler cannot see through.
+    """Returns the same values, opaque to the compiler.
 
     Args:
       values: float32.
-      zero: an int32 0 that is an *argument* of the compiled program. Exclusive-or with
-        it changes nothing, but nobody can know before run time.
+      zero: int32 0 that is an *argument* of the compiled program. Exclusive-or with it
+        changes nothing, but the compiler cannot know that.
     """
     bits = jax.lax.bitcast_convert_type(values, jnp.int32)
     return jax.lax.bitcast_convert_type(bits ^ zero, jnp.float32)
 
 
 def interpolate(a, b, weight, zero):
-    """a + (b - a) * weight, float32, each operation rounded by itself."""
+    """Returns a + (b - a) * weight in float32, each operation rounded by itself."""
     return a + fence((b - a) * weight, zero)
 
 
 def padded(
     features: Float[Array, "*batch height width unit"], rows: Axis, columns: Axis
 ) -> Float[Array, "*batch padded_height padded_width unit"]:
-    """The grid with the zeros that surround it, float32."""
+    """Returns the grid padded with zeros, float32."""
     lead = [(0, 0)] * (features.ndim - 3)
     pads = [*lead, (rows.pad, rows.pad), (columns.pad, columns.pad), (0, 0)]
     return jnp.pad(features.astype(jnp.float32), pads)
@@ -95,7 +95,7 @@ def stretch(
     columns: Axis,
     zero: Int[Array, ""],
 ) -> Float[Array, "*batch padded_height target_width unit"]:
-    """Upsampled along x only, in the zeros that surround the grid."""
+    """Upsamples along x only, on the zero-padded grid."""
     grid = padded(features, rows, columns)
     if columns.size == len(columns.low) == columns.target:  # a + (a - a) * 0
         return grid
@@ -117,7 +117,7 @@ def _upsample(features, zero, *, shape):
 def upsample(
     features: Float[Array, "*batch height width unit"], shape: tuple[int, int]
 ) -> Float[Array, "*batch target_height target_width unit"]:
-    """Every pixel of the upsampled maps, float32.
+    """Returns every pixel of the upsampled maps, float32.
 
     Args:
       features: channels-last maps of any float type.

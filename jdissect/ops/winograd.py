@@ -1,18 +1,19 @@
-"""3x3 convolutions by Winograd's F(4x4, 3x3): a quarter of the multiplications.
+"""Computes 3x3 convolutions by Winograd's F(4x4, 3x3), with a quarter of the products.
 
 Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016. Every 4x4
 tile of the output reads a 6x6 tile of the input:
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A
 
-summed over channels between the brackets, which makes 36 matrix products of all tiles.
-The interpolation points are 0, +-1/sqrt(2), +-sqrt(2) and infinity rather than Lavin's
-0, +-1, +-2 and infinity: the largest error in float32 is then 3e-6 of the largest value
-where it was 1.5e-5 (512 channels; the direct sum has 1e-6).
+The bracket is summed over channels, which makes 36 matrix products over all tiles. The
+interpolation points are 0, +-1/sqrt(2), +-sqrt(2) and infinity instead of Lavin's 0,
++-1, +-2 and infinity: the largest error in float32 is then 3e-6 of the largest value
+instead of 1.5e-5 (512 channels; the direct sum has 1e-6).
 
-Input is transformed by sums of shifted maps, rows first: one read and one write of the
-tiles, and no more arithmetic than the transform has. Output is a matrix product, which
-XLA's CPU backend runs faster than the sums (they would write with strides).
+The input transform sums shifted maps, rows first: it reads and writes the tiles once,
+with no more arithmetic than the transform has. The output transform is a matrix
+product, which XLA's CPU backend runs faster than the sums (they would write with
+strides).
 """
 
 import functools
@@ -23,14 +24,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-TILE = 4  # side of a tile of the output
+TILE = 4  # side of an output tile
 POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
-SIDE = TILE + 2  # of a tile of the input
+SIDE = TILE + 2  # side of an input tile
 
 
 @functools.cache
 def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """B^T [6, 6], G [6, 3] and A^T [4, 6] in float64, by Toom and Cook.
+    """Returns B^T [6, 6], G [6, 3] and A^T [4, 6] in float64, by Toom-Cook.
 
     A polynomial product is evaluated at the points, multiplied there, and interpolated;
     the convolution of a tile is its transpose.
@@ -42,7 +43,7 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.concatenate([powers, infinity])
 
     inverse = np.linalg.inv(evaluate(SIDE))
-    inverse[np.abs(inverse) < 1e-12] = 0  # by rounding
+    inverse[np.abs(inverse) < 1e-12] = 0  # rounding errors
     return inverse.T, evaluate(3), evaluate(TILE).T
 
 
@@ -51,15 +52,15 @@ def convolve(
     kernel: Float[Array, "36 channel unit"],
     dilation: int = 1,
 ) -> Float[Array, "batch height width unit"]:
-    """The convolution with stride 1 that keeps the size; zeros around the maps.
+    """Convolves with stride 1 and zero padding; keeps the size.
 
     Convolutions of the same maps in one compiled function share the maps' transform.
 
     Args:
       maps: float32.
-      kernel: as `transform_kernel` gives it.
-      dilation: distance of the kernel's taps. Every residue of rows and columns is a
-        map of its own then.
+      kernel: kernel from `transform_kernel`.
+      dilation: distance of the kernel's taps. Each residue of rows and columns is then
+        a map of its own.
     """
     found = lax.dot_general(
         tiles(maps, dilation),
@@ -73,7 +74,7 @@ def convolve(
 def transform_kernel(
     kernel: Float[np.ndarray, "3 3 channel unit"],
 ) -> Float[np.ndarray, "36 channel unit"]:
-    """G g G^T of every pair of channel and unit, rounded once to float32."""
+    """Returns G g G^T per channel and unit, rounded once to float32."""
     _, transform, _ = transforms()
     flat = np.asarray(kernel, np.float64).reshape(9, -1)
     flat = (np.kron(transform, transform) @ flat).astype(np.float32)
@@ -83,7 +84,7 @@ def transform_kernel(
 def tiles(
     maps: Float[Array, "batch height width channel"], dilation: int
 ) -> Float[Array, "36 tile channel"]:
-    """B^T d B of every tile."""
+    """Returns B^T d B of every tile."""
     batch, height, width, channels = maps.shape
     rows, columns = tile_counts(height, dilation), tile_counts(width, dilation)
     more_rows, more_columns = (
@@ -93,7 +94,7 @@ def tiles(
     maps = jnp.pad(
         maps, ((0, 0), (dilation, more_rows), (dilation, more_columns), (0, 0))
     )
-    maps = maps.reshape(  # every residue is a map of its own
+    maps = maps.reshape(  # each residue is a map of its own
         batch, TILE * rows + 2, dilation, TILE * columns + 2, dilation, channels
     )
     transform, _, _ = transforms()
@@ -107,7 +108,7 @@ def tiles(
 
 
 def combined(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
-    """matrix @ parts, as sums over the parts; the rows are stacked along `axis`."""
+    """Returns matrix @ parts as sums over the parts, rows stacked along `axis`."""
     rows = []
     for row in matrix:
         terms = [
@@ -120,7 +121,7 @@ def combined(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> Array:
 
 
 def _untile(found, shape, dilation):
-    """A^T m A of every tile's m, in place: [batch, height, width, unit]."""
+    """Puts A^T m A of every tile's m in place: [batch, height, width, unit]."""
     batch, height, width = shape
     units = found.shape[-1]
     _, _, transform = transforms()
@@ -134,12 +135,12 @@ def _untile(found, shape, dilation):
 
 
 def tile_counts(size: int, dilation: int) -> int:
-    """Tiles that cover an axis' positions of one residue."""
+    """Returns the number of tiles that cover an axis's positions of one residue."""
     return -(-size // (dilation * TILE))
 
 
 def product(matrix: np.ndarray, flat: Array) -> Array:
-    """matrix @ flat in float32."""
+    """Returns matrix @ flat in float32."""
     return jnp.dot(
         jnp.asarray(matrix, jnp.float32), flat, precision=lax.Precision.HIGHEST
     )

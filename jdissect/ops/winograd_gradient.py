@@ -1,14 +1,14 @@
-"""3x3 convolutions that are trained, by Winograd's F(4x4, 3x3) in every direction.
+"""Trainable 3x3 convolutions by Winograd's F(4x4, 3x3), forward and backward.
 
-With D = B^T d B of a tile of the input, its output is Y = A^T [(G g G^T) * D] A
-(`ops.winograd`). So, for each pair of a channel and a unit, the kernel's gradient is
+With D = B^T d B of an input tile, the output tile is Y = A^T [(G g G^T) * D] A
+(`ops.winograd`). So the kernel's gradient, per channel and unit, is
 
     dg = G^T [ sum over tiles of D * (A dY A^T) ] G
 
-36 matrix products over the tiles again, a quarter of the multiplications. The input's
-gradient is a convolution itself: of dY, with the kernel turned by 180 degrees, channels
-and units exchanged. (The transpose of the forward pass, B [...] B^T, would have to add
-tiles that overlap.)
+again 36 matrix products over the tiles, with a quarter of the multiplications. The
+input's gradient is itself a convolution of dY, with the kernel rotated by 180 degrees
+and channels and units exchanged. (The transpose of the forward pass, B [...] B^T, would
+have to add overlapping tiles.)
 """
 
 import functools
@@ -21,24 +21,24 @@ from jaxtyping import Array, Float
 
 from jdissect.ops import winograd
 
-_FEWEST = 64  # channels and units that make it worth it
+_FEWEST = 64  # minimum number of channels and units
 _FEWEST_TILES = 16  # fewer do not pay for reading four times as many weights
-_WASTE = 1.5  # area of the tiles over that of the maps, at most
+_WASTE = 1.5  # maximum ratio of the tiles' area to the maps'
 
 
 def worth_it(maps: tuple[int, ...], kernel: tuple[int, ...], dilation: int = 1) -> bool:
-    """Whether all three together are faster on a CPU than the plain convolution's.
+    """Returns whether Winograd's three passes beat the plain convolution on a CPU.
 
     Measured on 2 cores, 1 to 64 images with maps of 4x4 to 56x56: from 64 channels and
     16 tiles on they take 0.4 to 0.9 of its time; with 8 tiles up to 1.5, with 2 twice
-    as long. So of few images it may depend on how many devices share them.
+    as long. So with few images it may depend on how many devices share them.
 
     Args:
       maps, kernel: shapes, [batch, height, width, channel] and [3, 3, channel, unit].
       dilation: distance of the kernel's taps.
     """
     rows, columns = (winograd.tile_counts(size, dilation) for size in maps[1:3])
-    tiles = rows * columns * dilation**2  # of a map
+    tiles = rows * columns * dilation**2  # per map
     fits = tiles * winograd.TILE**2 <= _WASTE * maps[1] * maps[2]
     enough = maps[0] * tiles >= _FEWEST_TILES
     return fits and enough and min(kernel[2:]) >= _FEWEST
@@ -50,7 +50,7 @@ def convolve(
     kernel: Float[Array, "3 3 channel unit"],
     dilation: int = 1,
 ) -> Float[Array, "batch height width unit"]:
-    """The convolution with stride 1 that keeps the size; zeros around the maps.
+    """Convolves with stride 1 and zero padding; keeps the size.
 
     Args:
       maps, kernel: float32.
@@ -74,7 +74,7 @@ convolve.defvjp(_forward, _backward)
 
 
 def _transformed(kernel):
-    """G g G^T: [36, channel, unit]."""
+    """Returns G g G^T: [36, channel, unit]."""
     _, transform, _ = winograd.transforms()
     matrix = np.kron(transform, transform)
     flat = winograd.product(matrix, kernel.reshape(9, -1))
@@ -82,7 +82,7 @@ def _transformed(kernel):
 
 
 def _of_kernel(maps, change, dilation):
-    """The kernel's gradient: [3, 3, channel, unit]."""
+    """Returns the kernel's gradient: [3, 3, channel, unit]."""
     found = lax.dot_general(
         winograd.tiles(maps, dilation),
         _spread(change, dilation),
@@ -96,7 +96,7 @@ def _of_kernel(maps, change, dilation):
 
 
 def _spread(change, dilation):
-    """A dY A^T of every tile, in the order of `winograd.tiles`: [36, tile, unit]."""
+    """Returns A dY A^T of every tile, in the order of `winograd.tiles`."""
     batch, height, width, units = change.shape
     rows, columns = (winograd.tile_counts(size, dilation) for size in (height, width))
     tile, step = winograd.TILE, winograd.TILE * dilation
