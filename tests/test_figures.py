@@ -102,7 +102,7 @@ def test_photographs_that_cannot_be_read(tmp_path, capsys):
     assert not turned.any()
     for name, reason in (
         (photos / "a.heic", "a.heic: HEIC is not read by Pillow"),
-        (tmp_path / "pipe.jpg", "pipe.jpg: no regular file"),
+        (tmp_path / "pipe.jpg", "pipe.jpg: not a regular file"),
     ):
         code, _, err = run(capsys, *flags, f"--images={name}")
         assert code == 2 and err.startswith("error: --images: ") and reason in err

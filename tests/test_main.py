@@ -309,7 +309,7 @@ def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
             ["--config.model.layers=head,layer9"],
             "no layer 'layer9'; it has stem, block0",
         ),
-        (["--config.model.layers=head,head"], "free of repetitions"),
+        (["--config.model.layers=head,head"], "without repetitions"),
         (["--config.dtype=float16"], "float32 or bfloat16"),
         (["--config.parallel=threads"], "shard_map or pmap"),
         (["--config.iou_thresholds=2"], "config.iou_thresholds is (2,)"),

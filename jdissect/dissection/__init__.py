@@ -1,1 +1,1 @@
-"""The dissection: passes over images, and how they resume. `api` is the library."""
+"""Dissects networks: passes over images, and resuming them. `api` is the library."""

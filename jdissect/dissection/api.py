@@ -1,4 +1,4 @@
-"""`jdissect.dissect`: dissects any JAX function that returns feature maps."""
+"""Provides `jdissect.dissect`, which dissects any JAX function that returns maps."""
 
 import numbers
 import warnings
@@ -39,34 +39,35 @@ def dissect(
 
     Args:
       apply: `apply(params, images)` returns a dict of feature maps, channels last.
-        Nested dicts (their names are joined by dots), one-tuples, a dict beside logits
-        and, for one layer, a bare array are taken too. It is compiled, and called with
-        `batch_size` images (the last batch is padded with zeros). Computed in 32 bits,
-        whether JAX's 64-bit mode is on or not.
+        Nested dicts (names are joined by dots), one-tuples, a dict beside logits and,
+        for one layer, a bare array are accepted too. It is compiled, called with
+        `batch_size` images (the last batch is padded with zeros), and always computed
+        in 32 bits, even in JAX's 64-bit mode.
       params: a pytree of arrays.
       images: an array, image first, a list of images of one size, or an iterable of
         batches of any sizes, read once; arrays of NumPy, JAX, PyTorch, Pillow or
-        others. Of a pair (images, labels) the first is taken.
+        others. Of a pair (images, labels) the first is used.
       label_maps: integers, or a function from a batch of images to them. A pixel may
-        carry a number in every map; 0 is nothing. The masks are compared on this grid.
+        have a number in each map; 0 means no label. Masks are compared on this grid.
       concepts: `concepts[number]` is (name, category). Number 0 and numbers named '-'
-        are no concepts; a concept is the union of all numbers that carry its pair.
-      layers: a name in `apply`'s dict, or several, all from one forward pass an image.
+        are not concepts; a concept is the union of all numbers that share its pair.
+      layers: one or several names in `apply`'s dict; an image needs one forward pass
+        for all of them.
       annotated: whether an image counts for a category; columns are the categories in
-        order of first appearance in `concepts[1:]`. By default all do.
+        order of first appearance in `concepts[1:]`. By default all images count.
       quantile: a unit fires on at most this share of all pixels, in (0, 1).
-      batch_size: images a device a step.
+      batch_size: images per device and step.
 
     Returns:
       The result of the layer if `layers` is a string, else {layer: result}.
 
     Raises:
-      UserError (a ValueError): shapes, numbers, names or counts that do not fit, in any
-        batch, or an activation that is not finite.
+      UserError (a ValueError): invalid shapes, numbers, names or counts, in any batch,
+        or an activation that is not finite.
 
     Warns:
-      UserWarning: `concepts[0]` is not '-'; feature maps that look channels first, or
-        change with the other images of a batch; too few pixels for any unit to fire.
+      UserWarning: `concepts[0]` is not '-'; feature maps look channels first, or depend
+        on the other images of a batch; too few pixels for any unit to fire.
     """
     single = isinstance(layers, str)
     layers = _check_layers(layers)
@@ -105,7 +106,7 @@ def dissect(
         height, width = first.mask_shape
         warnings.warn(
             f"no unit can fire: quantile {quantile} of {first.images} label maps of "
-            f"{height}x{width} pixels is less than a pixel. Give more images, finer "
+            f"{height}x{width} pixels is less than one pixel. Give more images, finer "
             "label maps or a larger quantile",
             stacklevel=3,
         )
@@ -135,22 +136,22 @@ def _check_concepts(concepts: Concepts) -> list[tuple[str, str]]:
         checked.append(pair)
     if checked and checked[0][0] != NOTHING:
         warnings.warn(
-            f"concepts[0] is {checked[0]!r:.60}, but number 0 is nothing and never a "
-            "concept: begin with ('-', '-'), and number the label maps from 1",
+            f"concepts[0] is {checked[0]!r:.60}, but number 0 means no label: start "
+            "with ('-', '-'), and number the label maps from 1",
             stacklevel=4,
         )
     return checked
 
 
 class _Labels:
-    """Label maps and annotations of the images from `first` on."""
+    """Label maps and annotations of the images, batch by batch."""
 
     def __init__(self, label_maps, annotated, concepts, count):
         self._function = label_maps if callable(label_maps) else None
         self._maps = None
         self._concepts = concepts
         self._annotated = None
-        self._shape: tuple | None = None  # (maps, height, width) of an image
+        self._shape: tuple | None = None  # (maps, height, width) per image
         if self._function is None:
             self._maps = as_array(label_maps, "label_maps")
             self._check(self._maps, "label_maps")
@@ -168,19 +169,19 @@ class _Labels:
         return None if self._shape is None else self._shape[1:]
 
     def of(self, first: int, batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """(label maps, annotated or None) of a batch that starts at image `first`."""
+        """Returns (label maps, annotated or None) of the batch from image `first`."""
         last = first + len(batch)
         for name, array in self._arrays():
             if len(array) < last:
                 raise UserError(
-                    f"{name} ends before the images: it holds {len(array)}, and images "
+                    f"{name} ends before the images: it holds {len(array)}, but images "
                     f"gave {last} so far"
                 )
         maps = self._maps
         if self._function is None:
             maps = maps[first:last]
         else:
-            what = f"label_maps of the batch from image {first} on"
+            what = f"label_maps of the batch from image {first}"
             maps = as_array(self._function(batch), what)
             self._check(maps, what)
             if len(maps) != len(batch):
@@ -189,11 +190,11 @@ class _Labels:
         return maps, None if annotated is None else annotated[first:last]
 
     def check_end(self, count: int) -> None:
-        """Refuses what is left over after the last image."""
+        """Checks that nothing is left over after the last image."""
         for name, array in self._arrays():
             if len(array) != count:
                 raise UserError(
-                    f"images ends before {name}: it gave {count} images, and {name} "
+                    f"images ends before {name}: it gave {count} images, but {name} "
                     f"holds {len(array)}"
                 )
 
@@ -209,7 +210,7 @@ class _Labels:
                 f"categories] = (..., {width})"
             )
         if not ((annotated == 0) | (annotated == 1)).all():
-            raise UserError("annotated has other numbers than 0 and 1")
+            raise UserError("annotated has numbers other than 0 and 1")
         return annotated.astype(bool)
 
     def _check(self, maps, what):
@@ -223,7 +224,7 @@ class _Labels:
         self._shape = self._shape or maps.shape[1:]
         if maps.shape[1:] != self._shape:
             raise UserError(
-                f"{what} is [maps, height, width] = {list(maps.shape[1:])}, those "
+                f"{what} is [maps, height, width] = {list(maps.shape[1:])}, but those "
                 f"before are {list(self._shape)}; all must be on one grid"
             )
         if maps.size and not 0 <= maps.min() <= maps.max() < len(self._concepts):
@@ -234,7 +235,7 @@ class _Labels:
 
 
 class _Reader:
-    """Batches of one size out of what a caller gave."""
+    """Makes batches of one size from the caller's images."""
 
     def __init__(self, images: Given, labels: _Labels, size: int):
         self._images, self._labels, self._size = images, labels, size
@@ -248,7 +249,7 @@ class _Reader:
         if indices is not None:
             yield from self._some(indices)
             return
-        if start or stop is not None:  # only a run that is saved begins elsewhere
+        if start or stop is not None:  # only saved runs start elsewhere
             raise ValueError("images are read from the first to the last")
         first = 0
         for pixels in self._images.batches(self._size):

@@ -1,7 +1,7 @@
-"""Does an image's feature map depend on the other images of its batch?
+"""Warns if an image's feature map depends on the other images of its batch.
 
-It does in a network in training mode, whose batch normalization takes its statistics
-from the batch and whose dropout goes by places. Then thresholds depend on batch_size.
+It does in a network in training mode, where batch normalization uses the statistics of
+the batch and dropout depends on the position. Thresholds then depend on batch_size.
 """
 
 import warnings
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
-_TOLERANCE = 1e-3  # of the largest activation: rounding may go by an image's place
-_COARSE_TOLERANCE = 5e-2  # of types of 16 bits
+_TOLERANCE = 1e-3  # of the largest activation: rounding may depend on the position
+_COARSE_TOLERANCE = 5e-2  # for 16-bit types
 
 
 def warn(
@@ -22,16 +22,16 @@ def warn(
     found: dict[str, jax.Array],
     devices: int,
 ) -> None:
-    """Warns if it does, by another run on a batch.
+    """Runs a changed batch through the network, and warns if an image's maps change.
 
-    There the first half of every device's images is one place further on, and zeros
-    are around it.
+    In that batch, the first half of every device's images moves by one position, and
+    zeros surround it.
 
     Args:
       maps_of: a batch -> {layer: [image, height, width, unit]}.
-      pixels: a batch of images; devices have equal shares of it.
-      found: its feature maps.
-      devices: how many share it.
+      pixels: a batch of images, sharded equally over the devices.
+      found: feature maps of the batch.
+      devices: number of devices.
     """
     share = len(pixels) // devices
     half = share // 2
@@ -52,9 +52,9 @@ def warn(
             part = off / largest if largest else 1
             warnings.warn(
                 f"layer '{name}': an image's feature map changes with the other images "
-                f"of its batch (by {part:.0%} of the largest activation), so that "
+                f"of its batch (by {part:.0%} of the largest activation), so "
                 "thresholds depend on batch_size. Is the network in training mode? "
-                "Call model.eval(), or in Linen give train=False or "
+                "Call model.eval(), or in Linen pass train=False or "
                 "use_running_average=True",
                 stacklevel=2,
             )

@@ -1,7 +1,7 @@
-"""What a caller hands over, as arrays: any library's arrays, images, batches of them.
+"""Converts a caller's arrays, images and batches, of any library, to NumPy arrays.
 
-PyTorch's tensors and others come by `__array__` or DLPack; none of these libraries is
-imported.
+Arrays of PyTorch and other libraries convert by `__array__` or DLPack; the libraries
+are not imported.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,33 +20,36 @@ _ARRAY = ("__array__", "__array_interface__", "__dlpack__")
 
 
 def as_array(value: Any, what: str) -> np.ndarray:
-    """The numbers of any library's array.
+    """Returns any library's array as a NumPy array.
 
     Args:
-      value: of NumPy, JAX, PyTorch (on any device, with or without gradients), Pillow
-        or what has `__array__` or `__dlpack__`; or nested lists of numbers.
-      what: begins the message.
+      value: an array of NumPy, JAX, PyTorch (on any device, with or without
+        gradients), Pillow or anything with `__array__` or `__dlpack__`; or nested
+        lists of numbers.
+      what: name of the value, at the beginning of messages.
 
     Raises:
-      UserError: it holds no numbers, or cannot be read.
+      UserError: it does not hold numbers, or cannot be read.
     """
     if isinstance(value, np.ndarray):
         array = value
     elif isinstance(value, Image.Image):
         if value.mode not in _PIL_MODES:
             raise UserError(
-                f"{what} is a PIL image of mode {value.mode}; image.convert('RGB') "
-                "makes it one that networks take"
+                f"{what} is a PIL image of mode {value.mode}; convert it with "
+                "image.convert('RGB')"
             )
         array = np.asarray(value)
     elif _is_array(value) or isinstance(value, tuple | list):
         try:
             array = _converted(value)
-        except Exception as error:  # whatever a library raises
+        except Exception as error:  # libraries raise various types
             reason = " ".join(str(error).split())[:120]
-            raise UserError(f"{what} is {shown(value)}, no array: {reason}") from None
+            raise UserError(
+                f"{what} is {shown(value)}, not an array: {reason}"
+            ) from None
     else:
-        raise UserError(f"{what} is {shown(value)}, no array")
+        raise UserError(f"{what} is {shown(value)}, not an array")
     if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
         raise UserError(f"{what} is {shown(array)}; it must hold numbers")
     return array
@@ -62,7 +65,7 @@ def _converted(value: Any) -> np.ndarray:
         if hasattr(value, "__array__"):
             return np.asarray(value)
         return np.from_dlpack(value)
-    except Exception:  # bfloat16, or another device
+    except Exception:  # bfloat16, or on another device
         return np.asarray(jnp.from_dlpack(value))
 
 
@@ -71,7 +74,7 @@ def _is_array(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """What a value is, in a few words."""
+    """Returns a short description of a value."""
     if isinstance(value, np.ndarray | jax.Array):
         return f"{value.dtype}{list(value.shape)}"
     kind = type(value)
@@ -89,10 +92,10 @@ def shown(value: Any) -> str:
 
 
 def parameters(params: Any) -> Any:
-    """A network's parameters as JAX has them without its 64-bit mode.
+    """Returns a network's parameters as JAX stores them without its 64-bit mode.
 
     Raises:
-      UserError: a leaf is no array.
+      UserError: a leaf is not an array.
     """
     return jax.tree.map(_parameter, params)
 
@@ -112,35 +115,35 @@ class Given:
     """A caller's images.
 
     Args:
-      images: an array, image first; a list of equal images; or an iterable of batches,
-        of images, or of pairs whose first is either.
-      makes_maps: whether a network takes an array of such a shape and type for a batch;
-        asked of arrays of at most three axes, which may be an image or a batch.
+      images: an array, image first; a list of images of equal size; or an iterable of
+        batches of images, or of pairs whose first is either.
+      makes_maps: whether the network accepts an array of a shape and type as a batch;
+        called for arrays of up to three axes, which may be an image or a batch.
 
     Attributes:
-      count: how many there are, None if only reading tells.
+      count: number of images; None if it is known only after reading.
 
     Raises:
-      UserError: it is nothing of these.
+      UserError: `images` is none of these.
     """
 
     def __init__(self, images: Any, makes_maps: Callable[[jax.ShapeDtypeStruct], bool]):
         self._makes_maps = makes_maps
-        self._are_images: dict[int, bool] = {}  # arrays of so many axes
+        self._are_images: dict[int, bool] = {}  # by number of axes
         self._first: tuple | None = None  # (shape, type) of the first image
         self._array = self._stream = None
         self.count: int | None = None
         if isinstance(images, list | tuple):
             images = self._listed(images)
         if isinstance(images, Image.Image):
-            raise UserError("images is one image; give a list of images")
+            raise UserError("images is a single image; give a list of images")
         if _is_array(images):
-            if isinstance(images, jax.Array):  # a slice would be compiled
+            if isinstance(images, jax.Array):  # slicing would compile
                 images = np.asarray(images)
             if not (hasattr(images, "shape") and hasattr(images, "__getitem__")):
                 images = as_array(images, "images")
             if not len(images.shape):
-                raise UserError(f"images is {shown(images)}; its first axis is images")
+                raise UserError(f"images is {shown(images)}; images must be first")
             self._array, self.count = images, int(images.shape[0])
         elif _is_iterable(images):
             self._stream = images
@@ -152,23 +155,23 @@ class Given:
 
     @property
     def example(self) -> np.ndarray:
-        """The first image of an array, as a batch."""
+        """Returns the first image of an array, as a batch."""
         return self.some([0])
 
     def some(self, indices: Sequence[int]) -> np.ndarray:
-        """These images of an array."""
+        """Returns selected images of an array."""
         parts = [self._slice(int(i), int(i) + 1) for i in indices]
         return np.concatenate(parts)
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """All images in batches of `size`, the last perhaps of fewer.
+        """Yields all images in batches of `size`; the last may be smaller.
 
         Raises:
-          UserError: a batch is none, or unlike those before it; there are no images.
+          UserError: a batch is invalid or unlike those before it; there are no images.
         """
         if self._array is not None:
             if not self.count:
-                raise UserError("images holds no image")
+                raise UserError("images is empty")
             for start in range(0, self.count, size):
                 yield self._slice(start, min(start + size, self.count))
             return
@@ -183,7 +186,7 @@ class Given:
                 rest = rest[size:]
         if not seen:
             raise UserError(
-                "images gives no image; is it a generator that was read before?"
+                "images yields no image; is it a generator that was read before?"
             )
         if len(rest):
             yield rest
@@ -192,7 +195,7 @@ class Given:
         found = as_array(self._array[start:stop], "images")
         if len(found) != stop - start:
             raise UserError(
-                f"images says that it holds {self.count} images, and gives "
+                f"images claims to hold {self.count} images, but gives "
                 f"{len(found)} from {start} to {stop}"
             )
         self._check_alike(found, f"images[{start}:{stop}]")
@@ -205,12 +208,12 @@ class Given:
         if kind != self._first:
             shape, dtype = self._first
             raise UserError(
-                f"{what} holds images of {batch.dtype}{list(batch.shape[1:])}, those "
-                f"before are {dtype}{list(shape)}; all must be of one size and type"
+                f"{what} holds images of {batch.dtype}{list(batch.shape[1:])}, but "
+                f"those before are {dtype}{list(shape)}; all images must match"
             )
 
     def _listed(self, images: Sequence) -> Any:
-        """A list of images as an array; of batches, as it is."""
+        """Returns a list of images as an array; a list of batches unchanged."""
         if not images:
             raise UserError("images is empty")
         if _is_array(images[0]):
@@ -234,7 +237,7 @@ class Given:
                     f"{what} is {shown(given)}; it must be an array, image first, or a "
                     "pair that begins with one"
                 )
-            given = first  # labels beside it: those come with `label_maps`
+            given = first  # labels beside it are ignored: see `label_maps`
         if isinstance(given, Mapping) or not _is_array(given):
             raise UserError(
                 f"{what} is {shown(given)}; it must be an array, image first"
@@ -247,7 +250,7 @@ class Given:
         return array
 
     def _is_image(self, value: Any, what: str) -> bool:
-        """Whether it is one image, and no batch."""
+        """Returns whether a value is one image rather than a batch."""
         if isinstance(value, Image.Image):
             return True
         axes = len(_shape(value))

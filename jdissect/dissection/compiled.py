@@ -1,12 +1,12 @@
-"""A caller's network: compiled once, kept for as long as the function lives.
+"""Compiles a caller's network once, and caches it as long as the function lives.
 
-Compiling a network takes longer than dissecting a few images, so what was compiled for
-a function, layers and shapes is kept for the next call. Nothing is pinned: it is kept
-under a weak reference and refers to the function weakly itself.
+Compiling a network takes longer than dissecting a few images, so the program compiled
+for a function, its layers and shapes is kept for the next call. The cache holds only
+weak references to functions, so it keeps nothing alive.
 
 A function may depend on what its arguments do not show (a module in training mode, an
-array of an enclosing scope). So it is traced anew at every call, which is cheap, and
-what was compiled is taken only if the trace is the same.
+array of an enclosing scope). So every call traces it again, which is cheap, and the
+compiled program is reused only if the trace is the same.
 """
 
 import functools
@@ -32,7 +32,7 @@ class Network:
     """A caller's `apply`, traced.
 
     Args:
-      apply: (params, images) -> what `feature_maps.of_layers` takes.
+      apply: (params, images) -> a value that `feature_maps.of_layers` accepts.
       layers: names of the feature maps.
       params: a pytree of arrays.
     """
@@ -42,23 +42,23 @@ class Network:
         self._traced: dict[Any, tuple[ClosedJaxpr, Any]] = {}
 
     def maps(self, pixels: jax.ShapeDtypeStruct) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of the layers' feature maps of a batch.
+        """Returns the shapes of the layers' feature maps for a batch.
 
         Raises:
-          UserError: what `apply` returns is no feature maps of these layers.
+          UserError: `apply` does not return feature maps of these layers.
         """
         return self._trace(pixels)[1]
 
     def makes_maps(self, pixels: jax.ShapeDtypeStruct) -> bool:
-        """Whether `apply` takes such an array for a batch."""
+        """Returns whether `apply` accepts such an array as a batch."""
         try:
             self.maps(pixels)
-        except Exception:  # whatever a network raises at what it does not take
+        except Exception:  # networks raise anything for bad input
             return False
         return True
 
     def step(self, pixels: jax.ShapeDtypeStruct) -> Step:
-        """`(state, images, params) -> {layer: maps}` for one device's share."""
+        """Returns `(state, images, params) -> {layer: maps}` for one device's shard."""
         steps = _steps_of(self._apply)
         key = (
             self._layers,
@@ -72,11 +72,11 @@ class Network:
         return steps[key][1]
 
     def _trace(self, pixels):
-        dtype = jax.dtypes.canonicalize_dtype(pixels.dtype)  # as it gets to a device
+        dtype = jax.dtypes.canonicalize_dtype(pixels.dtype)  # as on the device
         pixels = jax.ShapeDtypeStruct(pixels.shape, dtype)
         signature = _signature(pixels)
         if signature not in self._traced:
-            # A function of its own: JAX keeps traces by function.
+            # A new function each time, as JAX caches traces by function.
             def forward(params, images):
                 return of_layers(self._apply(params, images), self._layers, len(images))
 
@@ -99,7 +99,7 @@ def _signature(array: Any) -> tuple:
 
 
 def _steps_of(apply: Callable) -> dict:
-    """What is kept of a function; of one that has no weak references, nothing."""
+    """Returns a function's cache; an empty one if it supports no weak references."""
     holder = getattr(apply, "__self__", None) if _is_method(apply) else apply
     place = id(holder)
     known = _KEPT.get(place)
@@ -131,9 +131,9 @@ def _weakly(apply: Callable) -> Callable[[], Callable | None]:
 
 
 def _fingerprint(trace: ClosedJaxpr) -> tuple[str, str] | None:
-    """What two traces of one function have in common if they compute the same.
+    """Returns what two traces of a function share if they compute the same.
 
-    None where that cannot be told: the program calls back into Python.
+    None if that cannot be decided: the program calls back into Python.
     """
     text = str(trace.jaxpr)
     if "callback" in text:

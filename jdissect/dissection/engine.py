@@ -1,11 +1,11 @@
-"""The two passes of a dissection.
+"""Runs a dissection's two passes over the images.
 
     images -> network -> features -> sketch -> sweeps -> thresholds T_k     first pass
                             +-> masks (a > T_k) x label maps -> counts      second pass
 
 Every pass is a loop over batches around one per-device step that never communicates;
-integers are added up at its end, in 64 bits on the host. Features are kept between
-the passes where there is room, so that the network runs once an image; else every
+the integers are summed at its end, in 64 bits on the host. Features are kept between
+the passes if there is room, so that the network runs once per image; otherwise every
 pass runs it again.
 """
 
@@ -36,7 +36,7 @@ from jdissect.runtime.devices import Devices, in_32_bits
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is asked for.
+    """Options of a dissection.
 
     Attributes:
       layers: names of the feature maps.
@@ -56,7 +56,7 @@ class Settings:
 
 
 class NoneRead(UserError):
-    """None of the images could be read; the journal's notes say which and why."""
+    """No image could be read; the journal's notes say which failed and why."""
 
 
 class Dissection:
@@ -75,7 +75,7 @@ class Dissection:
       shapes: of features and label maps; by default those of the first batch.
 
     Attributes:
-      seconds: {stage: how long it took}.
+      seconds: {stage: duration}.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Dissection:
         self._category = np.array(
             [place[concepts[number][1]] for number in self._columns], np.int32
         )
-        # Concept number -> column + 1; 0 for nothing. Several numbers may be a concept.
+        # Concept number -> column + 1; 0 for no label. Numbers may share a concept.
         column_of = np.zeros(len(concepts), np.int32)
         column_of[self._columns] = np.arange(1, len(self._columns) + 1)
         self._column_of = column_of[first_numbers(concepts)]
@@ -121,13 +121,13 @@ class Dissection:
 
         Args:
           read: reads the images.
-          count: how many images there are, None if only reading tells (then features
-            must be kept).
-          blocks: int32, each image's block, for error bars; by default that of its
-            number as a name.
+          count: number of images; None if it is known only after reading (then
+            features must be kept).
+          blocks: int32, block of each image, for error bars; by default derived from
+            the image's number.
 
         Raises:
-          UserError: an activation that is not finite.
+          UserError: an activation is not finite.
           NoneRead: there is no valid image.
         """
         settings = self.settings

@@ -1,7 +1,7 @@
-"""Arrays kept on disk for as long as this process lives.
+"""Keeps arrays on disk while this process lives.
 
-They go to a file without a name, so that nothing stays behind however the process ends,
-and come back as memory maps: what is not being looked at takes no memory.
+They are written to an unnamed file, so that nothing remains however the process ends,
+and read as memory maps, so that unused arrays take no memory.
 """
 
 import array
@@ -19,12 +19,12 @@ _ALIGN = 64  # bytes
 
 
 class Spill:
-    """A file that groups of arrays are added to, and what says where they are.
+    """A file that stores groups of arrays, with an index.
 
-    That is a few bytes a group: groups of the same shapes and types share the rest.
+    The index takes a few bytes per group, as groups share equal shapes and types.
 
     Args:
-      folder: where it is; made if need be.
+      folder: folder of the file; created if needed.
 
     Raises:
       UserError: the folder cannot be written.
@@ -37,7 +37,7 @@ class Spill:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise self._cannot(error) from error
-        self._layouts: list[tuple] = []  # the arrays' shapes and types
+        self._layouts: list[tuple] = []  # shapes and types of the arrays
         self._layout_of = array.array("H")
         self._offsets = array.array("q", [0])
 
@@ -45,10 +45,10 @@ class Spill:
         return len(self._layout_of)
 
     def put(self, arrays: Sequence[np.ndarray]) -> None:
-        """Adds a group.
+        """Appends a group.
 
         Raises:
-          UserError: the disk is full, say.
+          UserError: it cannot be written, for example because the disk is full.
         """
         arrays = [np.asarray(each, order="C") for each in arrays]
         layout = tuple((each.shape, each.dtype) for each in arrays)
@@ -64,7 +64,7 @@ class Spill:
         self._offsets.append(end)
 
     def get(self, number: int) -> list[np.ndarray]:
-        """The group that was added as number `number`, as memory maps."""
+        """Returns group `number`, counted from the first appended, as memory maps."""
         found, offset = [], self._offsets[number]
         for shape, dtype in self._layouts[self._layout_of[number]]:
             size = math.prod(shape) * dtype.itemsize

@@ -1,9 +1,9 @@
-"""Feature maps out of what a network returns.
+"""Extracts feature maps from what a network returns.
 
-A network returns a dict {layer: [batch, height, width, units]}. What else has one
-meaning is taken too: nested dicts (names joined by dots), one-tuples (as Flax's
-`capture_intermediates` gives), a dict beside the logits, and a bare array where one
-layer is asked for.
+A network returns a dict {layer: [batch, height, width, units]}. Other unambiguous forms
+are accepted too: nested dicts (names joined by dots), one-tuples (as from Flax's
+`capture_intermediates`), a dict beside the logits, and a bare array if one layer is
+requested.
 """
 
 import math
@@ -17,22 +17,22 @@ from jaxtyping import Array, Float
 
 from jdissect.base.errors import UserError
 
-_MOST_TOKENS = 16  # that stand for no place: a class token, registers
+_MOST_TOKENS = 16  # tokens without a position: a class token, registers
 
 
 def of_layers(
     returned: Any, layers: Sequence[str], batch: int
 ) -> dict[str, Float[Array, "batch height width unit"]]:
-    """The feature maps of the layers, in their order.
+    """Returns the feature maps of the layers, in their order.
 
     Args:
-      returned: by a network, for one batch.
-      layers: names.
-      batch: images of the batch.
+      returned: the network's return value for one batch.
+      layers: names of the layers.
+      batch: number of images in the batch.
 
     Raises:
-      UserError: `returned` has no or several meanings, lacks a layer, or holds what is
-        no feature map.
+      UserError: `returned` is ambiguous or of an unknown form, lacks a layer, or holds
+        something that is not a feature map.
     """
     found: dict[str, Any] = {}
     for name, value in _named(returned, layers):
@@ -47,14 +47,14 @@ def of_layers(
 
 
 def warn_of_axes(name: str, shape: Sequence[int], mask_shape: Sequence[int]) -> None:
-    """Warns where maps look as if units came before height and width.
+    """Warns if maps look as if units came before height and width.
 
-    That is where the last two axes have the proportions of the label maps, and the axes
-    that are taken for height and width have not.
+    That is, the last two axes have the proportions of the label maps, and the axes used
+    as height and width do not.
 
     Args:
-      name: of the layer.
-      shape: of its feature maps, [batch, height, width, units].
+      name: name of the layer.
+      shape: shape of its feature maps, [batch, height, width, units].
       mask_shape: (height, width) of the label maps.
     """
 
@@ -64,7 +64,7 @@ def warn_of_axes(name: str, shape: Sequence[int], mask_shape: Sequence[int]) -> 
     _, first, second, third = shape
     if off(second, third) < off(first, second) - 1e-9:
         warnings.warn(
-            f"layer '{name}' is [batch, {first}, {second}, {third}], taken for height "
+            f"layer '{name}' is [batch, {first}, {second}, {third}], read as height "
             f"{first}, width {second} and {third} units. Is it [batch, units, height, "
             "width]? Then return jnp.moveaxis(maps, 1, -1)",
             stacklevel=2,
@@ -83,8 +83,8 @@ def _named(returned: Any, layers: Sequence[str]) -> Iterator[tuple[str, Any]]:
     else:
         raise UserError(
             f"apply returns {_shown(returned)}; it must return a dict of feature maps, "
-            "{layer: [batch, height, width, units]}, or one array where one layer is "
-            "asked for"
+            "{layer: [batch, height, width, units]}, or one array if one layer is "
+            "requested"
         )
 
 
@@ -98,7 +98,7 @@ def _flat(tree: Mapping, above: str) -> Iterator[tuple[str, Any]]:
 
 
 def _unwrapped(value: Any) -> Any:
-    """What is in a one-tuple, or in a variable of Flax."""
+    """Returns the content of a one-tuple or of a Flax variable."""
     while isinstance(value, tuple | list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, jax.Array) and hasattr(value, "__jax_array__"):
@@ -114,7 +114,7 @@ def _checked(name: str, maps: Any, batch: int) -> Array:
     layer = f"layer '{name}'"
     if not _is_array(maps):
         several = isinstance(maps, tuple | list)
-        hint = "; a module that is called twice?" if several else ""
+        hint = "; is a module called twice?" if several else ""
         raise UserError(
             f"{layer} is {_shown(maps)}; a feature map is one array "
             f"[batch, height, width, units]{hint}"
@@ -141,9 +141,9 @@ def _checked(name: str, maps: Any, batch: int) -> Array:
 
 
 def _advice(shape: tuple[int, ...]) -> str:
-    """How maps of another number of axes become feature maps."""
+    """Says how maps with another number of axes become feature maps."""
     if len(shape) == 2:
-        return "; maps[:, None, None, :] makes one place of an image"
+        return "; maps[:, None, None, :] has one position per image"
     if len(shape) != 3:
         return ""
     tokens = shape[1]
@@ -151,20 +151,20 @@ def _advice(shape: tuple[int, ...]) -> str:
         side = math.isqrt(tokens - others)
         if side * side == tokens - others and side > 1:
             left_out = f"[:, {others}:]" if others else ""
-            why = f" without the {others} of no place (class token, registers)"
+            why = f" without the {others} without position (class token, registers)"
             return (
                 f". Tokens [batch, {tokens}, units]{why if others else ''} are a grid: "
                 f"maps{left_out}.reshape(len(maps), {side}, {side}, -1)"
             )
     return (
-        ". Tokens [batch, tokens, units] become a grid without those of no place "
+        ". Tokens [batch, tokens, units] become a grid without those without position "
         "(class token, registers): maps[:, others:].reshape(len(maps), height, width, "
         "-1)"
     )
 
 
 def _shown(value: Any) -> str:
-    """What a value is, in a few words."""
+    """Returns a short description of a value."""
     if _is_array(value):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, tuple | list):

@@ -1,7 +1,7 @@
-"""Feature maps of all images: from the network, or kept from its first run.
+"""Provides the feature maps of all images, from the network or from a cache.
 
-The network runs once an image where its features can be kept; else every pass runs it
-again. Either way a pass sees the same records in the same order.
+The network runs once per image if its features can be kept; otherwise every pass runs
+it again. Either way a pass sees the same records in the same order.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ class Images:
     """One batch as a pass reads it; the leading axis is batch_size x devices.
 
     Attributes:
-      index: int32, each image's number; -1 where padded.
+      index: int32, number of each image; -1 for padding.
       valid: bool, whether the image counts.
-      pixels: whatever the network takes.
-      labels: int[image, map, height, width], concept numbers, 0 for nothing; or a
-        function that gives them, called if a pass needs them.
+      pixels: input of the network.
+      labels: int[image, map, height, width], concept numbers, 0 for no label; or a
+        function that returns them, called if a pass needs them.
       annotated: bool[image, category], or None: every image counts for all.
-      skipped: (number, reason) of the images that could not be read.
+      skipped: (number, reason) of each unreadable image.
     """
 
     index: np.ndarray
@@ -46,7 +46,7 @@ class Images:
 
 
 class Read(Protocol):
-    """Reads this process's share of the images, in batches of one size."""
+    """Reads this process's shard of the images, in batches of one size."""
 
     def __call__(
         self,
@@ -54,20 +54,20 @@ class Read(Protocol):
         start: int = 0,
         stop: int | None = None,
     ) -> Iterable[Images]:
-        """Batches of all images, of those from `start` to `stop`, or of some.
+        """Returns batches of all images, of `start` to `stop`, or of `indices`.
 
-        All processes get the same number of batches, the last perhaps of padding only.
+        All processes get the same number of batches; the last may be only padding.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What of a batch the passes after the network need: as `Images`, and
+    """The parts of a batch that passes after the network need: as `Images`, and
 
     Attributes:
       features: {layer: [image, height, width, unit]}.
-      labels: gives the label maps, in 16 bits if their numbers allow.
+      labels: returns the label maps, in 16 bits if their numbers fit.
     """
 
     index: np.ndarray
@@ -112,7 +112,7 @@ class Shapes:
 
 
 class Features:
-    """Records of all images, as often as they are wanted.
+    """Records of all images, readable any number of times.
 
     Args:
       apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure; or a
@@ -142,11 +142,11 @@ class Features:
         self._shapes, self._looked = shapes, False
         self._params_given, self._params = params, devices.replicate(params)
         self._keep, self._folder = keep, folder
-        # Together the records of the images from number `_kept_from` on.
+        # Together, the records of the images from number `_kept_from`.
         self._kept: list[Iterable[Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
         self._network = apply if isinstance(apply, Network) else None
-        self._forward: Callable[..., Any] | None = None  # of a `Network`: not yet known
+        self._forward: Callable[..., Any] | None = None  # for a `Network`: unknown yet
         if self._network is None:
 
             def forward(state, batch, params):
@@ -186,13 +186,13 @@ class Features:
 
     @property
     def mask_pixels(self) -> int:
-        """Pixels of the mask grid."""
+        """Number of pixels of the mask grid."""
         return self.mask_shape[0] * self.mask_shape[1]
 
     def again(self, start: int = 0) -> Iterator[Record]:
-        """Records of the images from `start` on: those kept, or from the network.
+        """Yields the records of the images from `start`, kept or from the network.
 
-        What the network gives is kept, if that is wanted.
+        Records from the network are kept if `keep` says so.
         """
         kept = self._kept
         if self._kept_from is None or start < self._kept_from:
@@ -207,7 +207,7 @@ class Features:
         yield from itertools.chain.from_iterable(kept)
 
     def holding(self, indices: Sequence[int]) -> Iterable[Record]:
-        """Records that hold this process's share of the given images, and others."""
+        """Returns records that contain this process's shard of the given images."""
         if self._kept_from == 0:
             return itertools.chain.from_iterable(self._kept)
         return self._run(indices)
@@ -258,8 +258,8 @@ class Features:
         labels = _labels(labels)
         if self._shapes is not None and labels.shape[2:] != self.mask_shape:
             raise UserError(
-                f"label maps of a batch are {_size(labels.shape[2:])}, those before "
-                f"are {_size(self.mask_shape)}; all must be on one grid"
+                f"label maps of a batch are {_size(labels.shape[2:])}, but those "
+                f"before are {_size(self.mask_shape)}; all must be on one grid"
             )
         return labels
 
@@ -282,7 +282,7 @@ class Features:
 
 
 class _InMemory:
-    """Records that are kept in memory."""
+    """Records in memory."""
 
     def __init__(self):
         self._records: list[Record] = []
@@ -297,7 +297,7 @@ class _InMemory:
 
 
 class _OnDisk:
-    """Records that are kept on disk; nothing of them is in memory."""
+    """Records on disk, without a copy in memory."""
 
     def __init__(self, folder: Path):
         self._spill = Spill(folder)
@@ -334,7 +334,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _labels(labels: np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:
-    """Labels in 16 bits if their numbers allow; they are kept beside the features."""
+    """Returns labels in 16 bits if their numbers fit, to be kept with the features."""
     labels = np.asarray(labels() if callable(labels) else labels)
     if labels.size and labels.max() > np.iinfo(np.int16).max:
         return labels.astype(np.int32)

@@ -1,4 +1,4 @@
-"""The first pass: the network on all images, and the best ones of every unit."""
+"""Runs the first pass: the network on all images, with every unit's top images."""
 
 import functools
 
@@ -11,20 +11,20 @@ from jdissect.dissection.resume import Journal
 from jdissect.ops import float_keys, topk
 from jdissect.runtime.devices import Devices, Step
 
-NAME = "network"  # of the stage
+NAME = "network"  # name of the stage
 
 
 class TopImages:
-    """Counts the network's feature maps; see `resume.Counter`.
+    """Finds the top images from the network's feature maps; see `resume.Counter`.
 
-    The result is {'tops': {layer: TopK}, 'seen': number of valid images, 'last': the
-    last image's number}. What could not be read goes to the journal's notes.
+    The result is {'tops': {layer: TopK}, 'seen': number of valid images, 'last': number
+    of the last image}. Unreadable images are added to the journal's notes.
 
     Args:
-      features: of all images.
-      devices: where the network runs.
-      k: images a unit.
-      journal: of the run.
+      features: records of all images.
+      devices: devices that run the network.
+      k: number of top images per unit.
+      journal: the run's journal.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
-"""One pass over the features of all images, around a step that never communicates.
+"""Runs one pass over the features of all images, with a step that never communicates.
 
-Every device counts for itself, in 32 bits; before a counter could overflow, and where
-the journal asks, the counters of all devices are added up on the host, in 64.
+Every device counts for itself in 32 bits; before a counter could overflow, and where
+the journal saves, the counters of all devices are summed on the host in 64 bits.
 
-Devices are a grid [data, unit] (`config.mesh.unit` columns): those of a row share an
-image's units, each with counters for its own only, so that counters of more units than
-one device holds still fit. A unit never needs another one.
+Devices form a grid [data, unit] (`config.mesh.unit` columns): the devices of a row
+shard an image's units, so that counters of more units than fit on one device are
+possible. Units are independent of each other.
 """
 
 import dataclasses
@@ -24,27 +24,27 @@ from jdissect.ops import bit_masks
 from jdissect.runtime.devices import Devices, Step
 from jdissect.runtime.processes import Processes
 
-COUNTER_LIMIT = 2**31 - 1  # of a device's counter
+COUNTER_LIMIT = 2**31 - 1  # per device
 
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """What a pass counts of one layer.
+    """Defines what a pass counts of one layer.
 
-    What is compiled is kept for equal `empty` and `update`, so let these be functions
-    of a module, or values.
+    Compiled programs are cached for equal `empty` and `update`, so these should be
+    module-level functions or values.
 
     Attributes:
       empty: number of units -> the state of no data.
       update: (state, maps, batch, per_unit, shared, geometry, zero) -> state, on one
-        device. The batch is a dict of `valid`, and with `labels` of that and
-        `annotated`.
+        device. The batch is a dict of `valid`, and if `labels` is set also of `labels`
+        and `annotated`.
       merge: (state, state) -> state on NumPy arrays, in any order and grouping, in 64
         bits.
-      join: (states of some units each, number of units) -> the state of all.
-      additive: whether `merge` adds up every number; such states may be large.
-      labels: whether `update` wants `batch["labels"]`.
-      group: image numbers -> each one's group, int32: `batch["group"]` with labels.
+      join: (states of disjoint units, number of units) -> the state of all units.
+      additive: whether `merge` adds every number; such states may be large.
+      labels: whether `update` needs `batch["labels"]`.
+      group: image numbers -> group of each, int32; `batch["group"]` with labels.
     """
 
     empty: Callable[[int], Any]
@@ -57,15 +57,15 @@ class Tally:
 
 
 class Passes:
-    """Passes over the features of all images.
+    """Runs passes over the features of all images.
 
     Attributes:
-      features: of all images.
-      counters: the devices that count.
-      progress: shows how far each pass is.
-      journal: keeps what is found.
-      unit_parts: devices that share an image's units.
-      categories: of the vocabulary.
+      features: records of all images.
+      counters: devices that count.
+      progress: shows the progress of each pass.
+      journal: saves intermediate results.
+      unit_parts: number of devices over which units are sharded.
+      categories: number of categories of the vocabulary.
     """
 
     def __init__(
@@ -89,18 +89,17 @@ class Passes:
         shared: Any = None,
         picked: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """One pass.
+        """Runs one pass.
 
         Args:
-          name: of the stage, and for its bar.
+          name: name of the stage and its progress bar.
           tally: what to count.
-          per_unit: {layer: pytree of arrays [..., unit]} that the step gets.
-          shared: a pytree of arrays that the step also gets.
-          picked: {layer: its units that are wanted}; by default all of all layers.
+          per_unit: {layer: pytree of arrays [..., unit]} passed to the step.
+          shared: a pytree of arrays also passed to the step.
+          picked: {layer: requested units}; by default all units of all layers.
 
         Returns:
-          {layer: what all batches of all processes come to; int32 where that was enough
-          for sums}.
+          {layer: total over all batches and processes; int32 where sums fit}.
         """
         counter = _Counter(self, tally, per_unit, shared, picked)
         return count(name, counter, self.features, self.journal, self.progress)
@@ -113,14 +112,14 @@ def count(
     journal: Journal,
     progress: ImageBars | Silent,
 ) -> Any:
-    """The result of a pass over all images, resumed where it was cut off.
+    """Returns the result of a pass over all images, resumed if it was interrupted.
 
     Args:
-      name: of the stage, and for its bar.
+      name: name of the stage and its progress bar.
       counter: counts the batches.
       features: records of all images.
-      journal: keeps what is counted.
-      progress: shows how far it is.
+      journal: saves the counts.
+      progress: shows the progress.
     """
     with journal.stage(name, counter) as stage:
         if not stage.done:
@@ -134,7 +133,7 @@ def count(
 
 
 class _Counter:
-    """Counts by a tally on the devices; see `resume.Counter`."""
+    """Counts a tally on the devices; see `resume.Counter`."""
 
     def __init__(self, passes, tally, per_unit, shared, picked):
         self._passes, self._tally = passes, tally
@@ -204,7 +203,7 @@ class _Counter:
         return processes.fold(self.merge, partial)
 
     def _whole(self):
-        """The devices' states and what was drained before as one."""
+        """Returns the devices' states merged with those drained before."""
         if self._state is None:
             return self._drained
         parts = self._parts
@@ -218,12 +217,12 @@ class _Counter:
         return whole if self._drained is None else self.merge(self._drained, whole)
 
     def _column(self, part):
-        """What the devices with one share of the units have counted."""
+        """Returns the counts of the devices that share one part of the units."""
         states = per_device(self._state, part, self._parts)
         if not self._tally.additive:
             states = (jax.tree.map(_wide, state) for state in states)
             return functools.reduce(self.merge, states)
-        # One sum of all, as it is large; in 64 bits only if 32 could overflow.
+        # One sum over all, as it is large; in 64 bits only if 32 could overflow.
         kind = np.int32 if self._used * self._rows <= COUNTER_LIMIT else np.int64
         first, total = next(states), None
         for state in states:
@@ -249,7 +248,7 @@ class _Counter:
 
 @dataclasses.dataclass(frozen=True)
 class _Empty:
-    """The state of no data, for every layer."""
+    """Creates the state of no data, for every layer."""
 
     of_layer: Callable[[int], Any]
     units: tuple[tuple[str, int], ...]
@@ -262,7 +261,7 @@ class _Empty:
 def _step(
     update: Callable[..., Any], geometry: tuple[tuple[str, bit_masks.Geometry], ...]
 ) -> Step:
-    """`update` for every layer; the same object for equal arguments."""
+    """Returns `update` for every layer; the same object for equal arguments."""
 
     def step(state, batch, constants):
         shared, zero = constants
@@ -284,17 +283,17 @@ def _step(
 
 
 def add(first: Any, second: Any) -> Any:
-    """The sum of two trees of integers, in 64 bits."""
+    """Returns the sum of two trees of integers, in 64 bits."""
     return jax.tree.map(functools.partial(np.add, dtype=np.int64), first, second)
 
 
 def each(merge):
-    """`merge` for every layer."""
+    """Returns `merge` applied to every layer."""
     return lambda first, second: {n: merge(first[n], second[n]) for n in first}
 
 
 def per_device(state: Any, first: int = 0, step: int = 1) -> Iterator[Any]:
-    """Every device's state, or every `step`th's; views of it where devices allow."""
+    """Yields the state of every `step`th device; views where possible."""
     for device in range(first, len(jax.tree.leaves(state)[0]), step):
         yield jax.tree.map(functools.partial(_of_device, device), state)
 
@@ -311,7 +310,7 @@ def _wide(array: np.ndarray) -> np.ndarray:
 
 
 def _divisible(batch, parts: int):
-    """The batch with images that do not count, so that it can be shared out."""
+    """Pads the batch with images that do not count, so that it can be sharded."""
     images = len(next(iter(batch.values())))
     missing = -images % parts
     if not missing:

@@ -1,10 +1,10 @@
-"""What an unfinished dissection has found, agreed on by its processes and kept on disk.
+"""Saves an unfinished dissection's results, agreed on by its processes, and resumes it.
 
-A dissection is a row of *stages*, most of them passes over the images. All that a stage
-finds adds up in any order, so a run that was cut off goes on from what is on disk: the
-results of the stages that are done, and of the one under way the total over the images
-of a *prefix* of the fixed order. That prefix does not say how many devices or processes
-counted it, so others may go on.
+A dissection is a sequence of *stages*, most of them passes over the images. All results
+of a stage are sums in any order, so an interrupted run resumes from what is on disk:
+the results of the finished stages, and for the current one the total over the images of
+a *prefix* of the fixed order. That prefix does not depend on the number of devices or
+processes, so the run can resume with others.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from jdissect.runtime.save_timer import Minute
 
 
 class Counter(Protocol):
-    """What counts batches for a stage.
+    """Counts batches for a stage.
 
     Attributes:
       empty: the result of no images, a pytree of arrays.
@@ -40,15 +40,15 @@ class Counter(Protocol):
         ...
 
     def drain(self) -> Any:
-        """What this process has counted since the last call: NumPy, int64."""
+        """Returns this process's counts since the last call: NumPy, int64."""
         ...
 
     def merge(self, first: Any, second: Any) -> Any:
-        """Two results as one, in any order and grouping."""
+        """Merges two results, in any order and grouping."""
         ...
 
     def across(self, processes: Processes, partial: Any) -> Any:
-        """The results of all processes as one."""
+        """Merges the results of all processes."""
         ...
 
 
@@ -56,15 +56,15 @@ class Journal:
     """The stages of a run.
 
     Args:
-      folder: where the run is saved, seen by all processes; None: nowhere.
-      processes: of the run.
-      every: steps from save to save; 0: about a minute.
-      images_a_step: of all processes.
-      images: how many there are; a last step may have room for more.
+      folder: folder for saves, visible to all processes; None saves nothing.
+      processes: the processes of the run.
+      every: number of steps between saves; 0: about a minute.
+      images_a_step: images per step, of all processes.
+      images: number of images; the last step may have room for more.
 
     Attributes:
-      notes: {name: JSON dict} of what is saved beside the numbers; the parts of all
-        processes are put together at every save.
+      notes: {name: JSON dict} saved beside the numbers; every save merges the notes of
+        all processes.
     """
 
     def __init__(
@@ -83,20 +83,20 @@ class Journal:
         self._position, self._number, self._open = 0, 0, ""
         self.notes: dict[str, dict] = {"skipped": {}}
         self._terminate = self._begun = False
-        # Of the whole run, the same on all processes.
+        # Counts for the whole run, the same on all processes.
         self._steps, self._saved_at = 0, 0
-        # The slowest decides; an error of another one is met here, too.
+        # The slowest process decides; errors of others are raised here, too.
         agreed = functools.partial(self._meet, None)
         self._minute = Minute(agreed if processes.count > 1 else None)
 
     def restore(self) -> str:
-        """Takes up what is on disk.
+        """Loads the saved state.
 
         Returns:
-          where the run goes on, in words; '' where nothing is saved.
+          where the run resumes, as text; '' if nothing is saved.
 
         Raises:
-          UserError: what is saved cannot be read.
+          UserError: the saved state cannot be read.
         """
         found = self._checkpoints and self._checkpoints.restore()
         if not found:
@@ -110,16 +110,16 @@ class Journal:
         return f"in the pass '{self._open}', after {self._position} images"
 
     def stored(self, name: str) -> bool:
-        """Whether a stage is done."""
+        """Returns whether a stage is finished."""
         return name in self._done or (name in self._stored and name != self._open)
 
     def memo(self, name: str, like: Any, compute: Callable[[], Any]) -> Any:
-        """The result of a stage that is not a pass.
+        """Returns the result of a stage that is not a pass, computing it if needed.
 
         Args:
-          name: of the stage.
-          like: a pytree of its structure.
-          compute: gives it, equal on all processes.
+          name: name of the stage.
+          like: a pytree with the result's structure.
+          compute: computes the result, equal on all processes.
         """
         if self.stored(name):
             self._done[name] = self._take(name, like)
@@ -130,13 +130,13 @@ class Journal:
 
     @contextlib.contextmanager
     def stage(self, name: str, counter: Counter) -> Iterator["Stage"]:
-        """A pass over the images, from where it was cut off; done, if it is.
+        """Runs a pass over the images, resumed if interrupted, skipped if finished.
 
-        An error of one process in the block is met by all of them.
+        An error of one process in the block is raised on all of them.
 
         Raises:
-          UserError: that of the block, on whichever process.
-          Terminated: SIGTERM has come, and the state is on disk.
+          UserError: the error of the block, on any process.
+          Terminated: SIGTERM arrived, and the state is on disk.
         """
         stage = Stage(self, name, counter)
         try:
@@ -155,17 +155,17 @@ class Journal:
         stored = self._stored[name]
         if [a.shape for a in leaves] != [a.shape for a in stored]:
             raise UserError(
-                f"what is saved of stage '{name}' has other shapes; without "
-                f"{self._checkpoints.folder} the run begins anew"
+                f"the saved state of stage '{name}' has other shapes; delete "
+                f"{self._checkpoints.folder} to start the run over"
             )
         return jax.tree.unflatten(structure, stored)
 
     @contextlib.contextmanager
     def terminable(self) -> Iterator[None]:
-        """Makes SIGTERM save and end the run, after the step under way.
+        """Makes SIGTERM save and end the run after the current step.
 
-        Where no step has begun it ends at once; after the last one, once the block is
-        through. Of many processes JAX knows that it has come, and agrees on a step.
+        Before the first step it ends the run at once, after the last one at the end of
+        the block. In a multi-process run, JAX agrees on the step.
 
         Raises:
           Terminated: in the block, or at its end.
@@ -185,7 +185,7 @@ class Journal:
             end()
 
     def _meet(self, error: UserError | None, value: float = 0.0) -> float:
-        """An exchange: the largest value, or an error of one for all."""
+        """Returns the largest value of all processes, or raises one's error on all."""
         texts = [None if error is None else str(error), value]
         met = self.processes.gather(texts)
         for process, (text, _) in enumerate(met):
@@ -196,12 +196,12 @@ class Journal:
         return max(value for _, value in met)
 
     def _is_due(self) -> bool:
-        """Whether to save after this step; the same on all processes."""
+        """Returns whether to save after this step; the same on all processes."""
         self._steps += 1
         if self._checkpoints is None:
             return False
         if self.processes.count > 1:
-            # Hosts are told at different moments; JAX agrees on a step.
+            # Hosts get SIGTERM at different moments; JAX agrees on a step.
             here = multihost_utils.reached_preemption_sync_point(self._steps)
             self._terminate = self._terminate or here
         if self._terminate:
@@ -230,13 +230,13 @@ class Journal:
             self._checkpoints.save(self._number + 1, arrays, notes)
         self._number += 1
         if self._terminate:
-            self._tell(f"stopped in the pass '{name}'; the same command goes on there")
+            self._tell(f"stopped in the pass '{name}'; the same command resumes there")
             raise Terminated
         self._saved_at = self._steps
         self._minute.begin(self._steps)
 
     def note(self, name: str, found: Mapping[str, Any]) -> None:
-        """Adds to what is saved beside the numbers."""
+        """Adds notes to be saved beside the numbers."""
         self.notes[name] = {**self.notes[name], **found}
 
     def _gather_notes(self):
@@ -250,10 +250,10 @@ class Journal:
 
 
 class Stage:
-    """A pass over the images: what is counted, and how far it is.
+    """A pass over the images: its counts and its position.
 
     Attributes:
-      total: the result over the images up to `position`, of all processes; None: none.
+      total: the result over the images up to `position`, of all processes, or None.
       ending: whether all images are counted.
       done: whether `total` is the result over all images.
     """
@@ -273,27 +273,27 @@ class Stage:
 
     @property
     def position(self) -> int:
-        """Images of the whole order that are counted."""
+        """Number of images counted, in the order of the whole run."""
         return self._journal._position
 
     def advanced(self) -> bool:
-        """Notes a step; whether to save after it, the same on all processes."""
+        """Records a step; returns whether to save, the same on all processes."""
         journal = self._journal
         journal._position += journal._images_a_step
         journal._position = min(journal._position, journal._images)
         return journal._is_due()
 
     def save(self, partial: Any) -> None:
-        """Adds what this process has counted since the last time, and saves.
+        """Adds this process's counts since the last save, and saves.
 
         Raises:
-          Terminated: SIGTERM has come.
+          Terminated: SIGTERM arrived.
         """
         self._absorb(partial)
         self._journal._save(self._name, self.total)
 
     def finish(self, partial: Any) -> None:
-        """Adds what this process has counted to the end; the stage is done."""
+        """Adds this process's remaining counts and finishes the stage."""
         self.ending = True
         self._absorb(partial)
         journal = self._journal
@@ -312,11 +312,11 @@ class Stage:
 
 
 class _Agreed(UserError):
-    """An error of another process, known to all."""
+    """An error of another process, raised on all."""
 
 
 def _fits_32(array: np.ndarray) -> bool:
-    """Whether counts in 64 bits, of which there are many, would fit into 32."""
+    """Returns whether 64-bit counts, if there are many, would fit into 32 bits."""
     return array.dtype == np.int64 and array.max(initial=0) < 2**31 > -array.min(
         initial=0
     )

@@ -1,4 +1,4 @@
-"""Checks what a config says about a dissection."""
+"""Checks the config values of a dissection."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ DTYPES = ("float32", "bfloat16")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that no run could have.
+    """Rejects invalid values.
 
     Raises:
-      UserError: naming key and value.
+      UserError: a value is invalid; names key and value.
     """
 
     def must(condition: bool, key: str, value: Any, what: str) -> None:
@@ -35,19 +35,19 @@ def check(config: ml_collections.ConfigDict) -> None:
     must(0 < config.quantile < 1, "quantile", config.quantile, "between 0 and 1")
     must(config.mask_size >= 0, "mask_size", config.mask_size, "0 or a side in pixels")
     must(config.topk >= 1, "topk", config.topk, "at least 1")
-    must(len(config.model.layers) > 0, "model.layers", (), "one layer or more")
+    must(len(config.model.layers) > 0, "model.layers", (), "at least one layer")
     must(
         len(set(config.model.layers)) == len(config.model.layers),
         "model.layers",
         tuple(config.model.layers),
-        "free of repetitions",
+        "without repetitions",
     )
     thresholds = tuple(config.iou_thresholds)
     must(
         len(thresholds) > 0 and all(0 <= t < 1 for t in thresholds),
         "iou_thresholds",
         thresholds,
-        "one number or more in [0, 1)",
+        "at least one number in [0, 1)",
     )
     must(config.dtype in DTYPES, "dtype", config.dtype, " or ".join(DTYPES))
     must(config.parallel in MODES, "parallel", config.parallel, " or ".join(MODES))

@@ -1,4 +1,4 @@
-"""Exact thresholds of all units: edges, sketch, sweeps."""
+"""Finds the exact thresholds of all units: edges, sketch, sweeps."""
 
 import functools
 
@@ -12,22 +12,22 @@ from jdissect.dissection.features import Features
 from jdissect.ops import edge_codes, edges, float_keys, refine, sketch
 from jdissect.runtime.processes import Processes
 
-PILOT_IMAGES = 128  # looked at for placing the sketch's edges
+PILOT_IMAGES = 128  # sampled to place the sketch's edges
 MAX_SWEEPS = 5
 
 
 def place_edges(
     features: Features, processes: Processes, quantile: float, count: int
 ) -> dict[str, Int[np.ndarray, "edge unit"]]:
-    """Edges of the sketches, from images spread evenly over all.
+    """Returns edges for the sketches, from images spread evenly over all.
 
-    Every process looks at those that it holds; the samples come together in the order
+    Every process samples the images that it holds; the samples are merged in the order
     of the images.
     """
     pilots = np.unique(np.linspace(0, count - 1, min(count, PILOT_IMAGES)).round())
     pilots = pilots.astype(int)
     found = {
-        # Bits of float32, so that they add up unchanged.
+        # Bits of float32, so that sums leave them unchanged.
         name: np.zeros((len(pilots), edges.samples(geometry), units), np.int64)
         for (name, geometry), units in zip(
             features.geometry.items(), features.units.values(), strict=True
@@ -41,7 +41,7 @@ def place_edges(
                 continue
             place = np.searchsorted(pilots, record.index[picked])
             seen[place] = 1
-            # Of few sizes, as each is compiled.
+            # Few different sizes, as each is compiled.
             some = np.resize(picked, 1 << (len(picked) - 1).bit_length())
             for name, maps in record.features.items():
                 values = _sample(maps[some], features.geometry[name], np.int32(0))
@@ -71,11 +71,11 @@ def _floats(bits):
 def sketch_all(
     counting: passes.Passes, coded: dict[str, edge_codes.Codes]
 ) -> dict[str, sketch.Sketch]:
-    """One pass: the sketches of all layers.
+    """Sketches all layers in one pass.
 
     Args:
-      counting: the passes.
-      coded: every layer's edges, from `edge_codes.of_edges`.
+      counting: runs the passes.
+      coded: edges of every layer, from `edge_codes.of_edges`.
 
     Raises:
       UserError: an activation is NaN or infinite.
@@ -107,14 +107,14 @@ def exact(
     pixels: int,
     quantile: float,
 ) -> dict[str, Int[np.ndarray, " unit"]]:
-    """Sweeps until every threshold is exact; their keys.
+    """Sweeps until every threshold is exact; returns their keys.
 
     Args:
-      counting: the passes.
-      sketches: from `sketch_all`.
-      placed: the keys of the edges that the sketches counted at.
-      pixels: of all images.
-      quantile: share of pixels above a threshold, at most.
+      counting: runs the passes.
+      sketches: sketches from `sketch_all`.
+      placed: keys of the edges at which the sketches counted.
+      pixels: number of pixels of all images.
+      quantile: maximum share of pixels above a threshold.
     """
     allowed = sketch.allowance(pixels, quantile)
     brackets = {
@@ -131,7 +131,7 @@ def exact(
         additive=True,
     )
     for number in range(1, MAX_SWEEPS + 1):
-        # Only layers, and units, whose thresholds are not yet known.
+        # Only layers and units whose thresholds are not yet known.
         picked = {
             name: _some_units(bracket.high - bracket.low > 1)
             for name, bracket in brackets.items()
@@ -166,9 +166,10 @@ def _sweep(state, maps, batch, arguments, shared, geometry, zero):
 
 
 def _some_units(wanted: np.ndarray) -> np.ndarray:
-    """The wanted units and some others: as many as there are, or a power of two.
+    """Pads the wanted units with others to a power of two, or to all units.
 
-    So that later sweeps, for few units, cost little, and few shapes are compiled.
+    This keeps later sweeps, for few units, cheap, and the number of compiled shapes
+    small.
     """
     units = len(wanted)
     size = max(64, 1 << int(wanted.sum() - 1).bit_length())

@@ -1,7 +1,7 @@
-"""The feature maps of every unit on its top images.
+"""Collects the feature maps of every unit on its top images.
 
-So that what a unit sees there can be drawn later without the network: upsampled and cut
-at T_k they are the very mask that was counted.
+They let a unit's masks be drawn later without the network: upsampled and cut at T_k
+they are exactly the counted masks.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from jdissect.dissection.features import Features
 from jdissect.ops import float_keys
 from jdissect.runtime.processes import Processes
 
-MOST_BYTES = 2**28  # of a layer; maps of more are not kept
+MOST_BYTES = 2**28  # per layer; larger maps are not kept
 
 
 def grids(
     features: Features, images: Mapping[str, Int[np.ndarray, "unit k"]]
 ) -> dict[str, tuple[int, ...]]:
-    """{layer: (units, k, height, width)} of the layers whose maps are kept."""
+    """Returns {layer: (units, k, height, width)} of the layers whose maps are kept."""
     shapes = {
         layer: (*top.shape, rows.size, columns.size)
         for layer, top in images.items()
@@ -35,14 +35,14 @@ def collect(
     processes: Processes,
     images: Mapping[str, Int[np.ndarray, "unit k"]],
 ) -> dict[str, Float[np.ndarray, "unit k height width"]]:
-    """The maps, canonical float32.
+    """Returns the maps, canonical float32.
 
     Args:
-      features: of all images.
-      processes: that share the images; all of them call this.
+      features: records of all images.
+      processes: processes that share the images; all of them call this.
       images: {layer: numbers of each unit's top images}.
     """
-    # Bits of float32, so that they add up unchanged.
+    # Bits of float32, so that sums leave them unchanged.
     found = {
         layer: np.zeros(shape, np.int64)
         for layer, shape in grids(features, images).items()
@@ -67,7 +67,7 @@ def collect(
 
 
 class _Places:
-    """Where an image stands among the top images."""
+    """Finds an image among the top images."""
 
     def __init__(self, top: Int[np.ndarray, "unit k"]):
         self._k = top.shape[1]
@@ -76,6 +76,6 @@ class _Places:
         self._sorted = flat[self._order]
 
     def of(self, image: int) -> tuple[np.ndarray, np.ndarray]:
-        """(units, ranks) that have the image."""
+        """Returns the (units, ranks) that have the image."""
         ends = np.searchsorted(self._sorted, [image, image + 1])
         return np.divmod(self._order[slice(*ends)], self._k)

@@ -1,7 +1,7 @@
-"""Units shared out among devices: the host side of `config.mesh.unit`.
+"""Shards units over devices: the host side of `config.mesh.unit`.
 
-The devices of a pass are a grid of `rows` x `parts`, in row-major order. Images are
-shared out among the rows, units among the parts; missing units are zeros.
+The devices of a pass form a grid of `rows` x `parts`, in row-major order. Images are
+sharded over the rows, units over the parts; missing units are padded with zeros.
 """
 
 from typing import Any
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def over_grid(maps: Any, rows: int, parts: int) -> Any:
-    """[image, height, width, unit] as [device x image of its, height, width, its unit].
+    """Shards [image, height, width, unit] to [device x image, height, width, unit].
 
     Args:
-      maps: images divisible by `rows`.
+      maps: feature maps; `rows` divides the number of images.
     """
     if parts == 1:
         return maps
@@ -25,7 +25,7 @@ def over_grid(maps: Any, rows: int, parts: int) -> Any:
 
 
 def repeated(array: np.ndarray, rows: int, parts: int) -> np.ndarray:
-    """What belongs to images, for every device of their row."""
+    """Repeats per-image data for every device of the images' row."""
     if parts == 1:
         return array
     array = np.asarray(array).reshape(rows, 1, -1, *array.shape[1:])
@@ -34,7 +34,7 @@ def repeated(array: np.ndarray, rows: int, parts: int) -> np.ndarray:
 
 
 def per_device(tree: Any, rows: int, parts: int) -> Any:
-    """Arrays [..., unit] as [device, ..., its unit]."""
+    """Shards arrays [..., unit] to [device, ..., unit]."""
 
     def split(array):
         array = _padded(np.asarray(array), parts)
@@ -45,7 +45,7 @@ def per_device(tree: Any, rows: int, parts: int) -> Any:
 
 
 def join(parts: list[Any], units: int, axis: int = -1) -> Any:
-    """Trees of some units each as one of all; `axis` is the unit's."""
+    """Joins trees of disjoint units into one; `axis` is the unit axis."""
 
     def joined(*arrays):
         array = np.concatenate(arrays, axis=axis)

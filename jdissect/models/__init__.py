@@ -1,8 +1,8 @@
-"""Networks by name, and as pure functions of their parameters.
+"""Builds networks by name, and turns them into pure functions of their parameters.
 
-A network is a Flax NNX module called as `model(images, endpoints=None)`, which
-returns `(logits, {endpoint: feature map})`. Nothing here reads or writes files; see
-`jdissect.checkpoints` for that.
+A network is a Flax NNX module called as `model(images, endpoints=None)`, which returns
+`(logits, {endpoint: feature map})`. Nothing here reads or writes files; for that see
+`jdissect.checkpoints`.
 """
 
 import functools
@@ -54,12 +54,12 @@ ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {
 
 
 def build(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
-    """Builds a network with freshly drawn parameters.
+    """Builds a network with randomly initialized parameters.
 
     Args:
       name: a key of ARCHITECTURES.
-      rngs: draws the parameters, e.g. `nnx.Rngs(0)`.
-      **options: the network's own: classes, folded, dtype; ResNets also width.
+      rngs: initializes the parameters, e.g. `nnx.Rngs(0)`.
+      **options: options of the network: classes, folded, dtype; ResNets also width.
 
     Raises:
       UserError: the name or an option is unknown.
@@ -70,17 +70,17 @@ def build(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        raise UserError(f"architecture {name!r} does not fit: {error}") from error
+        raise UserError(f"cannot build architecture {name!r}: {error}") from error
 
 
 def build_abstract(name: str, **options) -> nnx.Module:
-    """The network of `build` with shapes in place of arrays: takes little time."""
+    """Like `build`, with shapes in place of arrays, which takes little time."""
     _builder(name)
     return nnx.eval_shape(lambda: build(name, rngs=_NoKeys(), **options))
 
 
 class _NoKeys:
-    """Stands in for `nnx.Rngs` where nothing is drawn."""
+    """Replaces `nnx.Rngs` where nothing is drawn."""
 
     def params(self) -> None:
         return None
@@ -89,7 +89,7 @@ class _NoKeys:
 def _builder(name: str) -> Callable[..., nnx.Module]:
     if name not in ARCHITECTURES:
         raise UserError(
-            f"unknown architecture {name!r}; known are {', '.join(ARCHITECTURES)}"
+            f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[name]
 
@@ -100,7 +100,7 @@ def as_function(model: nnx.Module) -> tuple[Callable, nnx.State]:
     Returns:
       apply, params: `apply(params, images, ...)` returns what `model(images, ...)`
         does. `params` is a pytree of arrays (of shapes, if the model is abstract).
-        Whatever follows the images is static: close over it to jit.
+        Arguments after the images are static: close over them to jit.
     """
     graph, params = nnx.split(model)
 
@@ -117,14 +117,14 @@ def for_inference(
     dtype: str = "float32",
     fold: bool = True,
 ) -> tuple[Callable, nnx.State]:
-    """A network in the form in which it runs fastest here.
+    """Returns a network in the form that runs fastest on this machine.
 
     Args:
       architecture: {'name': a key of ARCHITECTURES, **options of `build`}.
-      parameters: of the unfolded network, all of them.
-      dtype: of the computation, 'float32' or 'bfloat16'.
-      fold: whether to fold batch normalization into the convolutions; without, the
-        network computes the same up to rounding.
+      parameters: all parameters of the unfolded network.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
+      fold: whether to fold batch normalization into the convolutions, which changes
+        results only by rounding.
 
     Returns:
       apply, params: as `as_function`.
@@ -144,10 +144,11 @@ def for_inference(
 
 
 def by_parts(apply: Callable[[Any, jax.Array], Any]) -> Callable:
-    """`apply` on a few images after the other, on a CPU.
+    """Applies a network to a few images at a time, on a CPU.
 
-    Their feature maps stay in its cache: ResNet-50 takes a tenth less time than with 32
-    images at once. Elsewhere, and where the batch has no good divisor, it is `apply`.
+    Their feature maps stay in cache: ResNet-50 takes a tenth less time than with 32
+    images at once. On other devices, and if the batch has no good divisor, this is
+    `apply` itself.
 
     Args:
       apply: (params, images) -> pytree of arrays, all with a leading axis of images.

@@ -167,8 +167,8 @@ def test_what_is_found_on_reading(broden, config, save_image, save_mask):
         ),
         ("index.csv", "1;7", "1;-7", "'-7' is neither"),
         ("index.csv", "1;7", "1;8", "line 5: object: number 8 is not in label.csv"),
-        ("index.csv", "a/p1.png", "../a.png", "line 2: part: '../a.png' does not stay"),
-        ("index.csv", "a/zero.jpg", "/a/zero.jpg", "line 4: image: '/a/zero.jpg' does"),
+        ("index.csv", "a/p1.png", "../a.png", "line 2: part: '../a.png' leads"),
+        ("index.csv", "a/zero.jpg", "/a/zero.jpg", "image: '/a/zero.jpg' leads"),
         ("index.csv", "a/zero.jpg", "", "line 4: image is empty"),
         ("index.csv", "a/zero.jpg", "a/gone.jpg", "line 4: .*gone.jpg does not exist"),
         ("index.csv", "a/p2.png", "c/p2.png", "line 2: .*c/p2.png does not exist"),
@@ -202,7 +202,7 @@ def test_malformed_tables(broden, config, file, old, new, message):
 
 
 def test_photographs_stay_as_their_masks_are(broden, config):
-    with pytest.raises(UserError, match="exif_rotation is set; images of broden are"):
+    with pytest.raises(UserError, match="exif_rotation is set; source 'broden' does"):
         open_source(config("broden", broden, exif_rotation=True))
 
 

@@ -84,7 +84,7 @@ def test_wnids(tmp_path, settings, save_image):
     "make, message",
     [
         (lambda root: (root / "cat").mkdir(), "class folders without images: cat"),
-        (lambda root: (root / "fox" / "0.png").rename(root / "0.png"), "0.png; images"),
+        (lambda root: (root / "fox" / "0.png").rename(root / "0.png"), "0.png; put"),
     ],
 )
 def test_folders_that_are_refused(tmp_path, settings, save_image, make, message):

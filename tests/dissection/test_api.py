@@ -133,10 +133,10 @@ def test_save_and_load(tmp_path):
         ({"label_maps": np.full((21, 1, 8, 8), 3)}, "numbers from 3 to 3"),
         ({"label_maps": np.zeros((21, 1, 8, 8))}, "must be integers"),
         ({"label_maps": np.zeros((21, 1, 0, 8), int)}, "it is empty"),
-        ({"label_maps": "masks"}, "label_maps is a str, no array"),
+        ({"label_maps": "masks"}, "label_maps is a str, not an array"),
         ({"annotated": np.ones((21, 3), bool)}, "must be"),
         ({"annotated": np.ones((20, 2), bool)}, "annotated holds 20 images, not 21"),
-        ({"annotated": np.full((21, 2), 2)}, "other numbers than 0 and 1"),
+        ({"annotated": np.full((21, 2), 2)}, "numbers other than 0 and 1"),
         ({"quantile": "1%"}, "quantile is 1%"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"layers": ("a", "a")}, "layers has 'a' twice"),
@@ -170,11 +170,11 @@ def later(change):
 LATE = {
     "another grid": (
         {"label_maps": later(lambda maps: maps[:, :, ::2])},
-        r"label_maps of the batch from image \d+ on is .*\[1, 4, 8\], those before are",
+        r"label_maps of the batch from image \d+ is .*\[1, 4, 8\], but those",
     ),
     "more maps": (
         {"label_maps": later(lambda maps: maps.repeat(2, axis=1))},
-        r"\[2, 8, 8\], those before are \[1, 8, 8\]",
+        r"\[2, 8, 8\], but those before are \[1, 8, 8\]",
     ),
     "another type": ({"label_maps": later(lambda maps: maps / 2)}, "must be integers"),
     "a number too many": ({"label_maps": later(lambda maps: maps + 2)}, "from 3 to 3"),
@@ -185,7 +185,7 @@ LATE = {
     ),
     "larger images": (
         {"images": lambda images: [images[:8], images[8:].repeat(2, axis=1)]},
-        r"batch 1 of images holds .*\[16, 8, 5\], those before are .*\[8, 8, 5\]",
+        r"batch 1 of images holds .*\[16, 8, 5\], but those before are .*\[8, 8, 5\]",
     ),
     "images of another type": (
         {"images": lambda images: [images[:8], images[8:].astype(int)]},
@@ -193,11 +193,11 @@ LATE = {
     ),
     "more images than label maps": (
         {"images": lambda images: iter([images, images[:4]])},
-        "label_maps ends before the images: it holds 21, and images gave 24 so far",
+        "label_maps ends before the images: it holds 21, but images gave 24 so far",
     ),
     "fewer images than label maps": (
         {"images": lambda images: iter([images[:8], images[8:19]])},
-        "images ends before label_maps: it gave 19 images, and label_maps holds 21",
+        "images ends before label_maps: it gave 19 images, but label_maps holds 21",
     ),
     "fewer images than annotated": (
         {
@@ -205,15 +205,15 @@ LATE = {
             "label_maps": later(lambda maps: maps),
             "annotated": np.ones((21, 2), bool),
         },
-        "images ends before annotated: it gave 19 images, and annotated holds 21",
+        "images ends before annotated: it gave 19 images, but annotated holds 21",
     ),
     "more images than annotated": (
         {"images": iter, "annotated": np.ones((8, 2), bool)},
-        "annotated ends before the images: it holds 8, and images gave 12 so far",
+        "annotated ends before the images: it holds 8, but images gave 12 so far",
     ),
     "a generator that was read": (
         {"images": lambda images: iter(())},
-        "images gives no image; is it a generator that was read before",
+        "images yields no image; is it a generator that was read before",
     ),
 }
 
@@ -245,7 +245,7 @@ def test_a_first_concept_that_is_lost_is_named():
     vocabulary = [("dog", "object"), *CONCEPTS[1:]]
     found, (line,) = warned(apply, 1.0, images, labels, concepts=vocabulary, **options)
     assert found.concepts == ("cat", "red")
-    assert "concepts[0] is ('dog', 'object'), but number 0 is nothing" in line
+    assert "concepts[0] is ('dog', 'object'), but number 0 means no label" in line
     assert not warned(apply, 1.0, images, labels, concepts=CONCEPTS, **options)[1]
 
 
@@ -299,7 +299,7 @@ def test_channels_first_maps_are_noticed():
         return jnp.moveaxis(images @ params, -1, 1)
 
     _, (line,) = warned(network, np.eye(5, 12), images, labels, **options)
-    assert "layer 'a' is [batch, 12, 8, 8], taken for height 12, width 8" in line
+    assert "layer 'a' is [batch, 12, 8, 8], read as height 12, width 8" in line
 
 
 def test_64_bit_mode_changes_nothing():

@@ -136,14 +136,14 @@ def test_pytorch_is_not_imported():
         (None, "images is None"),
         (7, "images is a int"),
         ({"image": PIXELS}, "images is a dict of image"),
-        (np.array("a.jpg"), "its first axis is images"),
+        (np.array("a.jpg"), "images must be first"),
         (np.array(["a.jpg", "b.jpg"]), "must hold numbers"),
         (["a.jpg", "b.jpg"], "batch 0 of images is a str; it must be an array"),
-        (Image.fromarray(PIXELS[0]), "images is one image; give a list"),
+        (Image.fromarray(PIXELS[0]), "images is a single image; give a list"),
         ([], "images is empty"),
-        (iter([]), "images gives no image; is it a generator"),
-        (iter([PIXELS[:0]]), "images gives no image"),
-        (PIXELS[:0], "images holds no image"),
+        (iter([]), "images yields no image; is it a generator"),
+        (iter([PIXELS[:0]]), "images yields no image"),
+        (PIXELS[:0], "images is empty"),
         (
             [PIXELS[0], PIXELS[1, :4]],
             r"images\[1\] is uint8\[4, 5, 3\], images\[0\] is",
@@ -167,9 +167,9 @@ def test_what_is_refused(images, message):
 
 def test_what_is_no_array_is_named():
     for value, name in ((object(), "a object"), (re.compile("a"), "a re.Pattern")):
-        with pytest.raises(UserError, match=f"labels is {name}, no array"):
+        with pytest.raises(UserError, match=f"labels is {name}, not an array"):
             as_array(value, "labels")
-    with pytest.raises(UserError, match="labels is a list of 2 .*, no array"):
+    with pytest.raises(UserError, match="labels is a list of 2 .*, not an array"):
         as_array([[1, 2], [3]], "labels")
 
 
@@ -178,5 +178,5 @@ def test_parameters():
     found = parameters(tree)
     np.testing.assert_array_equal(found["a"], [1, 1])
     assert found["b"] == [3, 2] and found["c"] is tree["c"]
-    with pytest.raises(UserError, match="a leaf of params is a str, no array"):
+    with pytest.raises(UserError, match="a leaf of params is a str, not an array"):
         parameters({"name": "resnet"})

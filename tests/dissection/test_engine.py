@@ -107,8 +107,8 @@ def test_batches_that_are_unlike_are_refused():
 
     settings = Settings(("fine",), 0.05)
     for name, message in (
-        ("labels", "label maps of a batch are 6x10, those before are 12x10"),
-        ("pixels", r"maps .* of \[4, 5, 7\] in a batch, and of \[6, 5, 7\] before"),
+        ("labels", "label maps of a batch are 6x10, but those before are 12x10"),
+        ("pixels", r"maps .* \[4, 5, 7\] in a batch, but \[6, 5, 7\] before"),
     ):
         engine = Dissection(two_layers, np.float32(2), CONCEPTS, settings, Devices())
         with pytest.raises(UserError, match=message):
