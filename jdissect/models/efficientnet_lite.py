@@ -1,8 +1,8 @@
 """EfficientNet-Lite0: EfficientNet-B0 with ReLU6 and without squeeze-excite.
 
 Tan & Le, "EfficientNet", ICML 2019; the Lite variants are Google's, for integer
-hardware. TensorFlow's "SAME" padding throughout; in the network that timm
-trained itself, PyTorch's symmetric one.
+hardware. Padding is TensorFlow's "SAME", or PyTorch's symmetric padding for the network
+that timm trained itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import ConvNorm, Padding, classifier_head, spatial_mean
 from jdissect.models.resnet import pad
 
-# padding -> epsilon of batch normalization that comes with it
+# padding -> its epsilon of batch normalization
 PADDINGS = {"same": 1e-3, "symmetric": 1e-5}
 STEM_UNITS = 32
 HEAD_UNITS = 1280
-# kernel size, stride of the first, expansion, units, repeats
+# kernel size, stride of the first block, expansion, units, repeats
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -30,7 +30,7 @@ STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# The same, a line a block: kernel size, stride, expansion, units.
+# The same, one line per block: kernel size, stride, expansion, units.
 BLOCKS = tuple(
     (kernel_size, stride if repeat == 0 else 1, expansion, units)
     for kernel_size, stride, expansion, units, repeats in STAGES
@@ -78,16 +78,16 @@ class InvertedResidual(nnx.Module):
 class EfficientNetLite0(nnx.Module):
     """EfficientNet-Lite0 that returns its endpoints.
 
-    `stem` and `head` are read after their ReLU6 (strides 2 and 32, 32 and 1280
-    units); `block0` to `block15`, counted through all stages, after the skip
-    connection. A block's output has no activation function, so it may be negative.
+    `stem` and `head` are taken after their ReLU6 (strides 2 and 32, 32 and 1280 units);
+    `block0` to `block15`, numbered over all stages, after the skip connection. A block
+    ends without an activation function, so its output may be negative.
 
     Args:
       classes: number of logits; 0: no classifier, and logits are None.
       padding: a key of PADDINGS.
       folded: whether batch normalization is folded into the convolutions.
-      dtype: of the computation, 'float32' or 'bfloat16'.
-      rngs: draws the parameters.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
+      rngs: initializes the parameters.
 
     Raises:
       UserError: the padding is unknown.
@@ -105,7 +105,7 @@ class EfficientNetLite0(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if padding not in PADDINGS:
-            raise UserError(f"padding is {padding!r}; known are {', '.join(PADDINGS)}")
+            raise UserError(f"padding is {padding!r}; known: {', '.join(PADDINGS)}")
         self.epsilon = PADDINGS[padding]
         options = {
             "epsilon": self.epsilon,
@@ -142,14 +142,14 @@ class EfficientNetLite0(nnx.Module):
         """Classifies normalized images.
 
         Args:
-          images: as `preprocess.normalize` returns them.
-          endpoints: None for all and the logits, () for the logits only, or names:
-            then the logits are None and nothing deeper than needed is computed.
-          masks: {endpoint: a factor a unit of it}, such as 0 for a unit that is not to
-            count; see `endpoints.run_stages`.
+          images: images from `preprocess.normalize`.
+          endpoints: None for all of them and the logits, () for the logits only, or
+            names: then the logits are None and no deeper layer is computed.
+          masks: {endpoint: factor per unit}, for example 0 to remove a unit; see
+            `endpoints.run_stages`.
 
         Returns:
-          float32 logits or None; and {endpoint: feature map}.
+          float32 logits or None, and {endpoint: feature map}.
 
         Raises:
           UserError: an endpoint is unknown.

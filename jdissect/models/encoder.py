@@ -1,7 +1,7 @@
-"""The segmenters' encoder: a ResNet with a deep stem, which returns all four stages.
+"""The segmenters' encoder: a ResNet with a deep stem that returns all four stages.
 
-Of "semantic-segmentation-pytorch", which UPerNet and the colour network build on:
-three 3x3 convolutions in place of the 7x7.
+It is the encoder of "semantic-segmentation-pytorch", on which UPerNet and the color
+network build: three 3x3 convolutions replace the 7x7.
 """
 
 import jax.numpy as jnp
@@ -18,9 +18,9 @@ class Encoder(nnx.Module):
     Args:
       depth: a key of `resnet.DEPTHS`.
       width: planes of `layer1`; the stem has width, width and 2 * width units.
-      dilated: by 8: layer3 and layer4 stay at stride 8.
-      **options: folded, dtype, epsilon, rngs, for every ConvNorm; fast, for those of
-        the stages.
+      dilated: whether layer3 and layer4 stay at stride 8.
+      **options: folded, dtype, epsilon, rngs for every ConvNorm; fast for those of the
+        stages.
 
     Attributes:
       features: channels of the four stages.
@@ -44,7 +44,7 @@ class Encoder(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"]
     ) -> list[Float[Array, "batch height2 width2 unit"]]:
-        """The maps of layer1 to layer4: strides 4, 8, 16, 32 (dilated: 4, 8, 8, 8)."""
+        """Returns layer1 to layer4: strides 4, 8, 16, 32 (dilated: 4, 8, 8, 8)."""
         maps = images.astype(jnp.dtype(self.dtype))
         for conv in self.stem:
             maps = nnx.relu(conv(maps))

@@ -1,4 +1,4 @@
-"""How a network returns its feature maps: a dict of named endpoints, no hooks."""
+"""Lets networks return feature maps as a dict of named endpoints, without hooks."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,10 +12,10 @@ Maps = Float[Array, "batch height width unit"]
 def check_endpoints(
     endpoints: str | Sequence[str], endpoint_names: Sequence[str]
 ) -> tuple[str, ...]:
-    """The endpoints asked for as a tuple; a single name may be given as a string.
+    """Returns the requested endpoints as a tuple; one name may be given as a string.
 
     Raises:
-      UserError: a name is not an endpoint; the message lists those that are.
+      UserError: a name is not an endpoint; the message lists the endpoints.
     """
     endpoints = (endpoints,) if isinstance(endpoints, str) else tuple(endpoints)
     unknown = [name for name in endpoints if name not in endpoint_names]
@@ -34,22 +34,22 @@ def run_stages(
     endpoints: str | Sequence[str] | None,
     masks: Mapping[str, Float[Array, " unit"]] | None = None,
 ) -> tuple[Float[Array, "batch classes"] | None, dict[str, Maps]]:
-    """Runs a network of consecutive stages as far as the endpoints need.
+    """Runs a network of consecutive stages as deep as the endpoints require.
 
     Args:
       stages: (name, function) in order of depth.
-      images: the first stage's input.
-      head: from the last stage's output to logits.
-      endpoints: None for every stage's output and the logits; () for the logits
-        only; else names, whose outputs are returned, and nothing deeper is computed.
-      masks: {stage: a factor a unit}: what a stage's output is multiplied by before
-        anybody reads it; 0 takes a unit out of all that follows.
+      images: input of the first stage.
+      head: maps the last stage's output to logits.
+      endpoints: None for every stage's output and the logits; () for the logits only;
+        or names of stages: then no deeper stage is computed.
+      masks: {stage: factor per unit}, multiplied with the stage's output before it is
+        used; 0 removes a unit from everything that follows.
 
     Returns:
-      logits, or None if names were given; and {endpoint: feature map}.
+      logits, or None if names were given, and {endpoint: feature map}.
 
     Raises:
-      UserError: a name is not a stage's.
+      UserError: a name is not a stage.
     """
     names = [name for name, _ in stages]
     asked = names if endpoints is None else check_endpoints(endpoints, names)

@@ -1,13 +1,14 @@
-"""What the networks are built of: convolution with batch normalization, mean, head.
+"""Building blocks of the networks: convolution with batch normalization, mean, head.
 
 Images and feature maps are [batch, height, width, channels], kernels are
-[height, width, in, out] (NHWC, HWIO). Parameters are float32 whatever the
-computation's `dtype` is.
+[height, width, in, out] (NHWC, HWIO). Parameters are float32 for every `dtype` of the
+computation.
 
-Three habits here serve the bits of a run. Spatial means are matrix products, because
-XLA's CPU backend may split a float reduction by the number of devices. Convolutions of
-few channels are computed with more (see `narrow_conv`). And float32 means float32:
-matrix units of GPUs and TPUs would otherwise round the factors.
+Three choices make runs bit-reproducible. Spatial means are matrix products, because
+XLA's CPU backend may split a float reduction by the number of devices. Convolutions
+with few output channels are computed with more (see `narrow_conv`). And float32 is
+requested at full precision: matrix units of GPUs and TPUs would otherwise round the
+factors.
 """
 
 import functools
@@ -24,21 +25,21 @@ from jdissect.ops import winograd
 
 Padding = str | Sequence[tuple[int, int]]
 
-# The original recipes draw convolutions from N(0, 2 / (k * k * out)).
+# The original recipes initialize convolutions from N(0, 2 / (k * k * out)).
 _HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def precision_of(dtype: str) -> lax.Precision:
-    """The precision of products at which `dtype` keeps its promise on any backend."""
+    """Returns the matrix product precision that gives `dtype` on any backend."""
     return lax.Precision.HIGHEST if dtype == "float32" else lax.Precision.DEFAULT
 
 
 def depthwise_conv(images, kernel, strides, padding, *_, **__) -> Array:
-    """A convolution of one filter a channel, as a sum over the kernel's taps.
+    """Convolves with one filter per channel, as a sum over the kernel's taps.
 
-    XLA's CPU backend computes grouped convolutions ten times slower than this. Takes
-    the arguments of `lax.conv_general_dilated` that `nnx.Conv` gives; kernel is
-    [height, width, 1, channels]. Sums in float32 whatever the type of the images.
+    XLA's CPU backend computes grouped convolutions ten times slower. Takes the
+    arguments that `nnx.Conv` passes to `lax.conv_general_dilated`; kernel is
+    [height, width, 1, channels]. Sums in float32 for images of any type.
     """
     height, width = images.shape[1:3]
     rows, columns = kernel.shape[:2]
@@ -63,10 +64,10 @@ def depthwise_conv(images, kernel, strides, padding, *_, **__) -> Array:
 
 
 def pointwise_conv(images, kernel, strides, *_, precision=None, **__) -> Array:
-    """A 1x1 convolution without padding as a matrix product.
+    """Computes a 1x1 convolution without padding as a matrix product.
 
-    Up to four times faster on CPUs than the convolution. Arguments as above; kernel
-    is [1, 1, in, out].
+    Up to four times faster on CPUs than the convolution. Arguments as for
+    `depthwise_conv`; kernel is [1, 1, in, out].
     """
     images = images[:, :: strides[0], :: strides[1]]
     rows = images.reshape(-1, images.shape[-1])
@@ -75,12 +76,12 @@ def pointwise_conv(images, kernel, strides, *_, precision=None, **__) -> Array:
 
 
 def narrow_conv(images, kernel, *options, **more) -> Array:
-    """A convolution to a few channels, computed as one to 24.
+    """Computes a convolution to a few channels as one to 24.
 
-    XLA's CPU backend (Eigen) computes 24 channels of a pixel at a time, three registers
-    of eight. Up to 16 it sums some pixels in another order than others. Which ones
-    depends on an image's place in the batch and on the number of threads. Arguments as
-    above.
+    XLA's CPU backend (Eigen) computes 24 channels of a pixel at a time, in three
+    registers of eight. Up to 16 channels, it sums some pixels in another order; which
+    ones depends on the image's position in the batch and on the number of threads.
+    Arguments as for `depthwise_conv`.
     """
     channels = kernel.shape[-1]
     if jax.default_backend() == "cpu":
@@ -90,10 +91,10 @@ def narrow_conv(images, kernel, *options, **more) -> Array:
 
 
 def prepared_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
-    """A 3x3 convolution; of stride 1 and in another form if the kernel is prepared.
+    """Computes a 3x3 convolution, with a plain or a prepared kernel of stride 1.
 
-    Arguments as above; a prepared kernel is [36, in, out] for `ops.winograd`, or
-    [9 * out, in] for `taps_conv` (see `prepare`).
+    Arguments as for `depthwise_conv`; a prepared kernel is [36, in, out] for
+    `ops.winograd`, or [9 * out, in] for `taps_conv` (see `prepare`).
     """
     if kernel.ndim == 3:
         return winograd.convolve(images, kernel, rhs_dilation[0])
@@ -104,10 +105,10 @@ def prepared_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
 
 
 def taps_conv(images, kernel, dilation, precision=None) -> Array:
-    """A 3x3 convolution that keeps the size: one product of all taps, then their sum.
+    """Computes a size-preserving 3x3 convolution: one product of all taps, then a sum.
 
-    For small maps of many channels: there the weights' way through the processor is
-    what counts, and XLA's CPU backend is three times as fast with a product's.
+    For small maps of many channels, where reading the weights dominates: XLA's CPU
+    backend is three times as fast with a matrix product's weights.
 
     Args:
       kernel: [9 * out, in].
@@ -133,7 +134,7 @@ def taps_conv(images, kernel, dilation, precision=None) -> Array:
 
 
 def conv3x3(images, kernel, precision=None) -> Array:
-    """A 3x3 convolution that keeps the size, with a kernel of any form."""
+    """Computes a size-preserving 3x3 convolution, with a kernel of any form."""
     return prepared_conv(
         images,
         kernel,
@@ -146,27 +147,28 @@ def conv3x3(images, kernel, precision=None) -> Array:
 
 
 class ConvNorm(nnx.Module):
-    """A convolution and its batch normalization, or the two folded into one.
+    """A convolution and its batch normalization, or both folded into one.
 
-    Unfolded, `conv.kernel` and `norm.{scale,bias,mean,var}` are the parameters, and
-    `model.train()` and `model.eval()` choose the statistics; a new model is in
-    inference mode. Folded (see `fold_batch_norm`), `conv.kernel` and `conv.bias`.
+    Unfolded, the parameters are `conv.kernel` and `norm.{scale,bias,mean,var}`, and
+    `model.train()` and `model.eval()` select the statistics; a new model is in
+    inference mode. Folded (see `fold_batch_norm`), they are `conv.kernel` and
+    `conv.bias`.
 
     Args:
-      in_features, out_features: channels.
-      kernel_size: one side of a square kernel.
-      stride: of both axes.
-      padding: ((top, bottom), (left, right)) or 'SAME', TensorFlow's rule, which
-        pads bottom and right by one more where the sum is odd.
+      in_features, out_features: number of channels.
+      kernel_size: side of the square kernel.
+      stride: stride along both axes.
+      padding: ((top, bottom), (left, right)) or 'SAME', TensorFlow's rule, which pads
+        bottom and right by one more if the sum is odd.
       dilation: distance of the kernel's taps.
-      depthwise: one filter a channel; needs in_features == out_features.
-      groups: of channels that see nothing of each other; divides both.
-      fast: the form that `prepare` gives it if it is 3x3 and of stride 1: 'winograd',
-        'taps', or '' to leave it as it is. The padding must keep the size then.
-        'winograd' is also a form for training (`training.convolution`).
+      depthwise: one filter per channel; needs in_features == out_features.
+      groups: number of independent groups of channels; divides both.
+      fast: form that `prepare` gives to a 3x3 kernel of stride 1 that keeps the size:
+        'winograd', 'taps', or '' for none. 'winograd' is also a form for training
+        (`training.convolution`).
       epsilon: added to the variance.
-      folded: whether batch normalization is part of the convolution.
-      dtype: of the computation, 'float32' or 'bfloat16'.
+      folded: whether batch normalization is folded into the convolution.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
     """
 
     def __init__(
@@ -234,17 +236,17 @@ class ConvNorm(nnx.Module):
     def normalize(
         self, images: Float[Array, "batch height width unit"]
     ) -> Float[Array, "batch height width unit"]:
-        """What follows the convolution: bias or batch normalization."""
+        """Applies what follows the convolution: bias or batch normalization."""
         if self.norm is None:
             return images + self.conv.bias[...].astype(images.dtype)
         return self.norm(images)
 
 
 def prepare(model: nnx.Module) -> None:
-    """Gives kernels of `ConvNorm(fast=...)` their form for inference in float32.
+    """Converts kernels of `ConvNorm(fast=...)` for fast float32 inference on CPUs.
 
-    Worth it on CPUs; other backends' own convolutions have such kernels. The model
-    holds arrays; it cannot be trained or saved afterwards.
+    Other backends' own convolutions are as fast. The model must hold arrays; it cannot
+    be trained or saved afterwards.
     """
     forms = {"winograd": winograd.transform_kernel, "taps": _kernel_of_taps}
     for _, layer in nnx.iter_graph(model):
@@ -254,7 +256,7 @@ def prepare(model: nnx.Module) -> None:
 
 
 def _kernel_of_taps(kernel):
-    """[9 * out, in] of [3, 3, in, out]."""
+    """Reorders a kernel [3, 3, in, out] to [9 * out, in]."""
     return kernel.transpose(0, 1, 3, 2).reshape(-1, kernel.shape[2])
 
 
@@ -267,11 +269,11 @@ def fold_batch_norm(
     conv(x, kernel * s) + (bias - mean * s). Computed in float64, rounded once.
 
     Args:
-      parameters: name -> float32 array, of an unfolded network.
-      epsilon: the network's.
+      parameters: name -> float32 array, all parameters of an unfolded network.
+      epsilon: epsilon of the network's batch normalization.
 
     Returns:
-      The parameters of the folded network; what is no ConvNorm's is untouched.
+      The parameters of the folded network; those outside a ConvNorm are unchanged.
     """
     folded = {k: v for k, v in parameters.items() if ".norm." not in f".{k}"}
     for name in parameters:
@@ -292,7 +294,7 @@ def fold_batch_norm(
 def spatial_mean(
     maps: Float[Array, "batch height width unit"],
 ) -> Float[Array, "batch unit"]:
-    """The mean over height and width in float32, as a matrix product."""
+    """Returns the mean over height and width in float32, as a matrix product."""
     batch, height, width, units = maps.shape
     pixels = maps.reshape(batch, height * width, units)
     weights = jnp.full((height * width,), 1 / (height * width), maps.dtype)
@@ -306,7 +308,7 @@ def spatial_mean(
 
 
 def classifier_head(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """A linear layer with bias in float32; starts as PyTorch's, U(+-1/sqrt(in))."""
+    """Returns a float32 linear layer, initialized as in PyTorch: U(+-1/sqrt(in))."""
     bound = features**-0.5
     uniform = functools.partial(_uniform, bound)
     return nnx.Linear(
@@ -322,7 +324,7 @@ def classifier_head(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linea
 
 
 def _he_normal(key, shape, dtype=jnp.float32, **_):
-    if key is None:  # only the shape is asked for, and tracing draws takes seconds
+    if key is None:  # only the shape is needed; tracing takes seconds
         return jnp.zeros(shape, dtype)
     return _HE_NORMAL(key, shape, dtype)
 

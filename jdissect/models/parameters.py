@@ -1,4 +1,4 @@
-"""A network's parameters and statistics by name ('layer1.0.conv1.norm.scale')."""
+"""Reads and sets a network's parameters by name ('layer1.0.conv1.norm.scale')."""
 
 from collections.abc import Mapping
 
@@ -11,19 +11,19 @@ from jdissect.base.printable import listed
 
 
 def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """Every parameter's and statistic's shape; the model may be abstract."""
+    """Returns every parameter's and statistic's shape; the model may be abstract."""
     flat = _flat(nnx.state(model))
     return {name: tuple(variable.shape) for name, variable in flat.items()}
 
 
 def parameters(model: nnx.Module) -> dict[str, np.ndarray]:
-    """Every parameter and statistic, on the host."""
+    """Returns every parameter and statistic, on the host."""
     flat = _flat(nnx.state(model))
     return {name: np.asarray(variable[...]) for name, variable in flat.items()}
 
 
 def with_parameters(params: nnx.State, values: Mapping[str, np.ndarray]) -> nnx.State:
-    """The pytree `params` with the arrays of `values`, which names all of them."""
+    """Returns the pytree `params` with all its arrays replaced by those of `values`."""
     flat = [
         (path, variable.replace(jnp.asarray(values[_name(path)])))
         for path, variable in nnx.to_flat_state(params)
@@ -36,12 +36,12 @@ def check_shapes(
     shapes: Mapping[str, tuple[int, ...]],
     where: str,
 ) -> None:
-    """Raises UserError, naming them, if parameters are missing, unknown or misshapen.
+    """Raises UserError if parameters are missing, unknown or misshapen, naming them.
 
     Args:
-      found: parameters and their shapes.
-      shapes: what a network has.
-      where: begins the message.
+      found: name and shape of the parameters to check.
+      shapes: name and shape of the network's parameters.
+      where: beginning of the message.
     """
     problems = {
         "lacks parameters": [k for k in shapes if k not in found],

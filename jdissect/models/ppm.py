@@ -1,7 +1,7 @@
-"""Pyramid pooling on a dilated ResNet: the network of the colour segmenter.
+"""The network of the color segmenter: pyramid pooling on a dilated ResNet.
 
 Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, in the form of netdissect's
-colour model. Its auxiliary head serves training only and is left out.
+color model. Its auxiliary head is used only in training and left out.
 """
 
 from flax import nnx
@@ -19,12 +19,12 @@ class PPM(nnx.Module):
     """Pyramid pooling with one head.
 
     Args:
-      classes: of the head.
-      depth, width: of the encoder, which is dilated by 8.
+      classes: number of outputs of the head.
+      depth, width: depth and width of the encoder, which is dilated to stride 8.
       ppm_dim: channels after the pooling; 512 in the published network.
       folded: whether batch normalization is folded into the convolutions.
-      dtype: of the computation, 'float32' or 'bfloat16'.
-      rngs: draws the parameters.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
+      rngs: initializes the parameters.
     """
 
     epsilon = 1e-5
@@ -61,12 +61,12 @@ class PPM(nnx.Module):
         size: tuple[int, int] = (56, 56),
         plain: bool = False,
     ) -> dict[str, Float[Array, "batch *size class"]]:
-        """Scores before softmax, float32, as {'color': scores}.
+        """Returns scores before softmax, float32, as {'color': scores}.
 
         Args:
-          images: normalized as the model's labels.json says.
-          size: height and width of the map of scores.
-          plain: compute the last 3x3 convolution by its definition, for tests.
+          images: images normalized as the model's labels.json says.
+          size: height and width of the score maps.
+          plain: whether to compute the last 3x3 convolution by definition, for tests.
 
         Raises:
           UserError: the images are smaller than 32 pixels.
@@ -78,10 +78,10 @@ class PPM(nnx.Module):
             for conv, bins in zip(self.ppm, SCALES, strict=True)
         ]
         maps = nnx.relu(pyramid.pyramid_conv(self.last, [maps, *pooled], plain))
-        # The linear layer first: 32x32 pixels grow to 56x56.
+        # The linear layer comes first: resizing enlarges 32x32 pixels to 56x56.
         return {"color": resize(self.score(maps), size)}
 
     def prepare(self) -> None:
-        """Makes it faster on CPUs, for inference; see `layers.prepare`."""
+        """Speeds up inference on CPUs; see `layers.prepare`."""
         layers.prepare(self)
         pyramid.prepare(self.last, self.channels)

@@ -1,4 +1,4 @@
-"""From 8-bit pixels to a network's input; every network brings its own numbers."""
+"""Normalizes 8-bit pixels to a network's input; every network has its own numbers."""
 
 import dataclasses
 import math
@@ -14,8 +14,8 @@ from jdissect.base.errors import UserError
 class Preprocessing:
     """The normalization (pixel * scale - mean) / std of RGB pixels in 0..255.
 
-    `scale` is one factor; `mean` and `std` have a number a channel, red first, or one
-    number for a network of grey images.
+    `scale` is one factor; `mean` and `std` have one number per channel, red first, or
+    a single number for a network of gray images.
     """
 
     mean: tuple[float, ...]
@@ -23,15 +23,15 @@ class Preprocessing:
     scale: float
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain numbers and lists, exact when written and read again."""
+        """Returns a dict of plain numbers and lists that restores exactly."""
         return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_json(cls, description: dict[str, Any]) -> "Preprocessing":
-        """The reverse of `to_json`.
+        """Restores a preprocessing from the dict of `to_json`.
 
         Raises:
-          UserError: a key is missing or its value is not of the form above.
+          UserError: a key is missing or its value does not have the form above.
         """
         try:
             mean = tuple(float(value) for value in description["mean"])
@@ -52,7 +52,7 @@ class Preprocessing:
 
 # torchvision, timm, CutMix-PyTorch and SaliencyMix
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
-# What one channel sees, grey: the mean of the three.
+# For one gray channel: the mean of the three.
 GREY = Preprocessing((0.449,), (0.226,), 1 / 255)
 # EfficientNet-Lite: (pixel - 127) / 128
 LITE = Preprocessing((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), 1.0)
@@ -65,7 +65,7 @@ def normalize(
 ) -> Float[Array, "*batch height width channel"]:
     """Normalizes RGB pixels, in float32, and rounds once to `dtype`. Jittable.
 
-    One channel is left, grey, where `preprocessing` is of one.
+    If `preprocessing` has one channel, the result is one gray channel.
     """
     images = images.astype(jnp.float32)
     if len(preprocessing.mean) == 1:
@@ -77,10 +77,10 @@ def normalize(
 
 
 def grey(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
-    """The grey levels 0..255 that Pillow's mode 'L' has of RGB pixels 0..255.
+    """Returns the gray levels 0..255 of Pillow's mode 'L' for RGB pixels 0..255.
 
-    Whole numbers: red, green and blue by 0.299, 0.587 and 0.114 in units of 1 / 65536.
-    All sums are below 2**24, exact in float32.
+    They are whole numbers: red, green and blue weigh 0.299, 0.587 and 0.114 in units
+    of 1 / 65536. All sums are below 2**24, exact in float32.
     """
     red, green, blue = (images[..., channel : channel + 1] for channel in range(3))
     total = red * 19595 + green * 38470 + blue * 7471 + 32768

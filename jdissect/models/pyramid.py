@@ -1,15 +1,15 @@
-"""A 3x3 convolution over maps of several sizes, without resizing them first.
+"""Computes a 3x3 convolution over maps of several sizes without resizing them first.
 
-UPerNet's fusion and the colour network's last 3x3 convolution read the concatenation of
-a map and of smaller ones resized to it. Resizing and shifting act on
-rows and columns, the kernel's taps on channels, so they commute:
+UPerNet's fusion and the color network's last 3x3 convolution read the concatenation of
+a map and of smaller ones resized to it. Resizing and shifting act on rows and columns,
+the kernel's taps on channels, so they commute:
 
     conv(concatenate([x, U y U^T])) = conv(x) + sum_ij S_i U (y K_ij) U^T S_j^T
 
-over the nine taps (i, j), with U the bilinear matrix and S_i a shift that brings in
-zeros. The channels are mixed where there are few pixels; what is left at full size is
-two products with constant matrices. UPerNet's fusion takes 27 GFLOP an image of 256x256
-in place of 77 this way, the colour network's convolution 5 in place of 24.
+over the nine taps (i, j), with the bilinear matrix U and shifts S_i that fill with
+zeros. Channels are mixed at the small sizes; at full size only two products with
+constant matrices remain. This reduces UPerNet's fusion from 77 to 27 GFLOP per image of
+256x256, and the color network's convolution from 24 to 5.
 """
 
 import functools
@@ -29,12 +29,12 @@ Maps = Float[Array, "batch height width channel"]
 
 
 def pyramid_conv(layer: ConvNorm, maps: Sequence[Maps], plain: bool = False) -> Maps:
-    """`layer` of the concatenation of `maps`, all resized to the first's size.
+    """Applies `layer` to the concatenation of `maps`, all resized to the first's size.
 
     Args:
-      layer: 3x3, stride 1, padded to its size; for as many channels as all maps have.
-      maps: the first has the size of the result.
-      plain: resize, concatenate and convolve; the definition, for tests.
+      layer: 3x3, stride 1, size-preserving; its inputs are the channels of all maps.
+      maps: feature maps; the first has the size of the result.
+      plain: whether to resize, concatenate and convolve by definition, for tests.
     """
     first, *others = maps
     if plain:
@@ -58,7 +58,8 @@ def prepare(layer: ConvNorm, channels: Sequence[int]) -> None:
     """Like `layers.prepare`, for a layer that `pyramid_conv` runs.
 
     Args:
-      channels: of each of the maps that it reads.
+      layer: the layer.
+      channels: number of channels of each map that it reads.
     """
     kernel = np.asarray(layer.conv.kernel[...])
     first, *others = _split(kernel, channels)
@@ -73,10 +74,10 @@ def _split(kernel, channels):
 
 
 def _mixing(kernels):
-    """A matrix for each row of each kernel: [channel, column x unit].
+    """Returns one matrix per row of each kernel: [channel, column x unit].
 
-    `prepare` keeps these, one array each: to cut and turn the kernels takes longer than
-    to mix the few pixels of small maps.
+    `prepare` stores these as one array each: slicing and transposing the kernels takes
+    longer than mixing the few pixels of small maps.
     """
     return [
         row.transpose(1, 0, 2).reshape(row.shape[1], -1)
@@ -86,7 +87,7 @@ def _mixing(kernels):
 
 
 def _spread(maps, matrices, shape, precision):
-    """The part of smaller maps: channels first, then columns, then rows."""
+    """Adds the smaller maps' part: channels first, then columns, then rows."""
     dot = functools.partial(lax.dot_general, precision=precision)
     parts, rows = [], []
     units = matrices[0].shape[-1] // 3
@@ -109,6 +110,6 @@ def _spread(maps, matrices, shape, precision):
 
 
 def _shifted(size: int, target: int) -> Float[np.ndarray, "3 target size"]:
-    """Bilinear resizing, moved by each of a kernel's taps; zeros come in."""
+    """Returns bilinear resizing matrices shifted by each kernel tap, zero-filled."""
     resizing = np.pad(bilinear(size, target), ((1, 1), (0, 0)))
     return np.stack([resizing[tap : tap + target] for tap in range(3)])

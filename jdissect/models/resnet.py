@@ -1,9 +1,9 @@
-"""ResNet-18/34/50/101/152, "v1.5": the stride sits on the 3x3 convolution.
+"""ResNet-18/34/50/101/152, "v1.5": the stride is in the 3x3 convolution.
 
-He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the change
-of torchvision that CutMix-PyTorch and SaliencyMix train. ResNeXt (Xie
-et al., CVPR 2017) and wide ResNets (Zagoruyko & Komodakis, BMVC 2016) in torchvision's
-form: bottlenecks with other 3x3 convolutions.
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with torchvision's
+change, which CutMix-PyTorch and SaliencyMix also train. ResNeXt (Xie et al., CVPR 2017)
+and wide ResNets (Zagoruyko & Komodakis, BMVC 2016) follow torchvision: bottlenecks with
+other 3x3 convolutions.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jdissect.models.layers import (
     spatial_mean,
 )
 
-# depth -> (whether blocks are bottlenecks, blocks a stage)
+# depth -> (whether blocks are bottlenecks, blocks per stage)
 DEPTHS = {
     18: (False, (2, 2, 2, 2)),
     34: (False, (3, 4, 6, 3)),
@@ -33,12 +33,12 @@ DEPTHS = {
 
 
 def pad(kernel_size: int, dilation: int = 1) -> tuple[tuple[int, int], ...]:
-    """PyTorch's symmetric padding, which is not 'SAME' at stride 2."""
+    """Returns PyTorch's symmetric padding, which differs from 'SAME' at stride 2."""
     return ((kernel_size // 2 * dilation,) * 2,) * 2
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions around a shortcut; the stride is the first one's."""
+    """Two 3x3 convolutions with a shortcut; the first one has the stride."""
 
     expansion = 1
 
@@ -72,9 +72,9 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 (with the stride) and 1x1 to four times `planes`, and a shortcut.
+    """1x1, 3x3 (with the stride) and 1x1 to four times `planes`, with a shortcut.
 
-    The 3x3 convolution has `inner` units (0: `planes`) in `groups`.
+    The 3x3 convolution has `inner` units (0: `planes`) in `groups` groups.
     """
 
     expansion = 4
@@ -113,7 +113,7 @@ class Bottleneck(nnx.Module):
 
 
 def _shortcut(in_features, out_features, stride, options) -> ConvNorm | None:
-    """None where the identity fits."""
+    """Returns the shortcut's convolution, or None for the identity."""
     if stride == 1 and in_features == out_features:
         return None
     return ConvNorm(
@@ -132,22 +132,23 @@ def stages(
     width_per_group: int = 0,
     **options,
 ) -> tuple[list[nnx.List], int]:
-    """The four stages of a ResNet.
+    """Builds the four stages of a ResNet.
 
     Args:
       depth: a key of DEPTHS.
       in_features: channels of the first stage's input.
       width: planes of the first stage.
-      dilated: by 8, for the colours: the last two stages keep the size; their 3x3
-        convolutions have dilation 2 and 4, half of that where the stride was.
-      last_stride: of the fourth stage.
-      groups, width_per_group: of the bottlenecks' 3x3 convolutions; see `ResNet`.
+      dilated: whether the last two stages keep the size (for the color network); their
+        3x3 convolutions have dilation 2 and 4, half of that in place of the stride.
+      last_stride: stride of the fourth stage.
+      groups, width_per_group: groups of the bottlenecks' 3x3 convolutions, see
+        `ResNet`.
 
     Returns:
-      the blocks of each stage, for `chain`, and the last one's number of channels.
+      the blocks of each stage, for `chain`, and the number of output channels.
 
     Raises:
-      UserError: groups where there are no bottlenecks.
+      UserError: groups without bottlenecks.
     """
     bottleneck, counts = DEPTHS[depth]
     if not bottleneck and (groups > 1 or width_per_group):
@@ -175,7 +176,7 @@ def stages(
 
 
 def chain(blocks, x):
-    """One block after the other."""
+    """Applies one block after the other."""
     for block in blocks:
         x = block(x)
     return x
@@ -184,7 +185,7 @@ def chain(blocks, x):
 class ResNet(nnx.Module):
     """A residual network that returns its endpoints.
 
-    `stem` is read after the stem's max pool (stride 4, `width` units); `layer1` to
+    `stem` is taken after the stem's max pool (stride 4, `width` units); `layer1` to
     `layer4` after the last ReLU of each stage (strides 4, 8, 16, 32; with bottlenecks
     4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times). A stem of stride 1, or
     without the max pool, halves all strides.
@@ -193,20 +194,20 @@ class ResNet(nnx.Module):
       depth: a key of DEPTHS.
       classes: number of logits; 0: no classifier, and logits are None.
       width: units of the stem; 64 in the published networks.
-      in_channels: of the images, 3 or 1.
-      stem_kernel, stem_stride, stem_pool: side and stride of the stem's convolution,
+      in_channels: channels of the images, 3 or 1.
+      stem_kernel, stem_stride, stem_pool: size and stride of the stem's convolution,
         and whether a max pool follows; 3, 1 and False in networks for CIFAR.
-      groups, width_per_group: of the bottlenecks' 3x3 convolutions: their groups, and
-        the units of a group in `layer1`, which double from stage to stage; 32 and 4 in
-        resnext50_32x4d, 1 and 128 in wide_resnet50_2. 0 units: `width` in all.
-      last_stride: of `layer4`; 2 in the published networks. With 1, pictures of 112
-        pixels end in maps of 7x7.
+      groups, width_per_group: number of groups of the bottlenecks' 3x3 convolutions,
+        and units per group in `layer1`, doubling with each stage; 32 and 4 in
+        resnext50_32x4d, 1 and 128 in wide_resnet50_2. 0 units: `width` in total.
+      last_stride: stride of `layer4`; 2 in the published networks. With 1, images of
+        112 pixels end in maps of 7x7.
       folded: whether batch normalization is folded into the convolutions.
-      dtype: of the computation, 'float32' or 'bfloat16'.
-      rngs: draws the parameters.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
+      rngs: initializes the parameters.
 
     Raises:
-      UserError: a size or stride is below 1, or the stem's kernel has no centre.
+      UserError: a size or stride is below 1, or the stem's kernel has even size.
     """
 
     epsilon = 1e-5
@@ -267,14 +268,14 @@ class ResNet(nnx.Module):
         """Classifies normalized images.
 
         Args:
-          images: as `preprocess.normalize` returns them.
-          endpoints: None for all and the logits, () for the logits only, or names:
-            then the logits are None and nothing deeper than needed is computed.
-          masks: {endpoint: a factor a unit of it}, such as 0 for a unit that is not to
-            count; see `endpoints.run_stages`.
+          images: images from `preprocess.normalize`.
+          endpoints: None for all of them and the logits, () for the logits only, or
+            names: then the logits are None and no deeper layer is computed.
+          masks: {endpoint: factor per unit}, for example 0 to remove a unit; see
+            `endpoints.run_stages`.
 
         Returns:
-          float32 logits or None; and {endpoint: feature map, at least 0}.
+          float32 logits or None, and {endpoint: feature map, at least 0}.
 
         Raises:
           UserError: an endpoint is unknown.
@@ -286,7 +287,7 @@ class ResNet(nnx.Module):
         return run_stages(steps, images, self._head, endpoints, masks)
 
     def prepare(self) -> None:
-        """Makes it faster on CPUs, for inference; see `layers.prepare`."""
+        """Speeds up inference on CPUs; see `layers.prepare`."""
         prepare(self)
 
     def _stem(self, images):

@@ -1,10 +1,10 @@
-"""The vocabularies of the published segmenters, and the numbers of their concepts.
+"""Reads the published segmenters' vocabularies, and numbers their concepts.
 
-A segmenter's folder holds a `labels.json`. It comes from the internet
-and decides what every channel means, so it is read strictly: types and references are
-checked; keys that are not known are left out. Names may repeat, as in ADE20K's lists:
-each channel has its number, and a concept is the union of its numbers. Numbers are
-those of netdissect (davidbau/dissect, netdissect/segmenter.py).
+A segmenter's folder holds a `labels.json`. It is downloaded and decides what every
+channel means, so it is read strictly: types and references are checked; unknown keys
+are ignored. Names may repeat, as in ADE20K's lists: each channel has its own number,
+and a concept is the union of its numbers. Numbers are those of netdissect
+(davidbau/dissect, netdissect/segmenter.py).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,26 +14,26 @@ from typing import Any, NamedTuple
 from jdissect.base.concepts import NOTHING
 from jdissect.base.errors import UserError
 
-# A quarter of an object is a part of this name, in the order of the numbers.
+# The quarters of an object are parts with these suffixes, in the order of the numbers.
 QUARTERS = ("t", "l", "b", "r")
-_LARGEST_SIDE = 4096  # of an image a colour network may ask for
-_MOST_NAMES = 100_000  # of a list; a vocabulary has hundreds
+_LARGEST_SIDE = 4096  # limit for the image sides of a color network
+_MOST_NAMES = 100_000  # per list; a vocabulary has hundreds
 
 Concepts = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class UPerNetLabels:
-    """What UPerNet's channels mean.
+    """The meaning of UPerNet's channels.
 
     Attributes:
-      objects, materials: name by channel; the first is '-', nothing.
-      parts: names of parts, the first '-'. No channel has these numbers: parts are
-        told apart within their owner.
-      scenes: name by channel.
+      objects, materials: name of each channel; the first is '-', no label.
+      parts: names of parts, the first '-'. These are not channel numbers: parts are
+        classified within their owner.
+      scenes: name of each channel.
       object_parts: (owner's object number, the first of its name; names of its parts),
-        ascending. The part channels are these groups, one after the other; a group's
-        first is '-'.
+        ascending. The part channels are these groups in order; a group's first name
+        is '-'.
     """
 
     objects: tuple[str, ...]
@@ -44,7 +44,7 @@ class UPerNetLabels:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Outputs of each head: options of the architecture 'upernet'."""
+        """Returns the number of outputs per head: options of 'upernet'."""
         return {
             "objects": len(self.objects),
             "parts": sum(len(names) for _, names in self.object_parts),
@@ -53,7 +53,7 @@ class UPerNetLabels:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The content of a `labels.json`, for `read_upernet`."""
+        """Returns the content of a `labels.json`, for `read_upernet`."""
         return {
             "object": list(self.objects),
             "part": list(self.parts),
@@ -65,13 +65,13 @@ class UPerNetLabels:
 
 @dataclass(frozen=True)
 class ColorLabels:
-    """What the colour segmenter's channels mean, and how its images are prepared.
+    """The meaning of the color segmenter's channels, and its preprocessing.
 
     Attributes:
-      labels: (name, category) by channel. Names may repeat: '-' of each category.
-      categories: a softmax and an argmax each.
-      byteorder: 'RGB' or 'BGR', the order of an image's channels.
-      mean, stdev: by channel in that order, of images in [0, 1].
+      labels: (name, category) of each channel. Names may repeat: '-' of each category.
+      categories: categories; each has its own softmax and argmax.
+      byteorder: 'RGB' or 'BGR', channel order of the images.
+      mean, stdev: per channel in that order, for images in [0, 1].
       segsizes: sides of the square images whose scores are summed.
     """
 
@@ -84,11 +84,11 @@ class ColorLabels:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Outputs of the head: options of the architecture 'ppm'."""
+        """Returns the number of outputs of the head: options of 'ppm'."""
         return {"classes": len(self.labels)}
 
     def to_json(self) -> dict[str, Any]:
-        """The content of a `labels.json`, for `read_color`."""
+        """Returns the content of a `labels.json`, for `read_color`."""
         return {
             "labels": [{"name": n, "category": c} for n, c in self.labels],
             "categories": [{"name": name} for name in self.categories],
@@ -106,7 +106,8 @@ class UPerNetConcepts(NamedTuple):
 
     Attributes:
       concepts: (name, category) by number; object n has number n.
-      part_numbers: by owner (as `object_parts`) and channel of its group; '-' is 0.
+      part_numbers: per owner (as in `object_parts`) and channel of its group; 0 for
+        '-'.
       material_offset: material m > 0 has number material_offset + m.
     """
 
@@ -116,14 +117,14 @@ class UPerNetConcepts(NamedTuple):
 
 
 def read_upernet(content: Mapping[str, Any], where: str = "labels") -> UPerNetLabels:
-    """Checks the content of UPerNet's `labels.json`.
+    """Checks and reads the content of UPerNet's `labels.json`.
 
     Args:
-      content: as `json.load` gives it.
-      where: begins the message, e.g. the file's path.
+      content: content from `json.load`.
+      where: beginning of the message, e.g. the file's path.
 
     Raises:
-      UserError: a key is missing, or a value is not of its form.
+      UserError: a key is missing, or a value does not have the right form.
     """
     _check_type(content, Mapping, where)
     objects, parts, materials = (
@@ -134,7 +135,7 @@ def read_upernet(content: Mapping[str, Any], where: str = "labels") -> UPerNetLa
     owners = _get(content, "object_part", Mapping, where)
     strange = [n for n in owners if n == NOTHING or n not in objects]
     if strange:
-        raise UserError(f"{where}: object_part has {strange[0]!r}, which is no object")
+        raise UserError(f"{where}: object_part has {strange[0]!r}, not an object")
     groups = []
     for number, owner in enumerate(objects):
         if owner not in owners or owner in objects[:number]:
@@ -143,21 +144,21 @@ def read_upernet(content: Mapping[str, Any], where: str = "labels") -> UPerNetLa
         strange = [name for name in group if name not in parts]
         if strange:
             raise UserError(
-                f"{where}: object_part {owner!r} has {strange[0]!r}, which is no part"
+                f"{where}: object_part {owner!r} has {strange[0]!r}, not a part"
             )
         groups.append((number, group))
     return UPerNetLabels(objects, parts, materials, scenes, tuple(groups))
 
 
 def read_color(content: Mapping[str, Any], where: str = "labels") -> ColorLabels:
-    """Checks the content of the colour segmenter's `labels.json`.
+    """Checks and reads the content of the color segmenter's `labels.json`.
 
     Args:
-      content: as `json.load` gives it. `segsizes` may be absent: 256.
-      where: begins the message, e.g. the file's path.
+      content: content from `json.load`; `segsizes` defaults to 256.
+      where: beginning of the message, e.g. the file's path.
 
     Raises:
-      UserError: a key is missing, or a value is not of its form.
+      UserError: a key is missing, or a value does not have the right form.
     """
     _check_type(content, Mapping, where)
     categories = tuple(
@@ -188,16 +189,14 @@ def read_color(content: Mapping[str, Any], where: str = "labels") -> ColorLabels
         sizes = _list(content, "segsizes", where)
         for size in sizes:
             if type(size) is not int or not 0 < size <= _LARGEST_SIDE:
-                raise UserError(
-                    f"{where}: segsizes has {_show(size)}, which is no side"
-                )
+                raise UserError(f"{where}: segsizes has {_show(size)}, not a side")
     return ColorLabels(tuple(labels), categories, byteorder, mean, stdev, tuple(sizes))
 
 
 def check_channels(
     labels: UPerNetLabels | ColorLabels, architecture: Mapping[str, Any], where: str
 ) -> None:
-    """Raises UserError unless each head of a network has an output a label."""
+    """Raises UserError unless each head of a network has one output per label."""
     for head, count in labels.channels.items():
         outputs = architecture.get(head)
         if count != outputs:
@@ -207,7 +206,7 @@ def check_channels(
 def upernet_concepts(labels: UPerNetLabels, quarters: bool) -> UPerNetConcepts:
     """Numbers UPerNet's concepts.
 
-    Objects come first, then (with `quarters`) the top, left, bottom and right quarter
+    Objects come first, then (with `quarters`) the top, left, bottom and right quarters
     of every object, which are parts; then materials; then parts in order of first
     appearance over the owners. A part with an object's name has the object's number.
     """
@@ -233,10 +232,10 @@ def upernet_concepts(labels: UPerNetLabels, quarters: bool) -> UPerNetConcepts:
 
 
 def color_concepts(labels: ColorLabels) -> tuple[Concepts, tuple[int, ...]]:
-    """Numbers the colour segmenter's concepts by themselves.
+    """Numbers the color segmenter's concepts on their own.
 
-    Labels of one name share a number, and the first one's category; '-' has number 0
-    whatever its place.
+    Labels with the same name share a number and the first one's category; '-' always
+    has number 0.
 
     Returns:
       (name, category) by number, and the number of each channel.
@@ -251,20 +250,20 @@ def color_concepts(labels: ColorLabels) -> tuple[Concepts, tuple[int, ...]]:
 
 
 def merged_concepts(upp_concepts: Iterable, color_labels: ColorLabels) -> Concepts:
-    """UPerNet's concepts followed by the colour segmenter's, its '-' too.
+    """Returns UPerNet's concepts followed by the color segmenter's, including its '-'.
 
-    The colour segmenter's number n is number len(upp_concepts) + n here.
+    The color segmenter's number n becomes len(upp_concepts) + n.
     """
     return (*map(tuple, upp_concepts), *color_concepts(color_labels)[0])
 
 
 def _names(content, key: str, where: str, nothing: bool = False) -> tuple[str, ...]:
-    """A list of names; with `nothing`, '-' comes first."""
+    """Reads a list of names; with `nothing`, '-' must come first."""
     names = _list(content, key, where)
     for index, name in enumerate(names):
         _check_name(name, f"{where}: {key}[{index}]")
     if nothing and names[0] != NOTHING:
-        raise UserError(f"{where}: {key} does not begin with '{NOTHING}'")
+        raise UserError(f"{where}: {key} must begin with '{NOTHING}'")
     return tuple(names)
 
 
@@ -283,10 +282,10 @@ def _name(content: Any, key: str, where: str) -> str:
 
 
 def _check_name(name: Any, where: str) -> None:
-    """Names go to terminals, tables and pages: no line ends, no lone surrogates."""
+    """Names reach terminals, tables and pages: no line ends, no lone surrogates."""
     _check_type(name, str, where)
     if not name or not name.isprintable() or len(name) > 200:
-        raise UserError(f"{where} is {_show(name)}, which is no name")
+        raise UserError(f"{where} is {_show(name)}, not a name")
 
 
 def _channels(content, key: str, where: str) -> tuple[float, float, float]:
@@ -317,11 +316,11 @@ def _check_unique(names: Iterable[str], where: str) -> None:
     seen = set()
     for name in names:
         if name in seen:
-            raise UserError(f"{where}: {name!r} comes twice")
+            raise UserError(f"{where}: {name!r} appears twice")
         seen.add(name)
 
 
 def _show(value: Any) -> str:
-    """A value as a message's word, short and in one line."""
+    """Returns a value for a message, short and on one line."""
     text = ascii(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,8 +1,8 @@
-"""UPerNet: objects, parts, materials and the scene of an image from one network.
+"""UPerNet: predicts an image's objects, parts, materials and scene with one network.
 
 Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018:
-a ResNet, pyramid pooling of its last map, a top-down feature pyramid, and a head
-for each kind of label.
+a ResNet, pyramid pooling of its last map, a top-down feature pyramid, and one head
+per kind of label.
 """
 
 import functools
@@ -19,10 +19,10 @@ from jdissect.models.layers import ConvNorm, classifier_head, spatial_mean
 from jdissect.models.resnet import pad
 from jdissect.ops.resample import pool, precise_roi, resize
 
-SCALES = (1, 2, 3, 6)  # of the pyramid pooling, bins a side
+SCALES = (1, 2, 3, 6)  # bins per side of the pyramid pooling
 OUTPUTS = ("object", "part", "material", "scene")
-STRIDE = 32  # of the encoder
-SIDE = 256  # of the square images that the published network sees
+STRIDE = 32  # stride of the encoder
+SIDE = 256  # side of the published network's square input images
 
 
 class Head(nnx.Module):
@@ -35,16 +35,16 @@ class Head(nnx.Module):
     def __call__(
         self, maps: Float[Array, "batch height width channel"], shape: tuple[int, int]
     ) -> Float[Array, "batch height2 width2 class"]:
-        """Scores at another size, float32.
+        """Returns scores at another size, float32.
 
-        Resizing and the linear layer commute; resized first, there is less to do.
+        Resizing and the linear layer commute; resizing first is cheaper.
         """
         return self.score(resize(nnx.relu(self.conv(maps)), shape))
 
     def whole(
         self, maps: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch class"]:
-        """Scores of the spatial mean, float32."""
+        """Returns scores of the spatial mean, float32."""
         return self.score(spatial_mean(nnx.relu(self.conv(maps))))
 
 
@@ -52,13 +52,13 @@ class UPerNet(nnx.Module):
     """UPerNet with its four heads.
 
     Args:
-      objects, parts, materials, scenes: classes of each head; those of parts are the
-        channels of all owners' groups.
-      depth, width: of the encoder.
+      objects, parts, materials, scenes: number of classes of each head; the parts are
+        the channels of all owners' groups.
+      depth, width: depth and width of the encoder.
       fpn_dim: channels of the pyramid; 512 in the published network.
       folded: whether batch normalization is folded into the convolutions.
-      dtype: of the computation, 'float32' or 'bfloat16'.
-      rngs: draws the parameters.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
+      rngs: initializes the parameters.
     """
 
     epsilon = 1e-5
@@ -96,8 +96,8 @@ class UPerNet(nnx.Module):
         self.ppm = nnx.List([conv1(last) for _ in SCALES])
         self.ppm_last = conv3(last + len(SCALES) * fpn_dim, "taps")
         self.fpn_in = nnx.List([conv1(channels) for channels in lower])
-        # At strides 16 and 32 reading four times as many weights takes longer than
-        # four times as many products.
+        # At strides 16 and 32, Winograd's fourfold weights take longer to read than
+        # the saved products take to compute.
         forms = ("winograd", "winograd", "taps")
         self.fpn_out = nnx.List([conv3(fpn_dim, fast) for fast in forms])
         self.fusion = conv3(fpn_dim * (len(lower) + 1))
@@ -114,16 +114,16 @@ class UPerNet(nnx.Module):
         size: tuple[int, int] = (56, 56),
         plain: bool = False,
     ) -> dict[str, Float[Array, "batch *size class"]]:
-        """Scores before softmax, float32.
+        """Returns scores before softmax, float32.
 
         Args:
           images: BGR in 0..255 minus the means.
-          outputs: of OUTPUTS. Nothing is computed for those that are left out.
-          size: height and width of the maps of scores.
-          plain: compute the fusion by its definition, for tests.
+          outputs: a selection of OUTPUTS; others are not computed.
+          size: height and width of the score maps.
+          plain: whether to compute the fusion by definition, for tests.
 
         Returns:
-          a map of scores each; for 'scene', scores of the image [batch, class].
+          one score map per output; for 'scene', image scores [batch, class].
 
         Raises:
           UserError: an output is unknown, or the images are smaller than STRIDE.
@@ -139,7 +139,7 @@ class UPerNet(nnx.Module):
             found["scene"] = self.scene_head.whole(top)
         if set(outputs) <= {"scene"}:
             return found
-        levels = [top]  # of strides 32, 16, 8, 4
+        levels = [top]  # strides 32, 16, 8, 4
         maps = top
         for lateral, smooth, stage in zip(
             reversed(self.fpn_in), reversed(self.fpn_out), stages[-2::-1], strict=True
@@ -157,12 +157,12 @@ class UPerNet(nnx.Module):
         return {name: found[name] for name in outputs}
 
     def prepare(self) -> None:
-        """Makes it faster on CPUs, for inference; see `layers.prepare`."""
+        """Speeds up inference on CPUs; see `layers.prepare`."""
         layers.prepare(self)
         pyramid.prepare(self.fusion, [self.fpn_dim] * (len(self.fpn_in) + 1))
 
     def _pool(self, maps):
-        """Pyramid pooling. Each scale is resized before its ReLU (not so in `ppm`)."""
+        """Pools the pyramid. Each scale is resized before its ReLU, unlike in `ppm`."""
         pooled = [
             nnx.relu(resize(conv(pool(maps, bins, precise_roi)), maps.shape[1:3]))
             for conv, bins in zip(self.ppm, SCALES, strict=True)
@@ -176,5 +176,5 @@ def check_images(images) -> None:
     if min(height, width) < STRIDE:
         raise UserError(
             f"images of {height}x{width} pixels are too small for a segmenter; "
-            f"{STRIDE}x{STRIDE} are needed"
+            f"the minimum is {STRIDE}x{STRIDE}"
         )

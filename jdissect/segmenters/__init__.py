@@ -1,4 +1,4 @@
-"""Segmenters: from images to label maps."""
+"""Segments images into label maps: `open_segmenter` for a config's segmenter."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +22,11 @@ NAMES = ("annotations", "upernet", "colornames")
 
 
 class Segmenter(Protocol):
-    """Label maps of a source's images.
+    """Provides the label maps of a source's images.
 
     Attributes:
       concepts: (name, category) by number.
-      map_names: what each label map shows; () where that is not fixed.
+      map_names: what each label map shows; () if that is not fixed.
       mask_shape: (height, width) of the label maps.
     """
 
@@ -35,20 +35,20 @@ class Segmenter(Protocol):
     mask_shape: tuple[int, int]
 
     def label_maps(self, batch: Batch) -> np.ndarray:
-        """int[image, map, height, width]: numbers of concepts, 0 for nothing."""
+        """Returns int[image, map, height, width]: concept numbers, 0 for no label."""
         ...
 
     def annotated(self, batch: Batch) -> np.ndarray | None:
-        """bool[image, category]; None: every image counts for all categories."""
+        """Returns bool[image, category]; None: every image counts for all."""
         ...
 
     def identity(self, cache_dir: Path | None) -> Any:
-        """JSON that changes whenever a label map could."""
+        """Returns JSON that changes whenever a label map could."""
         ...
 
 
 def smallest_image(name: str) -> int:
-    """Side in pixels of the smallest image that a segmenter can make sense of."""
+    """Returns the side in pixels of the smallest image that a segmenter can label."""
     return STRIDE if name == "upernet" else 1
 
 
@@ -59,17 +59,17 @@ def open_segmenter(
     devices: Devices,
     cache_dir: Path | None,
 ) -> Segmenter:
-    """The segmenter of `config.segmenter` for a source's images.
+    """Opens the segmenter of `config.segmenter` for a source's images.
 
     Args:
-      config: the whole of it.
-      source: of the images.
+      config: the whole config.
+      source: source of the images.
       hashes: content hash of every image.
-      devices: where networks run.
-      cache_dir: where label maps of networks are kept; None: nowhere.
+      devices: devices that run networks.
+      cache_dir: folder for cached label maps of networks; None caches nothing.
 
     Raises:
-      UserError: an unknown name, or one that cannot label these images.
+      UserError: the segmenter is unknown, or cannot label these images.
     """
     name = config.segmenter.name
     if name == "annotations":

@@ -1,6 +1,6 @@
-"""The segmenter 'annotations': label maps that people drew, as the source has them.
+"""The segmenter 'annotations': hand-drawn label maps that a source provides.
 
-Resampling to another grid is by nearest neighbour: target row y of S takes source row
+Resampling to another grid is nearest-neighbor: target row y of S takes source row
 floor((y + 0.5) * H / S) of H, in integer arithmetic.
 """
 
@@ -17,14 +17,14 @@ from jdissect.data.source import Source
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationSegmenter:
-    """Label maps of batches that carry annotations.
+    """Provides the label maps of batches with annotations.
 
     Attributes:
-        map_names: none: a map shows concepts of any category.
+        map_names: empty: a map shows concepts of any category.
         concepts: (name, primary category) by number.
-        maps: label maps an image.
-        mask_shape: (height, width) of the maps that `label_maps` gives.
-        source: where the annotations are.
+        maps: number of label maps per image.
+        mask_shape: (height, width) of the maps that `label_maps` returns.
+        source: source of the annotations.
     """
 
     concepts: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ class AnnotationSegmenter:
     map_names: tuple[str, ...] = ()
 
     def identity(self, cache_dir: Path | None) -> dict[str, object]:
-        """What the label maps come from, as JSON."""
+        """Returns JSON that identifies the label maps."""
         return {
             "vocabulary": self.source.vocabulary_hash,
             "annotations": list(self.source.annotation_hashes(cache_dir)),
@@ -43,24 +43,24 @@ class AnnotationSegmenter:
     def label_maps(
         self, batch: Batch
     ) -> Int32[np.ndarray, "batch maps mask_height mask_width"]:
-        """The batch's label maps on the mask grid; 0 is nothing."""
+        """Returns the batch's label maps on the mask grid; 0 means no label."""
         return resample_nearest(batch.labels, self.mask_shape)
 
     def annotated(self, batch: Batch) -> Bool[np.ndarray, "batch categories"]:
-        """Which categories an image counts for.
+        """Returns the categories that an image counts for.
 
-        It is decided on the annotation's own grid: that an image was annotated does
-        not depend on whether a small region survives the resampling.
+        They are determined on the annotation's own grid, so that they do not depend on
+        whether a small region survives the resampling.
         """
         return batch.annotated
 
 
 def open_annotations(source: Source, mask_size: int = 0) -> AnnotationSegmenter:
-    """The segmenter of a source's own annotations.
+    """Opens the segmenter of a source's own annotations.
 
     Args:
         source: an annotated source, such as broden.
-        mask_size: side of the mask grid, pixels; 0: the annotation's own grid.
+        mask_size: side of the mask grid in pixels; 0: the annotation's own grid.
 
     Raises:
         UserError: the source has no annotations, or `mask_size` is negative.
@@ -68,7 +68,7 @@ def open_annotations(source: Source, mask_size: int = 0) -> AnnotationSegmenter:
     if source.annotations is None:
         raise UserError(
             "segmenter 'annotations' needs a source with annotations, such as "
-            "config.data.source='broden'; for others choose segmenter 'upernet'."
+            "config.data.source='broden'; for others use segmenter 'upernet'."
         )
     if mask_size < 0:
         raise UserError(
@@ -87,7 +87,7 @@ def open_annotations(source: Source, mask_size: int = 0) -> AnnotationSegmenter:
 def resample_nearest(
     labels: Int32[np.ndarray, "*leading height width"], shape: tuple[int, int]
 ) -> Int32[np.ndarray, "*leading new_height new_width"]:
-    """Nearest-neighbour resampling of the last two axes to `shape`."""
+    """Resamples the last two axes to `shape` by nearest neighbor."""
     rows, columns = (
         (2 * np.arange(target) + 1) * size // (2 * target)
         for target, size in zip(shape, labels.shape[-2:], strict=True)

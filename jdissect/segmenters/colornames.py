@@ -1,19 +1,19 @@
-"""The segmenter 'colornames': basic colour terms, from pixels alone.
+"""The segmenter 'colornames': basic color terms, from pixels alone.
 
 It needs no weights: a mask pixel gets the term of the nearest prototype in CIELAB. The
-terms are the eleven of Berlin and Kay (Basic Color Terms, 1969), which are Broden's
-colours too. There they are names learned from photographs (van de Weijer et al.,
-Learning Color Names for Real-World Applications, 2009), and a person would name things,
-not pixels; this is an approximation of both. On Broden's street photographs it agrees
+eleven terms are those of Berlin and Kay (Basic Color Terms, 1969), which are also
+Broden's colors. Broden's names were learned from photographs (van de Weijer et al.,
+Learning Color Names for Real-World Applications, 2009), and people name things rather
+than pixels; this segmenter approximates both. On Broden's street photographs it agrees
 with the labels in 91 % of the pixels.
 
-Where it is wrong: it knows neither the light nor the object, so snow in the shade is
-blue, and a gray road at dusk black. Pixels of little chroma have one of three names by
-lightness alone, where van de Weijer's names still see a tint: on those photographs, it
-finds 94 % of the black, gray and white, but 69 % of the (pale) blue, 30 % of the brown
-and 18 % of the green. Colours without a basic term of their own are split between
-neighbours: turquoise between blue and green, beige and skin between brown, pink and
-white, ochre between brown and yellow.
+Known errors: it knows neither light nor object, so snow in the shade is blue, and a
+gray road at dusk black. Pixels of low chroma get one of three names by lightness alone,
+where van de Weijer's names still see a tint: on those photographs, it finds 94 % of the
+black, gray and white, but 69 % of the (pale) blue, 30 % of the brown and 18 % of the
+green. Colors without a basic term of their own are split between neighbors: turquoise
+between blue and green, beige and skin between brown, pink and white, ochre between
+brown and yellow.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ from jdissect.base.errors import UserError
 from jdissect.data.loader import Batch
 
 DEFAULT_SIZE = 56
-# Cells of the table an axis: 4 of the 256 levels of a channel share one.
+# Table cells per axis: 4 of the 256 levels of a channel share one.
 _CELLS = 64
 
-# The centroids of the 267 colour blocks of the ISCC-NBS system (Kelly and Judd, Color:
+# The centroids of the 267 color blocks of the ISCC-NBS system (Kelly and Judd, Color:
 # Universal Language and Dictionary of Names, NBS Special Publication 440, 1976), which
-# cover all colours of surfaces, dull ones too. sRGB values are those of Jaffer's
-# Color-Name Dictionaries, where "deep yellowish pink" has the blue of an orange, 33; it
-# is 97 here. A block has the term that its name ends in ("grayish reddish purple");
-# violet is purple, olive and yellow green are green. Other than their names say:
-# - chroma below 12.5 counts as black (L* < 32), gray, or white (L* > 80), but for the
-#   two pale blues, which skies have; very pale violet is blue, for hazy skies;
+# cover all surface colors, including dull ones. sRGB values are those of Jaffer's
+# Color-Name Dictionaries, except that "deep yellowish pink", which has the blue of an
+# orange there, 33, has 97 here. A block's term is the end of its name ("grayish reddish
+# purple"); violet is purple, olive and yellow green are green. Exceptions:
+# - chroma below 12.5 counts as black (L* < 32), gray, or white (L* > 80), except the
+#   two pale blues, which occur in skies; very pale violet is blue, for hazy skies;
 # - brownish, deep and dark reddish orange, dark orange yellow, dark and (dark) grayish
 #   yellow, brownish pink and grayish red are brown;
 # - vivid, strong, deep and moderate orange yellow are orange;
@@ -96,9 +96,9 @@ _CENTROIDS = {
         e9e450 beb72e 9b9400 eae679 b9b459 98943e ebe8a4 b9b57d
     """,
 }
-# What surfaces do not reach and photographs do: the vivid colours of a display (hues a
-# twelfth of a circle apart, without those that have no evident term), a bright sky, and
-# a black up to L* 32, as in van de Weijer's names, where the centroids' ends at 25.
+# Colors of photographs that surfaces do not reach: the vivid colors of a display (hues
+# a twelfth of a circle apart, without those that have no evident term), a bright sky,
+# and black up to L* 32, as in van de Weijer's names; the centroids' black ends at 25.
 _BEYOND_SURFACES = {
     "black": "000000 404040",
     "blue": "00ffff 0080ff 0060c0 004080 0000ff 0000c0 000080 4080ff d0f0ff",
@@ -125,11 +125,11 @@ _TO_XYZ = np.array(
 
 @dataclasses.dataclass(frozen=True)
 class ColorNameSegmenter:
-    """Label maps of colour names, for any photographs.
+    """Provides label maps of color names, for any photographs.
 
     Attributes:
         concepts: (name, category) by number: '-', then the terms in alphabetical order.
-        mask_shape: (height, width) of the maps that `label_maps` gives.
+        mask_shape: (height, width) of the maps that `label_maps` returns.
         map_names: what the maps of an image show.
     """
 
@@ -138,7 +138,7 @@ class ColorNameSegmenter:
     map_names: tuple[str, ...] = ("colors",)
 
     def identity(self, cache_dir: Path | None) -> dict[str, object]:
-        """What the label maps come from, as JSON."""
+        """Returns JSON that identifies the label maps."""
         del cache_dir  # nothing to read
         return {
             "segmenter": "colornames",
@@ -149,20 +149,20 @@ class ColorNameSegmenter:
     def label_maps(
         self, batch: Batch
     ) -> Int16[np.ndarray, "batch 1 mask_height mask_width"]:
-        """The number of each mask pixel's colour; 0 in images that are not valid."""
+        """Returns each mask pixel's color number; 0 in images that are not valid."""
         numbers = name_colors(batch.pixels, self.mask_shape)
         numbers[~batch.valid] = 0
         return numbers[:, None]
 
     def annotated(self, batch: Batch) -> None:
-        """None: every image counts."""
+        """Returns None: every image counts."""
 
 
 def open_colornames(mask_size: int = 0) -> ColorNameSegmenter:
-    """The segmenter of colour names.
+    """Opens the segmenter of color names.
 
     Args:
-        mask_size: side of the mask grid, pixels; 0: 56.
+        mask_size: side of the mask grid in pixels; 0: 56.
 
     Raises:
         UserError: `mask_size` is negative.
@@ -182,13 +182,13 @@ def open_colornames(mask_size: int = 0) -> ColorNameSegmenter:
 def name_colors(
     pixels: UInt8[np.ndarray, "batch height width 3"], shape: tuple[int, int]
 ) -> Int16[np.ndarray, "batch mask_height mask_width"]:
-    """The number of the colour of each mask pixel, 1 + its place in `TERMS`.
+    """Returns the color number of each mask pixel, 1 + its index in `TERMS`.
 
     A mask pixel averages the photograph's sRGB values over its cell (adaptive average
-    pooling, as the other segmenters see images). They are averaged as stored, not in
-    linear light: sRGB's steps are near to even for the eye, so the average is the
-    middling colour of the cell, where in linear light a few highlights would decide.
-    Sums are integers, so a map depends on nothing but its image.
+    pooling, as for the other segmenters). It averages stored values, not linear light:
+    sRGB's steps are nearly uniform to the eye, so the average is the typical color of
+    the cell, whereas in linear light a few highlights would dominate. Sums are
+    integers, so a map depends on nothing but its image.
     """
     sums, counts = pool_sums(pixels, shape)
     cells = sums * _CELLS // (256 * counts[..., None])
@@ -201,11 +201,11 @@ def pool_sums(
     Int64[np.ndarray, "batch mask_height mask_width 3"],
     Int64[np.ndarray, "mask_height mask_width"],
 ]:
-    """Adaptive average pooling in integers: sums over the cells, and their pixels.
+    """Pools adaptively in integers: returns the cells' sums and pixel counts.
 
     Cell i of S covers rows floor(i * H / S) .. ceil((i + 1) * H / S) - 1 of H, and
-    columns likewise: cells overlap where S does not divide H, and repeat pixels where
-    S is greater.
+    columns likewise: cells overlap if S does not divide H, and repeat pixels if S is
+    greater.
     """
     sums, rows = _sum_windows(pixels, 1, shape[0])
     sums, columns = _sum_windows(sums, 2, shape[1])
@@ -213,7 +213,7 @@ def pool_sums(
 
 
 def srgb_to_lab(srgb: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*any 3"]:
-    """CIELAB (L* 0..100, a*, b*; white D65) of sRGB values in 0..1, in float64."""
+    """Converts sRGB in 0..1 to CIELAB (L* 0..100, a*, b*; white D65), in float64."""
     low = srgb <= 0.04045
     linear = np.where(low, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     xyz = (linear[..., None, :] * _TO_XYZ).sum(axis=-1) / _TO_XYZ.sum(axis=1)
@@ -227,7 +227,7 @@ def srgb_to_lab(srgb: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray, "*any 3"
 def prototypes() -> tuple[
     Float[np.ndarray, "prototype 3"], Int16[np.ndarray, " prototype"]
 ]:
-    """The CIELAB values of the prototypes, and the number of each one's term."""
+    """Returns the CIELAB values of the prototypes, and the number of their terms."""
     colors, numbers = [], []
     for number, term in enumerate(TERMS, start=1):
         found = f"{_CENTROIDS[term]} {_BEYOND_SURFACES.get(term, '')}".split()
@@ -238,18 +238,18 @@ def prototypes() -> tuple[
 
 @functools.cache
 def _table() -> Int16[np.ndarray, "red green blue"]:
-    """The number for the middle of each cell of sRGB; ties go to the lowest.
+    """Returns the number for the center of each sRGB cell; ties go to the lowest.
 
-    Of the averages in photographs, 1 % have another nearest prototype than the middle
-    of their cell.
+    For 1 % of the averages in photographs, another prototype is nearest than for the
+    center of their cell.
     """
     middles = (np.arange(_CELLS) + 0.5) * 256 / _CELLS - 0.5
     srgb = np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1)
     lab, numbers = prototypes()
     table = []
     for colors in srgb_to_lab(srgb / 255).reshape(-1, _CELLS, 3):
-        # No matrix product: its last bits are not the same everywhere. Axis by axis in
-        # place, which takes a quarter of the time.
+        # Not a matrix product: its last bits differ between machines. Working in place,
+        # axis by axis, takes a quarter of the time.
         squares = np.square(colors[:, 0, None] - lab[:, 0])
         for axis in (1, 2):
             difference = colors[:, axis, None] - lab[:, axis]
@@ -259,7 +259,7 @@ def _table() -> Int16[np.ndarray, "red green blue"]:
 
 
 def _sum_windows(values, axis, target):
-    """Sums along an axis over the windows of adaptive pooling, and their lengths."""
+    """Returns sums along an axis over adaptive pooling windows, and their lengths."""
     size = values.shape[axis]
     starts = np.arange(target) * size // target
     stops = -(-(np.arange(target) + 1) * size // target)

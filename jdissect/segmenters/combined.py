@@ -1,4 +1,4 @@
-"""Two segmenters as one: the maps and concepts of the second after the first's."""
+"""Combines two segmenters: the second's maps and concepts follow the first's."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from jdissect.data.loader import Batch
 class CombinedSegmenter:
     """Label maps of two segmenters that label every image for all their concepts.
 
-    Numbers of the second follow those of the first, but 0, nothing, is the same.
+    The second's numbers follow the first's, except that 0 means no label in both.
 
     Attributes:
       first, second: the segmenters, of equal `mask_shape`.
@@ -37,18 +37,18 @@ class CombinedSegmenter:
         return self.first.mask_shape
 
     def identity(self, cache_dir: Path | None) -> dict[str, Any]:
-        """Of both, as JSON."""
+        """Returns the identities of both, as JSON."""
         first, second = (s.identity(cache_dir) for s in (self.first, self.second))
         return {"first": first, "second": second}
 
     def annotated(self, batch: Batch) -> None:
-        """Every image counts for every category."""
+        """Returns None: every image counts for every category."""
         del batch
 
     def label_maps(
         self, batch: Batch
     ) -> Int[np.ndarray, "batch maps mask_height mask_width"]:
-        """The batch's label maps; zeros for images that are not valid."""
+        """Returns the batch's label maps; zeros for images that are not valid."""
         first, second = (s.label_maps(batch) for s in (self.first, self.second))
         moved = np.where(second > 0, second + len(self.first.concepts) - 1, 0)
         return np.concatenate([first, moved.astype(first.dtype)], axis=1)

@@ -173,21 +173,19 @@ UPERNET_FAULTS = {
     "here: object is 'wall', not a list": put("object", "wall"),
     "here: material has 0 entries": put("material", []),
     r"here: part\[2\] is 7, not a string": put("part", 2, 7),
-    r"here: scene\[0\] is '', which is no name": put("scene", 0, ""),
-    r"here: object\[1\] is 'a\\nb', which is no name": put("object", 1, "a\nb"),
-    r"here: object\[1\] is '\\ud800', which is no name": put("object", 1, "\ud800"),
-    "here: object does not begin with '-'": put("object", 0, "sky"),
-    "here: part does not begin with '-'": put("part", 0, "sky"),
-    "here: material does not begin with '-'": put("material", 0, "sky"),
+    r"here: scene\[0\] is '', not a name": put("scene", 0, ""),
+    r"here: object\[1\] is 'a\\nb', not a name": put("object", 1, "a\nb"),
+    r"here: object\[1\] is '\\ud800', not a name": put("object", 1, "\ud800"),
+    "here: object must begin with '-'": put("object", 0, "sky"),
+    "here: part must begin with '-'": put("part", 0, "sky"),
+    "here: material must begin with '-'": put("material", 0, "sky"),
     "here: object_part is \\[\\], not an object": put("object_part", []),
-    "object_part has 'sky', which is no object": put("object_part", "sky", ["-"]),
-    "object_part has '-', which is no object": put("object_part", "-", ["-"]),
+    "object_part has 'sky', not an object": put("object_part", "sky", ["-"]),
+    "object_part has '-', not an object": put("object_part", "-", ["-"]),
     "object_part: cat is 3, not a list": put("object_part", "cat", 3),
     "object_part: cat has 0 entries": put("object_part", "cat", []),
-    "object_part: cat does not begin with '-'": put("object_part", "cat", ["tail"]),
-    "object_part 'cat' has 'fin', which is no part": put(
-        "object_part", "cat", ["-", "fin"]
-    ),
+    "object_part: cat must begin with '-'": put("object_part", "cat", ["tail"]),
+    "object_part 'cat' has 'fin', not a part": put("object_part", "cat", ["-", "fin"]),
 }
 
 
@@ -240,7 +238,7 @@ def test_names_that_come_twice_are_one_concept(upernet):
 def test_an_owner_that_is_nothing(upernet):
     upernet["object"].append("-")
     upernet["object_part"]["-"] = ["-"]
-    with pytest.raises(UserError, match="object_part has '-', which is no object"):
+    with pytest.raises(UserError, match="object_part has '-', not an object"):
         segmenter_labels.read_upernet(upernet)
 
 
@@ -254,7 +252,7 @@ COLOR_FAULTS = {
         "labels", 0, "category", "hue"
     ),
     "here: categories lacks 'name'": put("categories", 0, {}),
-    "here: categories: 'color' comes twice": put("categories", 1, "name", "color"),
+    "here: categories: 'color' appears twice": put("categories", 1, "name", "color"),
     "here: category 'shape' has no labels": lambda content: content[
         "categories"
     ].append({"name": "shape"}),
@@ -270,10 +268,10 @@ COLOR_FAULTS = {
         "imageformat", "stdev", [1, 1, 10**400]
     ),
     "stdev has a 0": put("imageformat", "stdev", 1, 0.0),
-    "segsizes has 0, which is no side": put("segsizes", 1, 0),
-    "segsizes has 64.0, which is no side": put("segsizes", 1, 64.0),
-    "segsizes has True, which is no side": put("segsizes", 1, True),
-    "segsizes has 1000000, which is no side": put("segsizes", 1, 10**6),
+    "segsizes has 0, not a side": put("segsizes", 1, 0),
+    "segsizes has 64.0, not a side": put("segsizes", 1, 64.0),
+    "segsizes has True, not a side": put("segsizes", 1, True),
+    "segsizes has 1000000, not a side": put("segsizes", 1, 10**6),
     "segsizes has 0 entries": put("segsizes", []),
     "segsizes is 256, not a list": put("segsizes", 256),
 }
