@@ -334,7 +334,7 @@ def test_both_ways_of_the_same_ablation(model):
         (["--units=1", "--layer=layer9"], "has no layer 'layer9'; it has layer4"),
         (["--units=1", "--seed=x"], "--seed is 'x'"),
         (["--units=1", "--draws=0"], "--draws is '0'"),
-        (["--units=1", "--run=/nowhere"], "/nowhere holds no run"),
+        (["--units=1", "--run=/nowhere"], "/nowhere does not hold a run"),
         (["--units=top:3", "--run="], "needs a dissection"),
         (["--units=1", "--output={file}"], "is a file"),
         (["--units=1", "--config.data.source=broden"], "has no classes"),

@@ -183,7 +183,7 @@ def test_the_photographs_are_those_of_the_run(stored, tmp_path, monkeypatch, cap
         (["augmentations", "--output=OUT", "--count=1"], "two or more"),
         (["augmentations", "--output=OUT", "--seed=-1"], "--seed is -1"),
         (["detectors", "--output=OUT"], "give one run directory"),
-        (["detectors", "no/run", "--output=OUT"], "holds no run"),
+        (["detectors", "no/run", "--output=OUT"], "does not hold a run"),
         (["detectors", "EMPTY", "--output=OUT", "--per_category=0"], "per_category"),
     ],
 )

@@ -194,7 +194,7 @@ def test_finished_run_is_printed_again(capsys, quick, tmp_path):
     code, _, error = run(
         capsys, *quick, f"--workdir={tmp_path / 'mine'}", "--overwrite"
     )
-    assert code == 2 and "holds no run" in error
+    assert code == 2 and "not a run" in error
     path = workdir / "summary.json"
     newer = json.loads(path.read_text()) | {"format_version": 99}
     path.write_text(json.dumps(newer))

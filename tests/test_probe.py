@@ -42,7 +42,7 @@ def test_the_networks_of_a_config(segmented, small, tiny_classifier, tmp_path, c
     keys = ["data.batch_size", "segmenter.batch_size"][: 1 + segmented]
     assert set(found) == set(keys)
     assert set(found.values()) <= {1, 2} and config.to_json() == before
-    lines = re.findall(r"[0-9.]+ ms an image", capsys.readouterr().out)
+    lines = re.findall(r"[0-9.]+ ms per image", capsys.readouterr().out)
     assert len(lines) == 2 * len(keys)
 
 

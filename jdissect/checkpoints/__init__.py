@@ -1,1 +1,1 @@
-"""Networks from checkpoint folders, and the saved state of runs."""
+"""Loads networks from checkpoint folders, and saves the state of runs."""

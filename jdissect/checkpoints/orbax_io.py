@@ -1,9 +1,9 @@
-"""Trees of host arrays in Orbax's format, for one process and silent.
+"""Reads and writes trees of host arrays with Orbax, in one process and silently.
 
-Orbax's defaults make every process of a run wait for the others, and tell the terminal
-about shardings. Here any process may read, and the first may write, by itself, on any
-number of devices; what is read are NumPy arrays. (Orbax writes NumPy arrays from
-process 0 only; from another, `write` would leave a tree without them.)
+Orbax's defaults make all processes of a run wait for each other, and print messages
+about shardings. Here any process may read and the first may write on its own, with any
+number of devices; arrays are read as NumPy arrays. (Orbax writes NumPy arrays only from
+process 0; from another, `write` would leave a tree without them.)
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from jdissect.base.paths import Path
 
-# Barriers of one process are named, and a name may not come twice.
+# Barriers of one process have names, which must be unique.
 _count = itertools.count()
 
 
@@ -28,7 +28,7 @@ def write(path: Path, tree: dict) -> None:
     """Writes a nested dict of arrays to `path`, absolute, which must not exist.
 
     Raises:
-      RuntimeError: this is not the run's first process.
+      RuntimeError: this is not process 0.
     """
     if jax.process_index() != 0:
         raise RuntimeError("only process 0 can write a checkpoint")
@@ -37,10 +37,10 @@ def write(path: Path, tree: dict) -> None:
 
 
 def shapes(path: Path) -> dict:
-    """The shapes of what `read` would give, as tuples, without reading an array.
+    """Returns the shapes of the arrays that `read` returns, without reading them.
 
     Raises:
-      Exception: as `read`.
+      Exception: see `read`.
     """
     with _checkpointer() as checkpointer, _in_ascii(path) as place:
         tree = checkpointer.metadata(place).item_metadata.tree
@@ -55,10 +55,10 @@ def _shape(sizes) -> tuple[int, ...]:
 
 
 def read(path: Path) -> dict:
-    """Reads what `write` wrote, as NumPy arrays.
+    """Reads a tree that `write` wrote, as NumPy arrays.
 
     Raises:
-      Exception: of many kinds, if there is no such tree or it is damaged.
+      Exception: of many types, if the tree is missing or damaged.
     """
     with _checkpointer() as checkpointer, _in_ascii(path) as place:
         tree = checkpointer.metadata(place).item_metadata.tree
@@ -72,9 +72,9 @@ def read(path: Path) -> dict:
 
 @contextlib.contextmanager
 def _in_ascii(path: Path) -> Iterator[Path]:
-    """The same place by a link, where TensorStore cannot be given its name.
+    """Yields an ASCII link to the path if TensorStore cannot take its name.
 
-    It takes UTF-8, which the name is not where the locale is another.
+    TensorStore needs UTF-8, which a path is not in some locales.
     """
     try:
         os.fspath(path).encode()

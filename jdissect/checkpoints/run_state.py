@@ -1,12 +1,12 @@
-"""The state of an unfinished run on disk, in Orbax's format.
+"""Saves the state of an unfinished run on disk, in Orbax's format.
 
     FOLDER/00012000/state            every array of the state, flat, by name
-    FOLDER/00012000/checkpoint.json  step, hash of the arrays, and what the loop adds
+    FOLDER/00012000/checkpoint.json  step, hash of the arrays, and the caller's notes
 
-A checkpoint is written aside and renamed, so that one that was cut off is not there. In
-an object store, where a folder cannot be renamed at once, checkpoint.json is written
-last (and removed first): without it no checkpoint is there. One that was damaged later
-is passed over for the one before.
+A checkpoint is written to a temporary folder and renamed, so that an interrupted write
+leaves none. In an object store, where a folder cannot be renamed atomically,
+checkpoint.json is written last (and removed first): without it the checkpoint does not
+exist. A checkpoint damaged later is skipped in favor of the one before.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from jdissect.base.paths import Path
 from jdissect.checkpoints import orbax_io
 from jdissect.checkpoints.weights import weights_sha256
 
-KEEP = 2  # the last so many
+KEEP = 2  # number of latest checkpoints to keep
 
 
 class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-      folder: where they are; made with the first.
+      folder: folder of the checkpoints; created with the first one.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -41,7 +41,7 @@ class Checkpoints:
         self._remote = paths.is_remote(self.folder)
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are there, ascending."""
+        """Returns the steps of the existing checkpoints, ascending."""
         if not self.folder.is_dir():
             return []
         found = [path for path in self.folder.iterdir() if path.name.isdecimal()]
@@ -54,9 +54,9 @@ class Checkpoints:
         """Writes a checkpoint and removes all but the last `KEEP`.
 
         Args:
-          step: of the state; a checkpoint that exists is left as it is.
+          step: step of the state; an existing checkpoint of that step is left as is.
           state: a pytree of arrays.
-          notes: JSON, to be had back with the state.
+          notes: JSON, restored together with the state.
         """
         path = self.path(step)
         if self._is_there(path):
@@ -72,21 +72,21 @@ class Checkpoints:
                 write_whole(place / "checkpoint.json", (text + "\n").encode())
         except UserError:
             raise
-        except ValueError as error:  # TensorStore's; a full disk, for one
+        except ValueError as error:  # from TensorStore, e.g. a full disk
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"cannot write {path}: {reason}") from error
         for old in self.steps()[:-KEEP]:
             self._remove(self.path(old))
 
     def restore(self, like: Any = None) -> tuple[Any, dict[str, Any]] | None:
-        """The last checkpoint that is whole: (state, notes), or None.
+        """Returns the last valid checkpoint as (state, notes), or None.
 
         Args:
           like: a state of the same structure and shapes; by default the state is a
             dict of arrays by name.
 
         Raises:
-          UserError: there are checkpoints, but none is whole or of this structure.
+          UserError: there are checkpoints, but none is valid or of this structure.
         """
         steps, damaged = self.steps(), []
         for step in reversed(steps):
@@ -95,21 +95,21 @@ class Checkpoints:
                 notes = json.loads(paths.read_bytes(path / "checkpoint.json"))
                 arrays = dict(orbax_io.read(path / "state"))
                 if weights_sha256(arrays) != notes["sha256"]:
-                    raise ValueError("its arrays are not those that were written")
+                    raise ValueError("its arrays differ from those written")
                 state = arrays if like is None else unflattened(like, arrays)
-            except Exception as error:  # Orbax and TensorStore raise a dozen kinds
+            except Exception as error:  # Orbax and TensorStore raise many types
                 reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-                LOG.warning("passing over checkpoint %s: %s", path, reason)
+                LOG.warning("skipping checkpoint %s: %s", path, reason)
                 damaged.append(path)
                 continue
-            # What comes after the one that is taken will be written anew.
+            # Later checkpoints than the restored one will be written again.
             for path in damaged:
                 self._discard(path)
             return state, notes
         if steps:
             raise UserError(
                 f"none of the checkpoints in {self.folder} can be read; --overwrite "
-                "begins anew"
+                "starts over"
             )
         return None
 
@@ -118,7 +118,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _appearing(self, path: Path) -> Iterator[Path]:
-        """Where to write what is then whole at `path`."""
+        """Yields a temporary path that appears at `path` once complete."""
         if self._remote:
             yield path
             return
@@ -157,15 +157,15 @@ class Checkpoints:
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:
-    """Every array of a pytree, on the host, by its path."""
+    """Returns every array of a pytree, on the host, by its path."""
     return {name: np.asarray(leaf) for name, leaf in _named_leaves(state)}
 
 
 def unflattened(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The reverse of `flat`.
+    """Restores a pytree from the arrays of `flat`.
 
     Raises:
-      ValueError: names, shapes or types are not those of `like`.
+      ValueError: names, shapes or types differ from those of `like`.
     """
     expected = {name: (leaf.shape, leaf.dtype) for name, leaf in _named_leaves(like)}
     found = {name: (array.shape, array.dtype) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package, by name: 'shipped:mixup'."""
+"""Finds the checkpoints that come with the package by name: 'shipped:mixup'."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,22 @@ from jdissect.base.errors import UserError
 
 PREFIX = "shipped:"
 FOLDER = Path(__file__).parents[1] / "weights"
-MANIFEST = "manifest.json"  # beside them: how each was trained, and its scores
+MANIFEST = "manifest.json"  # how each was trained, and its scores
 
 
 def names() -> list[str]:
-    """Of the checkpoints that are there."""
+    """Returns the names of the shipped checkpoints."""
     return sorted(path.parent.name for path in FOLDER.glob("*/model.json"))
 
 
 def resolve(weights: str) -> str:
-    """The folder that `config.model.weights` or a segmenter's key means.
+    """Returns the folder that `config.model.weights` or a segmenter's key names.
 
     Args:
-      weights: 'shipped:NAME', or a folder, which is returned as it is.
+      weights: 'shipped:NAME', or a folder, which is returned unchanged.
 
     Raises:
-      UserError: nothing of that name is shipped.
+      UserError: no checkpoint of that name is shipped.
     """
     if not weights.startswith(PREFIX):
         return weights
@@ -36,10 +36,10 @@ def resolve(weights: str) -> str:
 
 
 def entry(weights: str) -> dict[str, Any]:
-    """What the manifest says of 'shipped:NAME': how it was trained, and its scores.
+    """Returns the manifest's entry for 'shipped:NAME': its training and its scores.
 
     Raises:
-      UserError: as `resolve`.
+      UserError: no checkpoint of that name is shipped.
     """
     name = Path(resolve(weights)).name
     return json.loads((FOLDER / MANIFEST).read_bytes())[name]

@@ -1,16 +1,16 @@
-"""Checkpoint folders on disk, whatever network is in them.
+"""Reads and writes checkpoint folders of any network.
 
     FOLDER/params/       Orbax: every parameter and statistic, float32, unfolded
     FOLDER/model.json    format_version, kind, architecture, source, weights_sha256;
-                         of a classifier preprocessing, of a segmenter labels
+                         preprocessing for a classifier, labels for a segmenter
 
-In the place of params/ a folder may have `weights.safetensors`, one small file, whose
-arrays are float32 or float16. Wherever a folder is read, 'shipped:NAME' is one, too.
+Instead of params/ a folder may have `weights.safetensors`, one small file with float32
+or float16 arrays. Wherever a folder is read, 'shipped:NAME' is accepted too.
 
-A folder appears whole or not at all: it is written aside and renamed; in an object
-store `model.json` comes last, and without it a folder is no checkpoint. One that is
-replaced stays until the new one is whole (see `replacing`). What is loaded
-is compared with the hash that was written, so that damage cannot pass for weights.
+A folder appears atomically: it is written to a temporary folder and renamed; in an
+object store `model.json` is written last, and a folder without it is not a checkpoint.
+A checkpoint that is replaced stays until the new one is complete (see `replacing`).
+Loaded weights are compared with the stored hash, so that damage is detected.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ from jdissect.base.printable import printable
 from jdissect.checkpoints import orbax_io, shipped
 
 FORMAT_VERSION = 1
-# Weights are packed, but not to less than a thousandth, beyond so many bytes.
+# Weights of more than _SMALL bytes never compress to less than a thousandth.
 _UNPACKED, _SMALL = 1000, 1 << 26
 TENSORS = "weights.safetensors"
 MARK = "model.json"
 
 
 def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
-    """A hash over names (sorted), dtypes, shapes and bytes of the arrays."""
+    """Returns a hash over names (sorted), dtypes, shapes and bytes of the arrays."""
     digest = hashlib.sha256()
     for name in sorted(parameters):
         array = np.ascontiguousarray(parameters[name])
@@ -49,21 +49,21 @@ def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
 
 
 def check_output(folder: str | os.PathLike, overwrite: bool = False) -> None:
-    """Raises UserError if `save` would refuse `folder`: call it before long work."""
+    """Raises UserError if `save` would reject `folder`; call it before long work."""
     folder = paths.from_user(folder)
     remote = paths.is_remote(folder)
     if not (folder.exists() or (not remote and folder.is_symlink())):
         return
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; name another")
+        raise UserError(f"{folder} is not a folder; give another one")
     if paths.is_empty(folder) or (remote and _is_cut_off(folder)):
         return
     if not overwrite:
-        raise UserError(f"{folder} exists; name another folder or give --overwrite")
+        raise UserError(f"{folder} exists; give another folder or --overwrite")
     if not (replacing.current(folder, MARK) / MARK).is_file():
         raise UserError(
-            f"{folder} holds something other than a checkpoint and is left alone; "
-            "name another folder"
+            f"{folder} holds something other than a checkpoint and is not replaced; "
+            "give another folder"
         )
 
 
@@ -75,15 +75,15 @@ def save(
     overwrite: bool = False,
     tensors: bool = False,
 ) -> str:
-    """Writes a checkpoint folder whole.
+    """Writes a checkpoint folder atomically.
 
     Args:
-      folder: to be made; its parents too.
+      folder: folder to create, with its parents.
       parameters: name, with dots between levels, -> array (`models.parameters`).
-      description: goes to `model.json`, beside format_version and weights_sha256.
-      overwrite: whether an existing checkpoint is replaced.
+      description: content of `model.json`, besides format_version and weights_sha256.
+      overwrite: whether to replace an existing checkpoint.
       tensors: whether to write `weights.safetensors`. Then arrays may be float16, and
-        the hash is of what `load` makes of them.
+        the hash is that of the arrays as `load` returns them.
 
     Returns:
       The hash of the weights.
@@ -110,7 +110,7 @@ def save(
             write_whole(place / MARK, utf8(text + "\n"))
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # TensorStore's, too
+    except (OSError, ValueError, RuntimeError) as error:  # also from TensorStore
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot write {folder}: {printable(reason)}") from error
     return digest
@@ -118,7 +118,7 @@ def save(
 
 @contextlib.contextmanager
 def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
-    """Where to write what is then whole in `folder`."""
+    """Yields a temporary folder that replaces `folder` once complete."""
     there = not paths.is_remote(folder) and folder.is_dir()
     if paths.is_remote(folder) or (there and not paths.is_empty(folder)):
         with replacing.making(folder, MARK, ("params", TENSORS)) as place:
@@ -136,12 +136,12 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
 
 
 def _reserve(place: paths.Path, size: int) -> None:
-    """Takes so many bytes of the disk, and gives them back.
+    """Checks that so many bytes are free, by reserving and releasing them.
 
-    A disk that fills while Orbax writes prints hundreds of lines from other threads.
+    If the disk fills up while Orbax writes, other threads print hundreds of lines.
 
     Raises:
-      OSError: they are not there.
+      OSError: there is not enough space.
     """
     if not hasattr(os, "posix_fallocate") or not size:
         return
@@ -157,18 +157,18 @@ def _reserve(place: paths.Path, size: int) -> None:
 
 
 def _is_cut_off(folder: paths.Path) -> bool:
-    """Whether all that is in an object store's folder are weights without an end."""
+    """Returns whether an object store's folder holds only an interrupted write."""
     return {entry.name for entry in folder.iterdir()} <= {"params", TENSORS}
 
 
 def read_description(
     folder: str | os.PathLike, kind: str | None = None
 ) -> dict[str, Any]:
-    """The content of a checkpoint's `model.json`.
+    """Returns the content of a checkpoint's `model.json`.
 
     Raises:
-      UserError: there is no such checkpoint, it is damaged, of a later format, or
-        not of the `kind` that is needed.
+      UserError: the checkpoint is missing, damaged, of a newer format, or not of the
+        given `kind`.
     """
     folder = _resolved(folder)
     path = folder / "model.json"
@@ -188,8 +188,8 @@ def read_description(
         raise damaged(folder, error) from error
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format {printable(str(version))}, this version of jdissect "
-            f"reads {FORMAT_VERSION}; convert the checkpoint anew"
+            f"{path} has format {printable(str(version))}, but this jdissect "
+            f"reads {FORMAT_VERSION}; convert the checkpoint again"
         )
     if kind is not None and needed[0] != kind:
         found = printable(str(needed[0]))
@@ -198,10 +198,10 @@ def read_description(
 
 
 def damaged(folder: str | os.PathLike, error: Exception) -> UserError:
-    """The error of a folder whose `model.json` does not say what it should."""
+    """Returns the error for a folder with an invalid `model.json`."""
     what = printable(f"no {error}" if isinstance(error, KeyError) else str(error))
     path = paths.to_path(folder) / "model.json"
-    return UserError(f"{path} is damaged; convert the checkpoint anew\n({what})")
+    return UserError(f"{path} is damaged; convert the checkpoint again\n({what})")
 
 
 def load(
@@ -212,16 +212,16 @@ def load(
     """Reads a checkpoint folder.
 
     Args:
-      folder: as `save` made it.
-      kind: what its description must say, e.g. 'classifier'; None for anything.
-      check: is given {name: shape} before an array is read, and may raise.
+      folder: folder written by `save`.
+      kind: required kind in the description, e.g. 'classifier'; None for any.
+      check: called with {name: shape} before an array is read; may raise.
 
     Returns:
       parameters {name: array} as saved, and the description.
 
     Raises:
-      UserError: as `read_description`; or the weights are not those written, or claim
-        more than files of that size hold.
+      UserError: as `read_description`; or the weights differ from those written, or
+        claim to be larger than their files can hold.
     """
     folder = paths.absolute(_resolved(folder))
     description = read_description(folder, kind)
@@ -237,21 +237,21 @@ def load(
             parameters = _flatten(orbax_io.read(folder / "params"))
     except UserError:
         raise
-    except Exception as error:  # Orbax and TensorStore raise a dozen kinds
+    except Exception as error:  # Orbax and TensorStore raise many types
         raise UserError(
-            f"the weights of checkpoint {folder} cannot be read; convert it anew\n"
+            f"the weights of checkpoint {folder} cannot be read; convert it again\n"
             f"({type(error).__name__}: {printable(str(error))})"
         ) from error
     if weights_sha256(parameters) != description["weights_sha256"]:
         raise UserError(
-            f"the weights of checkpoint {folder} are not those that were written; "
-            "convert it anew"
+            f"the weights of checkpoint {folder} differ from those that were written; "
+            "convert it again"
         )
     return parameters, description
 
 
 def _check_claims(folder: paths.Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuses arrays of sizes that files as small as these do not unpack to."""
+    """Rejects arrays larger than files of this size can unpack to."""
     claimed = 4 * sum(math.prod(shape) for shape in shapes.values())
     if claimed <= _SMALL:
         return
@@ -259,17 +259,17 @@ def _check_claims(folder: paths.Path, shapes: Mapping[str, tuple[int, ...]]) -> 
     there = sum(file.stat().st_size for file in files if file.is_file())
     if claimed > _SMALL + _UNPACKED * there:
         raise UserError(
-            f"checkpoint {folder} claims {claimed:,} bytes of weights, and its files "
-            f"have {there:,}; convert it anew"
+            f"checkpoint {folder} claims {claimed:,} bytes of weights, but its files "
+            f"have {there:,}; convert it again"
         )
 
 
 def _resolved(folder: str | os.PathLike) -> paths.Path:
-    """The folder that a user means; 'shipped:NAME' is one."""
+    """Returns the folder that a user names, perhaps as 'shipped:NAME'."""
     text = os.fspath(folder)
     path = shipped.resolve(text)
     place = paths.from_user(folder if path == text else path)
-    # A training's network is a part of its run directory.
+    # A training run's network is part of its run directory.
     return replacing.find(place, MARK, of="training.json")
 
 
@@ -280,7 +280,7 @@ def _tensors(file: paths.Path) -> dict[str, np.ndarray]:
 
 
 def _single(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of float16 as float32, which holds them exactly."""
+    """Converts float16 arrays to float32, which is exact."""
     return {
         name: array.astype(np.float32) if array.dtype == np.float16 else array
         for name, array in parameters.items()

@@ -1,1 +1,1 @@
-"""A whole run, from a config to a finished run directory."""
+"""Runs a whole dissection, from a config to a finished run directory."""

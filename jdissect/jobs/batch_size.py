@@ -1,4 +1,4 @@
-"""Which batch sizes suit this machine, by timing them."""
+"""Finds good batch sizes for this machine by timing them."""
 
 import statistics
 import time
@@ -20,17 +20,17 @@ from jdissect.segmenters import open_segmenter, smallest_image
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ROUNDS = 3
-NEAR = 1.03  # a smaller batch is preferred to one so little faster
-LONGEST = 20.0  # seconds of a batch; larger ones are not tried
+NEAR = 1.03  # prefer a smaller batch if a larger one is at most this much faster
+LONGEST = 20.0  # seconds per batch; larger batches are not tried
 
 
 def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
-    """The config's keys for batch sizes, and what to set them to here.
+    """Returns the config keys for batch sizes, and good values for this machine.
 
-    Prints milliseconds an image by batch size, of one device.
+    Prints milliseconds per image by batch size, on one device.
 
     Raises:
-      UserError: the config is not one that `jdissect.main` could run.
+      UserError: `jdissect.main` could not run the config.
     """
     settings.check(config)
     devices, _ = network_devices(config.parallel)
@@ -48,17 +48,17 @@ def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
 
 
 def choose(times: dict[int, float]) -> int:
-    """The smallest batch size that is nearly as fast as any.
+    """Returns the smallest batch size that is nearly as fast as the fastest.
 
     Args:
-      times: of an image, by batch size; not empty.
+      times: time per image, by batch size; not empty.
     """
     best = min(times.values())
     return min(size for size, each in times.items() if each <= NEAR * best)
 
 
 def _times(run, shape, sizes, devices: int) -> dict[int, float]:
-    """Milliseconds an image by batch size, up to where memory or patience ends."""
+    """Returns ms per image by batch size, until memory or patience runs out."""
     rng, found = np.random.default_rng(0), {}
     for size in sizes:
         pixels = rng.integers(0, 256, (size * devices, *shape, 3), np.uint8)
@@ -72,7 +72,7 @@ def _times(run, shape, sizes, devices: int) -> dict[int, float]:
             break
         typical = statistics.median(seconds)
         found[size] = 1e3 * typical / len(pixels)
-        print(f"{size:6d}  {found[size]:9.2f} ms an image", flush=True)
+        print(f"{size:6d}  {found[size]:9.2f} ms per image", flush=True)
         if 2 * typical > LONGEST:
             break
     return found
@@ -111,7 +111,7 @@ def _segmenter(config, source, devices) -> Callable[[Any, int], None]:
         if size not in opened:
             config.segmenter.batch_size = size
             hashes = ["a random image"] * len(pixels)
-            opened.clear()  # weights of one at a time
+            opened.clear()  # only one segmenter's weights in memory
             opened[size] = open_segmenter(config, source, hashes, devices, None)
         count = len(pixels)
         index, valid = np.arange(count, dtype=np.int32), np.ones(count, bool)

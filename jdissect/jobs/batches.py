@@ -1,4 +1,4 @@
-"""The batches that the passes of a dissection read, and the network on them."""
+"""Provides the batches that a dissection reads, and the network that runs on them."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from jdissect.runtime.processes import Processes
 def network_of(
     model: networks.Classifier, layers: tuple[str, ...], dtype: str
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """(params, uint8 pixels) -> {layer: feature maps}, as a dissection runs it."""
+    """Returns (params, uint8 pixels) -> {layer: feature maps} for a dissection."""
 
     def apply(params, pixels):
         images = normalize(pixels, model.preprocessing, dtype)
@@ -54,7 +54,7 @@ def feature_bytes(maps: Mapping[str, jax.ShapeDtypeStruct]) -> int:
 
 
 class Reader:
-    """This process's batches of a source with their label maps; see `features.Read`."""
+    """Reads this process's batches with their label maps; see `features.Read`."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Reader:
 
     def _labels(self, batch):
         start = time.perf_counter()
-        # The first time a network may be compiled for them.
+        # The first call may compile a network.
         name = "label maps" if self.seconds else "label maps, compiling"
         with self._progress.stage(name):
             maps = self._segmenter.label_maps(batch)

@@ -1,8 +1,8 @@
-"""From a config to a finished run directory: dissects one model.
+"""Dissects one model, from a config to a finished run directory.
 
 inputs = open_inputs(config)                    images, network, segmenter, devices
 run = Run(workdir, identity_of(inputs))         the directory, if it may hold this
-results = dissect_images(inputs, journal)       the passes, resumed where they were
+results = dissect_images(inputs, journal)       the passes, resumed if interrupted
 run.finish(results)
 """
 
@@ -47,10 +47,10 @@ class Done:
     Attributes:
       folder: the run directory.
       layers: names of the layers.
-      source: of the images.
-      results: {layer: its result}; None where the run was finished before.
-      skipped: {index of an image that could not be read: why}.
-      recounted: whether a run that was finished before had other IoU thresholds.
+      source: source of the images.
+      results: {layer: result}; None if the run was already finished.
+      skipped: {index of an unreadable image: reason}.
+      recounted: whether an already finished run got other IoU thresholds.
     """
 
     folder: Path
@@ -62,11 +62,11 @@ class Done:
 
 
 class Dissected(NamedTuple):
-    """What the passes over the images gave.
+    """Result of the passes over the images.
 
     Attributes:
-      results: by layer.
-      seconds: by stage. Label maps are part of the pass that asked for them.
+      results: results by layer.
+      seconds: duration by stage. Label maps count for the pass that needs them.
     """
 
     results: dict[str, Result]
@@ -83,19 +83,20 @@ def dissect(
 ) -> Done:
     """Dissects the config's model into `workdir`.
 
-    A finished run of the same identity is only counted anew where the config has other
-    IoU thresholds; an unfinished one resumes from where it was last saved.
+    A finished run of the same identity is only recounted if the config has other IoU
+    thresholds; an unfinished one resumes from its last save.
 
     Args:
-      config: the whole of it.
+      config: the whole config.
       workdir: the run directory, the same for all processes.
-      overwrite: replace what is there: a finished run when the new one is whole.
-      processes: that share the work; all of them call this.
-      tell: takes a line for a person where an unfinished run resumes.
+      overwrite: whether to replace existing content; a finished run is replaced once
+        the new one is complete.
+      processes: the processes of the run; all of them call this.
+      tell: prints a line when an unfinished run resumes.
 
     Raises:
-      UserError: something given is wrong; nothing half-written is left.
-      Terminated: SIGTERM has come, and the state is saved.
+      UserError: an input is invalid; no partial result is left.
+      Terminated: SIGTERM arrived, and the state is saved.
     """
     with Progress(silent=not processes.first) as progress:
         start = time.perf_counter()
@@ -111,7 +112,7 @@ def dissect(
 
 
 def _layout(inputs: Inputs, run: Run, overwrite: bool, finished: bool) -> dict:
-    """What must be the same on all processes, though it changes no number."""
+    """Returns what must agree on all processes although it changes no number."""
     return {
         "--overwrite": overwrite,
         "checkpoint_every": inputs.config.checkpoint_every,
@@ -123,18 +124,18 @@ def _layout(inputs: Inputs, run: Run, overwrite: bool, finished: bool) -> dict:
 
 
 def _read_again(inputs: Inputs, run: Run, processes: Processes) -> Done:
-    """A run that was finished before, at the IoU thresholds of the config."""
+    """Returns a run that was already finished, at the config's IoU thresholds."""
     config, recounted = inputs.config, False
     with processes.agreeing():
         if processes.first:
-            with contextlib.suppress(OSError):  # read-only, for one: it can be read
+            with contextlib.suppress(OSError):  # it may be read-only; reading suffices
                 run.settle()
             recounted = run.recount(config.to_dict(), config.iou_thresholds)
     return Done(run.folder, inputs.layers, inputs.source, recounted=recounted)
 
 
 def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
-    """Makes the run, from where it was last saved."""
+    """Makes the run, resuming from its last save."""
     config, names, finished = inputs.config, inputs.source.names, False
     try:
         with processes.agreeing():
@@ -163,7 +164,7 @@ def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
             finished = True
     except BaseException as error:
         if finished:
-            preemption.note(error, f"{run.folder} is finished, but for its report.html")
+            preemption.note(error, f"{run.folder} is finished, without its report.html")
         elif not (processes.first and run.abandon()):
             preemption.note(error)
         raise
@@ -171,9 +172,9 @@ def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
 
 
 def _open_journal(inputs, run, overwrite, processes, progress, tell) -> Journal:
-    """The state of the run, with what is saved of it.
+    """Opens the run's journal and restores its saved state.
 
-    With `overwrite` the run begins anew where what is saved cannot be read.
+    With `overwrite`, an unreadable state makes the run start over.
     """
     journal = Journal(
         run.checkpoints,
@@ -193,12 +194,12 @@ def _open_journal(inputs, run, overwrite, processes, progress, tell) -> Journal:
     if unreadable and processes.first:
         paths.remove_folder(run.checkpoints)
     if resumed and processes.first:
-        tell(f"going on where this run was last saved, {resumed}\n")
+        tell(f"resuming this run from its last save, {resumed}\n")
     return journal
 
 
 def _telling(run, layers, processes, progress) -> contextlib.AbstractContextManager:
-    """Within it the run's summary says now and then how far it is."""
+    """Returns a context that regularly writes the progress to the run's summary."""
     stack = contextlib.ExitStack()
     if processes.first:
         every = EVERY_REMOTE if paths.is_remote(run.folder) else EVERY
@@ -215,7 +216,7 @@ def _skipped(journal: Journal) -> dict[int, str]:
 
 
 def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Dissected:
-    """Runs the passes over all images, from where the journal is.
+    """Runs the passes over all images, resuming from the journal.
 
     Raises:
       UserError: no image can be read, or an activation is not finite.

@@ -1,4 +1,4 @@
-"""What a dissection needs, opened: images, network, segmenter, devices."""
+"""Opens the inputs of a dissection: images, network, segmenter, devices."""
 
 import dataclasses
 import math
@@ -21,22 +21,22 @@ from jdissect.runtime.devices import Devices, network_devices
 from jdissect.runtime.processes import Processes
 from jdissect.segmenters import Segmenter, open_segmenter, smallest_image
 
-_LABEL_BYTES = 2  # of a pixel of a map, of which there is one at least
+_LABEL_BYTES = 2  # per pixel and label map; there is at least one map
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Everything that a config names, opened.
+    """The opened inputs that a config names.
 
     Attributes:
-      config: of values that `dissection.settings.check` has passed.
-      source: of the images.
+      config: the config, checked by `dissection.settings.check`.
+      source: source of the images.
       hashes: content hash of every image.
       model: the network.
-      segmenter: gives the label maps.
-      devices: where networks run.
-      counters: where activations are counted.
-      cache: the cache directory; None where there is none.
+      segmenter: provides the label maps.
+      devices: devices that run networks.
+      counters: devices that count activations.
+      cache: the cache directory, or None.
     """
 
     config: ml_collections.ConfigDict
@@ -55,17 +55,17 @@ class Inputs:
 
     @property
     def images_a_step(self) -> int:
-        """Images of one step of one process."""
+        """Images per step of one process."""
         return self.config.data.batch_size * len(self.devices)
 
 
 def open_inputs(
     config: ml_collections.ConfigDict, processes: Processes, progress: Progress
 ) -> Inputs:
-    """Opens what the config names; the processes share the hashing of the images.
+    """Opens the inputs that the config names; the processes share the hashing.
 
     Raises:
-      UserError: something given is wrong, on whichever process.
+      UserError: an input is invalid, on any process.
     """
     with processes.agreeing(), progress.stage("opening images and network"):
         settings.check(config)
@@ -92,7 +92,7 @@ def open_inputs(
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
-    """What makes the run of these inputs itself, by parts."""
+    """Returns the identity of a run with these inputs, part by part."""
     config, hashes = inputs.config, inputs.hashes
     return identity(
         images=list(zip(inputs.source.names, hashes, strict=True)),
@@ -103,7 +103,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
 
 
 def _keys(config: ml_collections.ConfigDict) -> Mapping[str, Any]:
-    """The keys of a config that can change a number."""
+    """Returns the keys of a config that can change a number."""
     return {
         "model.name": config.model.name,
         "model.layers": list(config.model.layers),
@@ -116,7 +116,7 @@ def _keys(config: ml_collections.ConfigDict) -> Mapping[str, Any]:
         "mask_size": config.mask_size,
         "dtype": config.dtype,
         "topk": config.topk,
-        "pillow": PIL.__version__,  # which files it decodes, and to which bits
+        "pillow": PIL.__version__,  # decides which files decode, and to which bits
         **({"data.exif_rotation": True} if exif_rotation(config.data) else {}),
     }
 
@@ -131,7 +131,7 @@ def _check_layers(config, model) -> None:
 
 
 def _check_shares(config, images: int, counters: int, processes: int) -> None:
-    """Refuses more processes than images, and a mesh that the devices do not fit."""
+    """Rejects more processes than images, and a mesh that does not fit the devices."""
     if processes > images:
         raise UserError(f"{processes} processes are more than the {images} images")
     if counters % config.mesh.unit:
@@ -142,7 +142,7 @@ def _check_shares(config, images: int, counters: int, processes: int) -> None:
 
 
 def _hashes(source: Source, cache: Path | None, processes: Processes) -> list[str]:
-    """Content hashes of all images; each process reads its share of them."""
+    """Returns content hashes of all images; each process reads its shard of them."""
     count, parts = len(source.names), processes.count
     ends = [count * part // parts for part in range(parts + 1)]
     with processes.agreeing():
@@ -156,13 +156,13 @@ def _check_batch(
     image_shape: tuple[int, int],
     mask_shape: tuple[int, int],
 ) -> None:
-    """Refuses batches whose pixels and label maps alone exceed what is free."""
+    """Rejects batches whose pixels and label maps alone exceed the free memory."""
     free = resources.free_memory()
     image = 3 * math.prod(image_shape) + _LABEL_BYTES * math.prod(mask_shape)
     size = batch_size * devices * image
     if free and size > free:
         raise UserError(
             f"config.data.batch_size is {batch_size}; a batch on {devices} devices "
-            f"with masks of {mask_shape[0]}x{mask_shape[1]} takes {size / 1e9:,.1f} GB "
-            f"at least, of which {free / 1e9:,.1f} are free"
+            f"with masks of {mask_shape[0]}x{mask_shape[1]} takes at least "
+            f"{size / 1e9:,.1f} GB, but only {free / 1e9:,.1f} GB are free"
         )

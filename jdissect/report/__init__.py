@@ -1,1 +1,1 @@
-"""What people look at: pages, figures, tables, and files for other programs."""
+"""Presents results: pages, figures, tables, and exports to other programs' formats."""

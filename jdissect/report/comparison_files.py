@@ -1,4 +1,4 @@
-"""A comparison for eyes and for machines: figures, CSV and JSON."""
+"""Writes a comparison's figures, CSV tables and JSON."""
 
 import json
 import os
@@ -24,21 +24,21 @@ OWN = (
 CURVE = tuple(round(0.01 + 0.005 * step, 3) for step in range(59))  # 0.01 to 0.3
 _OPTIONAL = ("comparison.json", "report.html", "differences.svg", "differences.png")
 _INTERVALS = ("expected", "interval", "population")
-_COLUMNS = {"interval": "cross_fitted"}  # its interval's name in a table
+_COLUMNS = {"interval": "cross_fitted"}  # name of its interval in a table
 
 
 def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
     """Writes figures and tables.
 
     Args:
-      comparison: of the models.
-      folder: made if it is not there.
+      comparison: the comparison of the models.
+      folder: folder to write to; it is created if missing.
 
     Returns:
       {title of a figure: the figure as SVG}, for a page.
 
     Raises:
-      OSError, UserError: as `atomic_files.write_whole`.
+      OSError, UserError: see `atomic_files.write_whole`.
     """
     folder = paths.from_user(folder)
     paths.make_folder(folder)
@@ -66,7 +66,7 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
         "coverage": uncertainty.COVERAGE,
         **{name.removesuffix(".csv"): rows for name, rows in tables.items()},
     }
-    # Of another comparison that was here nothing stays that this one may not replace.
+    # Removes files of an earlier comparison that this one may not overwrite.
     with paths.reaching(folder):
         for name in _OPTIONAL:
             (folder / name).unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def _described(model: Model) -> dict[str, Any]:
 
 
 def _counts(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """A row a threshold, model and category."""
+    """Yields one row per threshold, model and category."""
     for model in comparison.models:
         estimates = comparison.estimates(model)
         for threshold in comparison.thresholds:
@@ -114,7 +114,7 @@ def _counts(comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def _differences(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """A row a threshold, category and model but the first: less that one."""
+    """Yields one row per threshold, category and model minus the first model."""
     first, *others = comparison.models
     for model in others:
         for threshold in comparison.thresholds:
@@ -144,7 +144,7 @@ def _intervals(estimate: Estimate | None) -> dict[str, float | None]:
 
 
 def _changes(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """A row a threshold, pair of models, and concept that only one detects."""
+    """Yields one row per threshold, pair of models and concept only one detects."""
 
     def row(threshold, model, without, change: Change, iou: tuple[float, float]):
         return {
@@ -169,7 +169,7 @@ def _changes(comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def _curve(model: Model) -> list[dict[str, float]]:
-    """Unique concepts at every threshold of CURVE, with the interval if known."""
+    """Returns unique concepts at every threshold of CURVE, with known intervals."""
     reached = levels(model.result)
     rows: list[dict[str, float]] = [
         {"unique_concepts": int((reached > threshold).sum())} for threshold in CURVE
@@ -182,7 +182,7 @@ def _curve(model: Model) -> list[dict[str, float]]:
 
 
 def _figures(comparison: Comparison, curve: Mapping[str, list]) -> dict[str, tuple]:
-    """{file: (title, figure)}."""
+    """Returns {file: (title, figure)}."""
     note = " ".join(comparison.notes)
     figures = {
         "unique_concepts": (

@@ -1,4 +1,4 @@
-"""A run's layers in the formats of other programs."""
+"""Exports a run's layers in the formats of other programs."""
 
 import io
 import json
@@ -9,7 +9,7 @@ from typing import Any
 FORMATS = ("descriptions", "report", "parquet")
 
 
-_SIDE = 224  # of exported images, pixels
+_SIDE = 224  # side of exported images in pixels
 
 
 def write(
@@ -27,14 +27,14 @@ def write(
     Args:
       run: `finished_run.StoredRun`.
       results: {layer: `layer_result.Result`}.
-      folder: that exists.
-      formats: which of `descriptions`, `report` and `parquet`.
+      folder: existing folder to write to.
+      formats: a selection of `descriptions`, `report` and `parquet`.
       cutoff: IoU above which pairs go into the Parquet table.
       images: whether to write pictures beside `report.json`.
-      data_path: where the images are, in place of what the run's config says.
+      data_path: folder of the images, in place of the run's config.
 
     Raises:
-      OSError: as the file system has it; no file is left half-written.
+      OSError: a file cannot be written; no partial file is left.
     """
     from jdissect.base import paths
     from jdissect.base.atomic_files import utf8, write_whole
@@ -55,7 +55,7 @@ def write(
         if pictures:
             pictures.tell()
             shown = pictures.files
-    # All is made before anything is replaced.
+    # Everything is made before anything is replaced.
     if shown:
         paths.make_folder(folder / "images")
     for name, data in [*shown.items(), *content.items()]:
@@ -64,9 +64,9 @@ def write(
 
 
 def descriptions(results: dict[str, Any]) -> str:
-    """CLIP-Dissect's `descriptions.csv`: a line a unit; none for one without a concept.
+    """Returns CLIP-Dissect's `descriptions.csv`: one line per unit with a concept.
 
-    Names that a spreadsheet would run have an apostrophe before them.
+    Names that a spreadsheet would run as a formula start with an apostrophe.
     """
     from jdissect.base.csv_cells import csv_text
     from jdissect.results.layer_result import exact
@@ -81,12 +81,12 @@ def descriptions(results: dict[str, Any]) -> str:
 
 
 def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
-    """netdissect's `report.json` of a layer.
+    """Returns netdissect's `report.json` of a layer.
 
     Args:
-      result: of the layer.
-      name: of the network, for the header.
-      picture: image number -> its file's name, or None where it cannot be had.
+      result: result of the layer.
+      name: name of the network, for the header.
+      picture: maps an image number to its file name, or None if there is no file.
     """
     units = []
     for unit in (-result.best_iou).argsort(kind="stable"):
@@ -108,7 +108,7 @@ def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
 
 
 def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
-    """A row a pair of a unit and a concept with an IoU above `cutoff`, as Parquet.
+    """Returns all pairs of unit and concept with an IoU above `cutoff`, as Parquet.
 
     Columns: run, layer, unit, concept, category, iou, intersection and union (pixels),
     threshold (T_k), is_best (whether it is the unit's concept).
@@ -128,7 +128,7 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
         unit, column = np.nonzero(iou > cutoff)
         categories = list(dict.fromkeys(result.categories)) or [""]
         place = np.array([categories.index(c) for c in result.categories], np.int32)
-        # A name of two categories has one place in the dictionary of names.
+        # A name with two categories has one entry in the dictionary of names.
         concepts = list(dict.fromkeys(result.concepts)) or [""]
         number = {name: n for n, name in enumerate(concepts)}
         of_name = np.array([number[name] for name in result.concepts], np.int32)
@@ -138,7 +138,7 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
             "unit": unit.astype(np.int32),
             "concept": names(concepts, of_name[column]),
             "category": names(categories, place[column]),
-            "iou": iou[unit, column],  # float64, as it is compared
+            "iou": iou[unit, column],  # float64, as in comparisons
             "intersection": result.intersection[unit, column],
             "union": result.union[unit, column],
             "threshold": result.thresholds[unit],
@@ -152,10 +152,10 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
 
 
 class _Pictures:
-    """Small JPEGs of images, made when first asked for.
+    """Small JPEGs of images, made on first use.
 
     Attributes:
-      files: {name, relative to report.json: content}.
+      files: {name relative to report.json: content}.
     """
 
     def __init__(self, run, data_path):
@@ -170,7 +170,7 @@ class _Pictures:
             print(f"{run.path}: report.json without images: {reason}", file=sys.stderr)
 
     def of(self, index: int) -> str | None:
-        """The file's name, relative to report.json; None where it cannot be had."""
+        """Returns the file name relative to report.json; None without an image."""
         if self._images is None:
             return None
         if index not in self._made:
@@ -178,7 +178,7 @@ class _Pictures:
         return self._made[index]
 
     def tell(self) -> None:
-        """One line, if images were asked for that are not there any more."""
+        """Prints one line if requested images no longer exist."""
         if self._images is not None:
             self._images.tell()
 

@@ -1,12 +1,11 @@
-"""The images of a finished run, read once more, and only as they were counted.
+"""Reads a finished run's images again, and only if they are the ones that were counted.
 
-What is drawn under a result must be what the result is of: each image's content is
-hashed before it is drawn, and one that is gone or has another content is not drawn.
+Images drawn with a result must be the result's own: each image's content is hashed
+before it is drawn, and a missing or changed image is not drawn.
 
-A run directory may also be from somebody else, and its config names places. Of these a
-folder of this machine is looked into, for files that have the very names and contents
-that the run lists; an object store or a network share is not contacted unless the
-person at the keyboard has named it.
+A run directory may come from someone else, and its config names places. A local folder
+named there is searched only for files with exactly the names and contents that the run
+lists; an object store or a network share is contacted only if the user names it.
 """
 
 import dataclasses
@@ -34,24 +33,24 @@ _CANNOT = (UserError, OSError, AttributeError, KeyError, TypeError, ValueError)
 
 
 class ProbeImages:
-    """A run's images by index, as a source that has only those that were counted.
+    """A run's images by index, as a source that contains only the counted ones.
 
     Attributes:
-      lost: indices of images that were asked for and are not there any more.
+      lost: indices of requested images that no longer exist.
     """
 
     annotations: Annotations | None = None
 
     def __init__(self, run: "StoredRun", source: Source, anew: bool = False):
-        """Compares no image yet.
+        """Prepares the source without comparing any image yet.
 
         Args:
-          run: a finished one.
-          source: where its images were.
-          anew: whether a name says all of an image's content.
+          run: a finished run.
+          source: former source of its images.
+          anew: whether an image's name determines its content.
 
         Raises:
-          UserError: the run has no content hashes, and the images are others.
+          UserError: the run has no content hashes, and the images differ.
         """
         self._run, self._source = run, source
         self.names = tuple(run.names)
@@ -64,18 +63,18 @@ class ProbeImages:
 
     @functools.cached_property
     def _place(self) -> Mapping[str, int]:
-        """An image's number in the source by its name."""
+        """Maps names to image numbers in the source."""
         return {name: place for place, name in enumerate(self._source.names)}
 
     def content_hashes(self, cache_dir=None, only: slice = slice(None)):
-        """Those of the run."""
+        """Returns the run's content hashes."""
         return tuple(self._hashes[only])
 
     def read(self, index: int) -> Example:
-        """The image that was counted.
+        """Reads the image that was counted.
 
         Raises:
-          UnreadableImage: it is gone, or another one has its name; see `lost`.
+          UnreadableImage: it is missing, or another one has its name; see `lost`.
         """
         try:
             return self._counted(index)
@@ -93,13 +92,13 @@ class ProbeImages:
         return self._source.read(place)
 
     def tell(self) -> None:
-        """One line to stderr, if images were asked for that are not there."""
+        """Prints one line to stderr if requested images no longer exist."""
         if self.lost:
             name = self.names[min(self.lost)]
             many = f"{len(self.lost)} image{'s' if len(self.lost) > 1 else ''}"
             print(
                 f"warning: {many} of {self._run.path} not drawn, such as "
-                f"{ascii(name)}: gone, or not what was counted",
+                f"{ascii(name)}: missing, or changed since the run",
                 file=sys.stderr,
             )
 
@@ -107,12 +106,12 @@ class ProbeImages:
 def open_images(
     run: "StoredRun", source: Source | None = None, data_path: str = ""
 ) -> ProbeImages | None:
-    """A run's images; one line of warning and None where there are none.
+    """Opens a run's images; warns in one line and returns None if that fails.
 
     Args:
-      run: a finished one.
-      source: where it is open already.
-      data_path: where they are, as the user gave it; '' is where the run's config says.
+      run: a finished run.
+      source: source of the images if it is already open.
+      data_path: folder of the images given by the user; '' uses the run's config.
     """
     try:
         return open_counted(run, source, data_path)
@@ -128,20 +127,20 @@ def open_images(
 def open_counted(
     run: "StoredRun", source: Source | None = None, data_path: str = ""
 ) -> ProbeImages:
-    """The same, or the reason.
+    """Opens a run's images, or raises the reason why not.
 
     Raises:
-      UserError: the images cannot be opened, or the run does not say which they are.
+      UserError: the images cannot be opened, or the run does not identify them.
     """
     if source is not None:
         return ProbeImages(run, source)
     if not run.names:
-        raise UserError("the result does not say of which images it is")
+        raise UserError("the result does not identify its images")
     try:
         settings = run.settings()
         smallest = smallest_image(settings.segmenter.name)
         data = _data_config(run, data_path)
-        # Scenes are drawn: what lies prepared on a disk could be anything.
+        # Scenes are drawn again: prepared files on a disk could be anything.
         anew = data.source == "scenes"
         if anew:
             data.path = ""
@@ -156,7 +155,7 @@ def open_counted(
 
 
 def _data_config(run: "StoredRun", data_path: str) -> ml_collections.ConfigDict:
-    """`config.data` of the run, with the path that may be used."""
+    """Returns the run's `config.data`, with a path that may be used."""
     data = dict(_KEYS) | dict(run.config["data"])
     for key, default in (*_KEYS.items(), ("source", "")):
         if type(data[key]) is not type(default):
@@ -166,23 +165,23 @@ def _data_config(run: "StoredRun", data_path: str) -> ml_collections.ConfigDict:
         data["path"] = data_path
     elif paths.is_elsewhere(path):
         raise UserError(
-            f"config.json says that they are at {path}, which is not asked unless you "
+            f"config.json says that they are at {path}, which is contacted only if you "
             f"name it: --data_path={path}"
         )
     return ml_collections.ConfigDict(data)
 
 
 def _named_files(run: "StoredRun", data: Any, smallest: int) -> FolderSource:
-    """The run's images in a folder that only the run names: nothing there is listed.
+    """Opens the run's images in a folder that only the run names, without listing it.
 
-    A name that leads out of the folder, or to what is no file, is left out.
+    A name that leads out of the folder, or is not a file, is left out.
     """
     root = paths.absolute(paths.to_path(data.path).expanduser())
     if not data.path or not root.is_dir():
-        raise UserError(f"there is no folder {root}; say where they are by --data_path")
+        raise UserError(f"folder {root} does not exist; give the images by --data_path")
     names = [n for n in run.names if _is_within(n) and (root / n).is_file()]
     files = tuple(str(root / name) for name in names)
-    # What the config says of geometry, under the names that the source has for it.
+    # Geometry settings of the config, under the source's names for them.
     geometry = {
         field.name: data[field.name]
         for field in dataclasses.fields(FolderSource)
@@ -197,7 +196,7 @@ def _is_within(name: str) -> bool:
 
 
 def _hashes_of_old(run: "StoredRun", source: Source, anew: bool) -> tuple[str, ...]:
-    """Of a run whose images.csv has none: its identity is a hash of all of them."""
+    """Returns hashes for a run without them in images.csv, by its identity's hash."""
     from jdissect.base.identity import digest
 
     if anew:
@@ -209,13 +208,13 @@ def _hashes_of_old(run: "StoredRun", source: Source, anew: bool) -> tuple[str, .
         if digest(pairs) == run.identity.get("images"):
             return tuple(hashes)
     raise UserError(
-        "the images there are others by now, or cannot be told from others: an older "
+        "the images have changed, or cannot be checked because an older "
         "version made the run; run again with --overwrite"
     )
 
 
 def read_pixels(source: Source, index: int):
-    """uint8[height, width, 3], RGB as the network saw it; None: cannot be read."""
+    """Returns RGB as the network saw it, uint8[height, width, 3]; or None."""
     if not 0 <= index < len(source.names):
         return None
     try:

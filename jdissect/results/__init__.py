@@ -1,1 +1,1 @@
-"""What a dissection found, in memory and on disk."""
+"""Results of dissections, in memory and on disk."""

@@ -1,8 +1,8 @@
-"""Finished run directories, read for what comes after a dissection.
+"""Reads finished run directories, for the commands that follow a dissection.
 
-What a run directory holds is written in `run_directory` and `layer_result`. Whoever
-reads one may have it from somebody else, or from another version: everything is checked
-before it is used, and what is wrong is said in one line with file and key.
+Their format is defined in `run_directory` and `layer_result`. A run directory may come
+from someone else or from another version, so everything is checked before use, and
+errors are one line with file and key.
 """
 
 import csv
@@ -32,20 +32,20 @@ class StoredRun:
     """A finished run.
 
     Attributes:
-      folder: its directory.
-      config: as it was run; {} where config.json is missing.
+      folder: the run directory.
+      config: config of the run; {} if config.json is missing.
       identity: {part: what can change the numbers}, see `base.identity`.
       layers: names of the probed layers.
-      images: how many were counted.
-      names: of all images, by index.
+      images: number of images counted.
+      names: names of all images, by index.
       blocks: int64[image] in [0, 32), by index.
-      skipped: indices of the images that could not be read.
-      seconds: {stage: s}.
+      skipped: indices of the unreadable images.
+      seconds: {stage: duration in s}.
       hashes: sha256 of each image's content, by index, see `Source.content_hashes`; ()
-        where an older version made the run.
-      top1_error: of the network, percent; None: not known.
-      by_itself: whether it is a result that `Result.save` wrote outside of a run; its
-        images' names are not known.
+        for runs of older versions.
+      top1_error: top-1 error of the network in percent; None: not known.
+      by_itself: whether `Result.save` wrote it outside a run; then image names are
+        not known.
     """
 
     folder: paths.Path
@@ -63,25 +63,25 @@ class StoredRun:
 
     @property
     def path(self) -> paths.Path:
-        """What was opened: the run directory, or the result's folder."""
+        """The folder that was opened: the run directory, or that of a saved result."""
         return self.folder / self.layers[0] if self.by_itself else self.folder
 
     @property
     def name(self) -> str:
-        """The directory's."""
+        """Name of the directory."""
         beside = self.path.name.startswith(replacing.PREFIX)
         return paths.as_text((self.path.parent if beside else self.path).name)
 
     def settings(self) -> ml_collections.ConfigDict:
-        """The config as entry points take it."""
+        """The config as the commands take it."""
         return ml_collections.ConfigDict(self.config)
 
     @functools.cache  # noqa: B019
     def result(self, layer: str) -> layer_result.Result:
-        """What was found in a layer.
+        """Returns the result of a layer.
 
         Raises:
-          UserError: there is no such layer, or its files are not what they should be.
+          UserError: the layer does not exist, or its files are invalid.
         """
         if layer not in self.layers:
             raise UserError(
@@ -98,18 +98,18 @@ class StoredRun:
 
 
 def open_run(folder: str | os.PathLike) -> StoredRun:
-    """Reads a finished run directory, or a result that a program saved by itself.
+    """Reads a finished run directory, or a result saved with `Result.save`.
 
     Raises:
-      UserError: it is none, unfinished, of a newer version, or damaged.
+      UserError: the run is missing, unfinished, of a newer version, or damaged.
     """
     folder = replacing.current(paths.from_user(folder), MARK)
     path = folder / MARK
     if not path.is_file():
-        raise UserError(f"{folder} holds no run: {load_layer.instead(folder)}")
+        raise UserError(f"{folder} does not hold a run: {load_layer.instead(folder)}")
     summary = safe_reading.read_json(path)
     if "format_version" not in summary and "units" in summary:
-        if not paths.is_remote(folder):  # so that '.' has a name and a folder above
+        if not paths.is_remote(folder):  # so that '.' has a name and a parent
             folder = folder.resolve()
         above = folder.parent / "summary.json"
         if above.is_file() and "format_version" in safe_reading.read_json(above):
@@ -126,15 +126,15 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
     status = _field(summary, "status", str, path)
     if status != "finished":
         raise UserError(
-            f"{folder} is unfinished (status: {status}); the command that began it "
-            "goes on with it"
+            f"{folder} is unfinished (status: {status}); run its command "
+            "again to resume it"
         )
     layers = _field(summary, "layers", list, path)
     if not layers or not all(isinstance(name, str) and _plain(name) for name in layers):
-        raise UserError(f"{path}: layers is {layers!r:.60}, no list of layers")
+        raise UserError(f"{path}: layers is {layers!r:.60}, not a list of layers")
     config = folder / "config.json"
     if not config.is_file():
-        raise UserError(f"{folder} is damaged: no {config.name} in it")
+        raise UserError(f"{folder} is damaged: {config.name} is missing")
     names, blocks, skipped, hashes = _images(folder / "images.csv")
     return StoredRun(
         folder=folder,
@@ -152,7 +152,7 @@ def open_run(folder: str | os.PathLike) -> StoredRun:
 
 
 def _saved_result(folder: paths.Path) -> StoredRun:
-    """A result that a program saved by itself, as a run that knows nothing more."""
+    """Returns a saved result as a run without further information."""
     result = load_layer.load(folder)
     return StoredRun(
         folder=folder.parent,
@@ -169,7 +169,7 @@ def _saved_result(folder: paths.Path) -> StoredRun:
 
 
 def _plain(layer: str) -> bool:
-    """Whether a layer's name leads nowhere else."""
+    """Returns whether a layer name stays inside the folder."""
     return bool(layer) and not set(layer) & {"/", "\\"} and layer not in (".", "..")
 
 
@@ -178,7 +178,7 @@ def _field(content: dict, key: str, kind: type, path: paths.Path) -> Any:
         raise UserError(f"{path} lacks '{key}'")
     value = content[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise UserError(f"{path}: {key} is {value!r:.60}, no {kind.__name__}")
+        raise UserError(f"{path}: {key} is {value!r:.60}, not of type {kind.__name__}")
     return value
 
 
@@ -194,20 +194,20 @@ def _error(summary: dict, path: paths.Path) -> float | None:
         return None
     value = _field(summary, "top1_error", float, path)
     if not 0 <= value <= 100 or not math.isfinite(value):
-        raise UserError(f"{path}: top1_error is {value}, no percentage")
+        raise UserError(f"{path}: top1_error is {value}, not a percentage")
     return value
 
 
 def _images(path: paths.Path):
-    """(names, blocks, skipped indices, hashes) of images.csv."""
+    """Returns (names, blocks, skipped indices, hashes) from images.csv."""
     if not path.is_file():
-        raise UserError(f"{path.parent} is damaged: no {path.name} in it")
+        raise UserError(f"{path.parent} is damaged: {path.name} is missing")
     names, blocks, skipped, hashes = [], [], set(), []
     columns, line = "index,name,block,skipped", 2
     try:
         text = paths.read_bytes(path).decode("utf-8")
         rows = csv_cells.csv_rows(text)
-        # Until there were hashes, names were written as they are.
+        # Older files without hashes have the names unescaped.
         hashed = "sha256" in (rows.fieldnames or ())
         columns += ",sha256" * hashed
         for number, row in enumerate(rows):
@@ -223,21 +223,21 @@ def _images(path: paths.Path):
                     raise ValueError
                 hashes.append(row["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
-        raise UserError(f"{path}: line {line} is no {columns}") from None
+        raise UserError(f"{path}: line {line} is not {columns}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     return tuple(names), np.array(blocks, np.int64), frozenset(skipped), tuple(hashes)
 
 
 def known_error(run: StoredRun) -> float | None:
-    """Top-1 error in percent of a finished run's network; None: not known."""
+    """Returns the top-1 error in percent of a run's network; None if not known."""
     if run.top1_error is not None:
         return run.top1_error
     try:
         weights = run.config["model"]["weights"]
-        # The run may be anybody's: no store is asked in its name.
+        # The run may come from anyone, so it must not trigger access to a store.
         error = None if paths.is_elsewhere(weights) else top1_error(weights)
     except (UserError, OSError, KeyError, TypeError, AttributeError):
-        return None  # weights that are no longer there
+        return None  # the weights no longer exist
     known = isinstance(error, int | float) and 0 <= error <= 100
     return float(error) if known else None

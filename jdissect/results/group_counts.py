@@ -1,15 +1,15 @@
-"""Counts by group of images: what the uncertainty of a dissection is worked out from.
+"""Stores counts per group of images, from which uncertainty is computed.
 
-The IoU of unit k and concept c over any choice of groups, each with any weight w, is
+The IoU of unit k and concept c over any groups, each with any weight w, is
 
     sum_g w_g I[g, k, c] / sum_g w_g (F[g, k] + C[g, c] - I[g, k, c])
 
-with I pixels of both, F pixels where the unit fires and C pixels of the concept. Of
-2,048 units, 1,823 concepts and 32 groups I has 120 million entries, most of them zero:
-most concepts are in few images, and a unit fires on 1 % of the pixels. So entries that
-are not zero are kept in the order of (group, concept, unit), each as its distance from
-the one before (16 bits) and its count (8 bits, and the few that are larger by
-themselves); both compress well, as a concept's units stand beside each other.
+with I pixels of both, F pixels where the unit fires and C pixels of the concept. For
+2,048 units, 1,823 concepts and 32 groups, I has 120 million entries, mostly zeros: most
+concepts are in few images, and a unit fires on 1 % of the pixels. So nonzero entries
+are stored in the order (group, concept, unit), each as its distance from the previous
+one (16 bits) and its count (8 bits, with the few larger ones stored separately). Both
+compress well, as a concept's units are adjacent.
 """
 
 import dataclasses
@@ -28,31 +28,31 @@ from jdissect.base.atomic_files import write_whole
 from jdissect.base.errors import UserError
 
 BLOCKS = 32  # blocks of images, for error bars
-BY_IMAGE_ENTRIES = 2**25  # of I by image, that are not too many
-_PART = 2**21  # entries that are unpacked at a time
+BY_IMAGE_ENTRIES = 2**25  # maximum number of entries of I per image
+_PART = 2**21  # entries unpacked at a time
 _FARTHEST = np.iinfo(np.uint16).max
 _TYPES = {"gap": np.uint16, "low": np.uint8, "category": np.int32}
-_MOST = 2**48  # pixels of a count in a file; more is damage
+_MOST = 2**48  # limit for a count in a file; more means damage
 
 
 def block(name: str) -> int:
-    """The image's block, in [0, 32)."""
+    """Returns the block of an image, in [0, 32)."""
     return zlib.crc32(name.encode()) % BLOCKS
 
 
 def blocks_of(names: Sequence[str]) -> Int[np.ndarray, " image"]:
-    """The block of every image, int32."""
+    """Returns the block of every image, int32."""
     return np.fromiter(map(block, names), np.int32, len(names))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Groups:
-    """By which groups of images a pass counts.
+    """The groups of images by which a pass counts.
 
     Attributes:
-      count: how many there are.
-      of: int32[image], each image's group.
-      blocks: int32[image], each image's block, if groups are images; else None.
+      count: number of groups.
+      of: int32[image], group of each image.
+      blocks: int32[image], block of each image if groups are images, else None.
     """
 
     count: int
@@ -63,12 +63,12 @@ class Groups:
     def choose(
         cls, images: int, entries: int, blocks: Int[np.ndarray, " image"] | None
     ) -> "Groups":
-        """Images, where that makes no more than `BY_IMAGE_ENTRIES` counts; else blocks.
+        """Chooses images if that gives at most `BY_IMAGE_ENTRIES` counts, else blocks.
 
         Args:
-          images: how many there are.
-          entries: counts a group.
-          blocks: int32, each image's block; by default that of its number as a name.
+          images: number of images.
+          entries: counts per group.
+          blocks: int32, block of each image; by default derived from its number.
         """
         if blocks is None:
             blocks = blocks_of([str(number) for number in range(images)])
@@ -79,11 +79,11 @@ class Groups:
     def packed(
         self, counts: Sequence[np.ndarray], category: Int[np.ndarray, " concept"]
     ) -> tuple["GroupedCounts", "GroupedCounts | None"]:
-        """The counts by block, and by image if they are.
+        """Returns the counts by block, and by image if groups are images.
 
         Args:
           counts: `ops.iou.Counts` of these groups.
-          category: the category of each concept.
+          category: category of each concept.
         """
         intersection, concept, unit = counts
         found = GroupedCounts.pack(
@@ -99,16 +99,16 @@ class GroupedCounts:
     """Integer counts by group of images.
 
     Attributes:
-      gap: distance of each kept entry of I, flat in the order (group, concept, unit),
-        from the one before; of the first from -1. Where it does not fit into 16 bits,
-        entries of count 0 stand between.
-      low: each one's count modulo 256.
-      large: int64, which entries have a count over 255...
-      high: ...and that count divided by 256.
+      gap: distance of each stored entry of I, flat in the order (group, concept, unit),
+        from the previous one, or from -1. Entries of count 0 bridge distances that do
+        not fit into 16 bits.
+      low: count of each entry modulo 256.
+      large: int64, indices of the entries with a count over 255.
+      high: those counts divided by 256.
       concept: int64[group, concept], pixels of each concept.
       unit: int64[group, category, unit], pixels where each unit fires, over the images
-        that count for each category; in the last row over all images.
-      category: int32[concept], the category of each concept.
+        that count for each category; the last row is over all images.
+      category: int32[concept], category of each concept.
     """
 
     gap: UInt16[np.ndarray, " entry"]
@@ -127,11 +127,11 @@ class GroupedCounts:
         unit: Int[np.ndarray, "group category unit"],
         category: Int[np.ndarray, " concept"],
     ) -> "GroupedCounts":
-        """The small form of counts that are all there."""
+        """Packs full arrays of counts."""
         gaps, lows = [np.zeros(0, np.uint16)], [np.zeros(0, np.uint8)]
         large, high = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        last, entries = -1, 0  # of the group before, in this group's places
-        for part in intersection:  # by group, so that little is in memory
+        last, entries = -1, 0  # last position of the previous group, relative to this
+        for part in intersection:  # by group, to save memory
             flat = np.reshape(part, -1)
             place = np.flatnonzero(flat)
             gap, count = np.diff(place, prepend=last), flat[place].astype(np.int64)
@@ -164,9 +164,9 @@ class GroupedCounts:
         return (*self.concept.shape, self.unit.shape[-1])
 
     def _by_group(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(group, flat places in it, counts), ascending, a group perhaps in parts."""
+        """Yields (group, flat positions in it, counts), ascending, in small parts."""
         size = self.concept.shape[1] * self.unit.shape[-1]
-        end = -1  # the place before, of all groups
+        end = -1  # previous position, over all groups
         for start in range(0, len(self.gap), _PART):
             part = slice(start, start + _PART)
             place = np.cumsum(self.gap[part], dtype=np.int64)
@@ -183,11 +183,11 @@ class GroupedCounts:
     def intersection_of(
         self, units: Int[np.ndarray, " pair"], columns: Int[np.ndarray, " pair"]
     ) -> Int[np.ndarray, "pair group"]:
-        """I of some pairs of a unit and a concept, by group."""
+        """Returns I by group for pairs of a unit and a concept."""
         groups, concepts, width = self.shape
         wanted = np.asarray(columns, np.int64) * width + units
         found = np.zeros((len(wanted), groups), np.int64)
-        # All of a group at once: a search for each pair would take longer.
+        # One group at a time, unpacked: searching for each pair would take longer.
         dense = np.zeros(concepts * width, np.int64)
         for group, place, count in self._by_group():
             dense[place] = count
@@ -201,12 +201,12 @@ class GroupedCounts:
         columns: Int[np.ndarray, " pair"],
         intersection: Int[np.ndarray, "pair group"],
     ) -> Int[np.ndarray, "pair group"]:
-        """The unions of the pairs whose intersections are given, by group."""
+        """Returns the unions by group for pairs with the given intersections."""
         fires = self.unit[:, self.category[columns], units].T
         return fires + self.concept[:, columns].T - intersection
 
     def intersection(self) -> Int[np.ndarray, "unit concept"]:
-        """I over all groups."""
+        """Returns I over all groups."""
         _, concepts, width = self.shape
         total = np.zeros(concepts * width, np.int64)
         for _, place, count in self._by_group():
@@ -214,7 +214,7 @@ class GroupedCounts:
         return total.reshape(concepts, width).T
 
     def merged(self, group: Int[np.ndarray, " group"], groups: int) -> "GroupedCounts":
-        """The same by fewer groups: number g here belongs to `group[g]` there."""
+        """Merges groups: group g becomes part of group `group[g]`."""
         _, concepts, width = self.shape
         dense = np.zeros((groups, concepts * width), np.int64)
         for number, place, count in self._by_group():
@@ -233,7 +233,7 @@ class GroupedCounts:
         )
 
     def picked(self, columns: Int[np.ndarray, " column"]) -> "GroupedCounts":
-        """The same with some concepts only, in that order."""
+        """Selects concepts, in the given order."""
         groups, concepts, width = self.shape
         new = np.full(concepts, -1)
         new[columns] = np.arange(len(columns))
@@ -250,10 +250,10 @@ class GroupedCounts:
         """Writes an .npz file.
 
         Raises:
-          OSError: as the file system has it; no file is left half-written.
+          OSError: the file cannot be written; no partial file is left.
         """
         file = io.BytesIO()
-        # As np.savez_compressed, at a level that takes a fifth of the time; 8 % larger.
+        # Like np.savez_compressed, but five times faster and 8 % larger.
         with zipfile.ZipFile(
             file, "w", zipfile.ZIP_DEFLATED, compresslevel=1
         ) as zipped:
@@ -265,7 +265,7 @@ class GroupedCounts:
 
 
 def _bridged(gap, count):
-    """Entries of count 0 in between, so that each distance fits into 16 bits."""
+    """Inserts entries of count 0, so that each distance fits into 16 bits."""
     between = (gap - 1) // _FARTHEST
     last = np.cumsum(between + 1) - 1
     gaps = np.full(len(gap) + between.sum(), _FARTHEST)
@@ -276,7 +276,7 @@ def _bridged(gap, count):
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:
-    """In the smallest unsigned type that holds its numbers."""
+    """Converts to the smallest unsigned type that holds the numbers."""
     largest = int(array.max(initial=0))
     return array.astype(np.min_scalar_type(largest))
 
@@ -284,12 +284,12 @@ def _smallest(array: np.ndarray) -> np.ndarray:
 def load(
     path: str | os.PathLike, units: int, concepts: int, groups: int | None = None
 ) -> GroupedCounts:
-    """What `GroupedCounts.save` wrote, of a layer of that many units and concepts.
+    """Reads a file of `GroupedCounts.save` for the given numbers of units and concepts.
 
     Args:
-      path: of the file.
-      units, concepts: how many there are.
-      groups: how many there must be; by default any number.
+      path: path of the file.
+      units, concepts: required number of units and concepts.
+      groups: required number of groups; by default any.
 
     Raises:
       UserError: the file cannot be read, or holds something else.
@@ -299,7 +299,7 @@ def load(
     with safe_reading.Arrays(path, names) as arrays:
         for name, header in arrays.headers.items():
             if header.dtype.kind != "u":
-                raise UserError(f"{path}: '{name}' holds no unsigned integers")
+                raise UserError(f"{path}: '{name}' does not hold unsigned integers")
         shapes = {name: header.shape for name, header in arrays.headers.items()}
         if groups is None:
             groups = shapes["concept"][0] if shapes["concept"] else 0
@@ -334,7 +334,7 @@ def load(
         ("gap", end - 1, max(groups * concepts * units, 1)),
     ):
         if last >= limit:
-            raise UserError(f"{path}: '{name}' leads to {last}, behind {limit - 1}")
+            raise UserError(f"{path}: '{name}' reaches {last}, beyond {limit - 1}")
     signed = ("large", "high", "concept", "unit")
     return GroupedCounts(
         **{name: found[name].astype(kind, copy=False) for name, kind in _TYPES.items()},

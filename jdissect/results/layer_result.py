@@ -1,9 +1,9 @@
-"""What a dissection found in one layer, and its files.
+"""The result of one layer, and its files.
 
 A unit's concept is the one of highest IoU (the lowest number on a tie; a unit that
-never fires, or only where no concept is, has none); the unit is a *detector* of it if
-that IoU exceeds a threshold.
-*Unique concepts* counts the distinct concepts among the detectors, by category.
+never fires, or only where no concept is, has none). The unit is a *detector* of it if
+that IoU exceeds a threshold. *Unique concepts* counts the distinct concepts among the
+detectors, by category.
 Source: Bau et al. 2017, section 3; counts as in netdissect 2020.
 """
 
@@ -26,7 +26,7 @@ from jdissect.base.errors import UserError
 from jdissect.results import group_counts
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
-FEW_IMAGES = 30  # below, counts tell little of a network
+FEW_IMAGES = 30  # with fewer, counts say little about a network
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
 SUMMARY = "summary.json"
 _FILES = (
@@ -42,23 +42,23 @@ class Result:
     Attributes:
       thresholds: float32[unit], T_k: a unit fires where its activation exceeds it.
       intersection: int64[unit, concept], pixels of both unit and concept.
-      union: int64[unit, concept], pixels where either is the case.
+      union: int64[unit, concept], pixels of either.
       fires: int64[unit], pixels where the unit fires.
-      concepts, categories: names by column; together a concept's identity.
+      concepts, categories: names by column; together they identify a concept.
       top_value: float32[unit, k], highest activations (raw map), descending.
       top_image: int32[unit, k], the images they occur in.
       histogram_counts: int64[unit, bin] of the upsampled pixels.
       histogram_edges: float32[unit, bin + 1].
-      images: how many were counted.
-      quantile: share of pixels above T_k, at most.
-      iou_thresholds: at which `summary` counts.
-      model, layer: names.
-      mask_shape: (height, width) of the grid that masks are compared on; None: of an
-        older version.
-      top_map: float32[unit, k, height, width], each unit's feature map on its top
-        images, before upsampling; None where it was not kept.
-      blocks: the counts by block of images (`group_counts.block`); None: not kept.
-      by_image: the counts by image, of small sets; None: not kept.
+      images: number of images counted.
+      quantile: maximum share of pixels above T_k.
+      iou_thresholds: thresholds at which `summary` counts.
+      model, layer: names of the model and the layer.
+      mask_shape: (height, width) of the grid on which masks are compared; None for
+        results of an older version.
+      top_map: float32[unit, k, height, width], feature maps of each unit on its top
+        images, before upsampling; None if not kept.
+      blocks: the counts by block of images (`group_counts.block`); None if not kept.
+      by_image: the counts by image, for small sets; None if not kept.
     """
 
     thresholds: Float[np.ndarray, " unit"]
@@ -83,9 +83,9 @@ class Result:
 
     @property
     def can_fire(self) -> bool:
-        """Whether any unit could fire: else the quantile is less than one pixel.
+        """Whether any unit can fire: False if the quantile is less than one pixel.
 
-        True where the number of pixels is not known (`mask_shape` is None).
+        True if the number of pixels is not known (`mask_shape` is None).
         """
         if self.mask_shape is None:
             return True
@@ -93,7 +93,7 @@ class Result:
         return fractions.Fraction(str(self.quantile)) * pixels >= 1
 
     def replace(self, **changes) -> "Result":
-        """The same with some attributes changed."""
+        """Returns a copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
     @functools.cached_property
@@ -102,25 +102,25 @@ class Result:
 
     @functools.cached_property
     def iou(self) -> Float[np.ndarray, "unit concept"]:
-        """float32; 0/0 is 0. Thresholds are compared with float64: `detectors`."""
+        """float32; 0/0 is 0. `detectors` compares thresholds with float64 values."""
         return self._quotient.astype(np.float32)
 
     @functools.cached_property
     def best_concept(self) -> Int[np.ndarray, " unit"]:
-        """The column of each unit's concept, -1 for a unit that overlaps none."""
+        """Column of each unit's concept; -1 for a unit that overlaps none."""
         if not self.concepts:
             return np.full(len(self.thresholds), -1)
         return np.where(self.best_iou > 0, self._quotient.argmax(axis=1), -1)
 
     @functools.cached_property
     def best_iou(self) -> Float[np.ndarray, " unit"]:
-        """float64 IoU with that concept, 0 without one."""
+        """float64 IoU with that concept; 0 without one."""
         if not self.concepts:
             return np.zeros(len(self.thresholds))
         return np.where(self.fires > 0, self._quotient.max(axis=1), 0.0)
 
     def detectors(self, threshold: float) -> Bool[np.ndarray, " unit"]:
-        """The units that have a concept and an IoU with it that exceeds `threshold`."""
+        """Returns which units have a concept with an IoU above `threshold`."""
         return (self.best_concept >= 0) & (self.best_iou > threshold)
 
     def _by_category(self, columns) -> dict[str, int]:
@@ -130,17 +130,17 @@ class Result:
         return {**counts, "total": len(found)}
 
     def unique_concepts(self, threshold: float) -> dict[str, int]:
-        """Distinct concepts among the detectors by category, and their `total`."""
+        """Counts the detectors' distinct concepts by category, and their `total`."""
         return self._by_category(
             np.unique(self.best_concept[self.detectors(threshold)])
         )
 
     def detector_units(self, threshold: float) -> dict[str, int]:
-        """Detectors by their concept's category, and their `total`."""
+        """Counts detectors by their concept's category, and their `total`."""
         return self._by_category(self.best_concept[self.detectors(threshold)])
 
     def summary(self) -> dict:
-        """What `summary.json` of a layer holds."""
+        """Returns the content of a layer's `summary.json`."""
         return {
             "model": self.model,
             "layer": self.layer,
@@ -160,12 +160,12 @@ class Result:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes dissection.npz, topk.npz, histogram.npz, units.csv, summary.json.
 
-        Also topmaps.npz, blocks.npz and by_image.npz, where there is something in them.
-        A result that is there stays until this one is whole (see `replacing`).
+        Also topmaps.npz, blocks.npz and by_image.npz, if there is content for them. An
+        existing result stays until this one is complete (see `replacing`).
 
         Raises:
           UserError: the folder is that of a run.
-          OSError: as the file system has it; no file is left half-written.
+          OSError: a file cannot be written; no partial file is left.
         """
         folder = paths.from_user(folder)
         _refuse_run(folder)
@@ -173,10 +173,10 @@ class Result:
             self._write(place)
 
     def save_summary(self, folder: str | os.PathLike) -> None:
-        """Writes summary.json anew where `save` has saved, for other IoU thresholds.
+        """Rewrites the summary.json of a saved result, for other IoU thresholds.
 
         Raises:
-          OSError: as the file system has it; the file is as it was.
+          OSError: the file cannot be written; the old one stays.
         """
         text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
         write_whole(paths.from_user(folder) / SUMMARY, utf8(text))
@@ -212,7 +212,7 @@ class Result:
         self.save_summary(folder)
 
     def _units(self) -> Iterator[tuple]:
-        """The rows of units.csv. An IoU has all its digits: a threshold decides so."""
+        """Yields the rows of units.csv, with all digits of the IoU for thresholding."""
         yield ("unit", "concept", "category", "iou", "threshold")
         for unit, column in enumerate(self.best_concept):
             named = column >= 0
@@ -226,13 +226,13 @@ class Result:
 
 
 def exact(iou: float) -> str:
-    """A float64 in at least six decimals, and in as many as tell it from all others."""
+    """Formats a float64 exactly, with at least six decimals."""
     rounded = f"{iou:.6f}"
     return rounded if float(rounded) == iou else repr(float(iou))
 
 
 def _refuse_run(folder: paths.Path) -> None:
-    """A run's own summary must not be replaced by a layer's."""
+    """Rejects the folder of a run, whose summary a layer's must not replace."""
     path = folder / SUMMARY
     try:
         summary = json.loads(paths.read_bytes(path)) if path.is_file() else {}
@@ -245,6 +245,6 @@ def _refuse_run(folder: paths.Path) -> None:
 def column_names(
     concepts: Sequence[tuple[str, str]], columns: Int[np.ndarray, " column"]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(names, categories) of the given numbers of a vocabulary."""
+    """Returns (names, categories) of the given numbers of a vocabulary."""
     picked = [concepts[number] for number in columns]
     return tuple(name for name, _ in picked), tuple(c for _, c in picked)

@@ -1,6 +1,6 @@
-"""A layer's folder of a run directory, read again: what `Result.save` wrote.
+"""Loads a layer's result from the folder that `Result.save` wrote.
 
-The files may come from anywhere, so that types, shapes and numbers are checked first.
+The files may come from anywhere, so types, shapes and numbers are checked first.
 """
 
 import math
@@ -15,8 +15,8 @@ from jdissect.base.errors import UserError
 from jdissect.results import group_counts
 from jdissect.results.layer_result import BLOCKS, BY_IMAGE, SUMMARY, TOP_MAPS, Result
 
-# Array by array: the kind of its numbers, and its shape, where a letter is a length
-# that must be the same wherever the letter stands.
+# For each array, the kind of its numbers and its shape; equal letters are equal
+# lengths.
 _LAYOUT = {
     "dissection.npz": {
         "thresholds": ("f", "u"),
@@ -30,11 +30,11 @@ _LAYOUT = {
     "histogram.npz": {"counts": ("iu", "ub"), "edges": ("f", "ue")},
 }
 _OPTIONAL = {TOP_MAPS: {"map": ("f", "ukhw")}}
-_MOST_UNITS = 2**24  # and concepts, of a layer
+_MOST_UNITS = 2**24  # per layer; the same for concepts
 
 
 def load(folder: str | os.PathLike) -> Result:
-    """The result that `Result.save` wrote.
+    """Loads the result that `Result.save` wrote.
 
     Raises:
       UserError: the folder or a file is missing, unreadable or inconsistent.
@@ -79,7 +79,7 @@ def load(folder: str | os.PathLike) -> Result:
 
 
 def stored_thresholds(folder: paths.Path) -> tuple[float, ...]:
-    """The IoU thresholds at which a stored result counts.
+    """Returns the IoU thresholds at which a stored result counts.
 
     Raises:
       UserError: its summary is missing or damaged.
@@ -88,19 +88,19 @@ def stored_thresholds(folder: paths.Path) -> tuple[float, ...]:
 
 
 def results_in(folder: paths.Path) -> list[paths.Path]:
-    """The folders in a folder that `load` or `open_run` could read, by name."""
+    """Returns the folders in a folder that `load` or `open_run` can read, sorted."""
     try:
         names = sorted(paths.folders_in(folder)) if folder.is_dir() else []
         return [folder / name for name in names if (folder / name / SUMMARY).is_file()]
-    except OSError:  # somebody else's
+    except OSError:  # not readable
         return []
 
 
 def _summary(folder: paths.Path) -> dict[str, Any]:
-    """What is needed of summary.json, every value of its type and range."""
+    """Returns the needed values of summary.json, with types and ranges checked."""
     path = folder / SUMMARY
     if not path.is_file():
-        raise UserError(f"{folder} holds no dissection: {instead(folder)}")
+        raise UserError(f"{folder} does not hold a dissection: {instead(folder)}")
     content = safe_reading.read_json(path)
     if "units" not in content:
         layers = content.get("layers")
@@ -121,7 +121,7 @@ def _summary(folder: paths.Path) -> dict[str, Any]:
     thresholds = value("iou_thresholds", lambda v: isinstance(v, dict), "an object")
     return {
         **{
-            key: value(key, lambda text: isinstance(text, str), "a text")
+            key: value(key, lambda text: isinstance(text, str), "a string")
             for key in ("model", "layer")
         },
         "images": value("images", is_count(2**31), "a number of images"),
@@ -133,13 +133,13 @@ def _summary(folder: paths.Path) -> dict[str, Any]:
 
 
 def instead(folder: paths.Path) -> str:
-    """What to give in the place of a folder without a summary, in words."""
+    """Suggests what to give instead of a folder without a summary."""
     found = results_in(folder)
     if not found:
-        return f"no {SUMMARY} in it"
+        return f"{SUMMARY} is missing"
     names = ", ".join(_shown(path.name) for path in found[:8])
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-    return f"there are some in it, {names}{more}; give one, such as {found[0]}"
+    return f"it contains {names}{more}; give one, such as {found[0]}"
 
 
 def _is_quantile(value: Any) -> bool:
@@ -171,15 +171,15 @@ def _mask_shape(summary: Mapping, path: paths.Path) -> tuple[int, int] | None:
 
 
 def _shown(value: Any) -> str:
-    """A value of a file as one printable line."""
+    """Returns a value from a file as one printable line."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _checked(path: paths.Path, layout: Mapping, lengths: dict[str, int]) -> dict:
-    """The arrays of a file; `lengths` gets those that were not known."""
+    """Reads the arrays of a file; adds lengths not yet known to `lengths`."""
     with safe_reading.Arrays(path, layout) as arrays:
-        # All of them before the first is unpacked.
+        # All headers are checked before the first array is unpacked.
         for name, (kinds, letters) in layout.items():
             header = arrays.headers[name]
             if header.dtype.kind not in kinds:
@@ -200,11 +200,11 @@ def _check_shape(path, name, shape, letters: str, lengths: dict[str, int]) -> No
         raise UserError(f"{path}: '{name}' has shape {tuple(shape)}, not ({text})")
     lengths |= dict(zip(letters, shape, strict=True))
     if lengths.get("c", 0) > _MOST_UNITS:
-        raise UserError(f"{path}: {lengths['c']} concepts are more than any have")
+        raise UserError(f"{path}: {lengths['c']} concepts are too many")
 
 
 def _check_values(folder: paths.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Counts are no less than 0 and fit together; everything else is finite."""
+    """Checks that counts are nonnegative and consistent, and other numbers finite."""
 
     def must(condition, file: str, name: str, what: str) -> None:
         if not condition:

@@ -1,12 +1,12 @@
-"""Run directories: what a run is, whether it may be continued, and its files.
+"""Manages run directories: identifies runs, resumes them, and writes their files.
 
-A run directory holds `config.json`, `images.csv`, `summary.json` and a folder a layer
-(see `layer_result`), while it is unfinished also `checkpoints` (see `run_state`). What
-takes the place of a finished run is made beside it, in a run directory inside this one
-(see `replacing`): the old run stays until the new one is whole. A run's *identity* is
-everything that can change its numbers, in named parts; the *result hash* is the hash of
-all parts, so that a directory is never continued or reused with something else in it,
-and a refusal can say what differs.
+A run directory holds `config.json`, `images.csv`, `summary.json` and one folder per
+layer (see `layer_result`); while unfinished also `checkpoints` (see `run_state`). A run
+that replaces a finished one is made in a run directory inside it (see `replacing`): the
+old run stays until the new one is complete. A run's *identity* is everything that can
+change its numbers, in named parts; the *result hash* is the hash of all parts, so that
+a directory is never resumed or reused for another run, and an error can say what
+differs.
 """
 
 import concurrent.futures
@@ -27,16 +27,16 @@ from jdissect.results.load_layer import load, stored_thresholds
 FORMAT_VERSION = 1
 MARK = "summary.json"
 _FILES = (MARK, "config.json", "images.csv", "report.html")
-_SAVED_AT_ONCE = 4  # layers: each is in memory again, compressed
+_SAVED_AT_ONCE = 4  # layers: each is in memory once more, compressed
 
 
 class Run:
     """A run directory.
 
     Attributes:
-      folder: its path.
-      place: where the run is being made: there, or beside a finished run.
-      parts: the identity of the run that is to be there.
+      folder: path of the directory.
+      place: where the run is made: in `folder`, or beside a finished run.
+      parts: the identity of the run.
     """
 
     def __init__(self, folder: str | os.PathLike, parts: Mapping[str, Any]):
@@ -50,10 +50,10 @@ class Run:
         return digest(self.parts)
 
     def stored_summary(self) -> dict | None:
-        """The summary that is there, None in a missing or empty directory.
+        """Returns the stored summary; None in a missing or empty directory.
 
         Raises:
-          UserError: the directory holds something else, or a file is broken.
+          UserError: the directory holds something else, or a file is damaged.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is a file; give another --workdir")
@@ -61,20 +61,20 @@ class Run:
         there = self.folder.is_dir() and not paths.is_empty(self.folder)
         if summary is None and there:
             raise UserError(
-                f"{self.folder} is not empty and holds no run; give another --workdir"
+                f"{self.folder} is not empty and not a run; give another --workdir"
             )
         return summary
 
     def is_finished(self, overwrite: bool) -> bool:
-        """Whether this very run is there, complete; decides where else to make it.
+        """Returns whether this run is there, complete; otherwise chooses `place`.
 
         Args:
-          overwrite: replace what is there: a finished run, once this one is whole too,
-            or an unfinished one of something else. This very run, unfinished, is
-            resumed.
+          overwrite: whether to replace an existing run: a finished one once this one is
+            complete, or an unfinished one of another identity. This very run, if
+            unfinished, is resumed.
 
         Raises:
-          UserError: another run is there and `overwrite` is not given.
+          UserError: another run is there, and `overwrite` is False.
         """
         summary = self.stored_summary()
         self.place = self.folder
@@ -89,25 +89,25 @@ class Run:
         if finished:
             self.place = replacing.beside(self.folder, self.result_hash)
             made = _read_summary(self.place / MARK) or {}
-            # Whole, but for the switch.
+            # Complete except for the switch.
             return made.get("status") == "finished" and self._is_this(made)
         return False
 
     def recount(self, config: Mapping[str, Any], thresholds: Sequence[float]) -> bool:
-        """Counts the finished run at other IoU thresholds, from what it has stored.
+        """Recounts the finished run at other IoU thresholds, from its stored results.
 
-        The page of the run, which shows the old ones, is removed.
+        Removes the run's page, which shows the old thresholds.
 
         Args:
-          config: to keep in place of that of the run.
-          thresholds: in [0, 1).
+          config: config that replaces the stored one.
+          thresholds: IoU thresholds in [0, 1).
 
         Returns:
-          whether it had others.
+          whether the thresholds have changed.
 
         Raises:
-          UserError: something that is stored is damaged.
-          OSError: as the file system has it.
+          UserError: a stored file is damaged.
+          OSError: a file cannot be written.
         """
         folder = replacing.current(self.folder, MARK)
         summary = _read_summary(folder / MARK) or {}
@@ -123,7 +123,7 @@ class Run:
         return bool(changed)
 
     def settle(self) -> None:
-        """Ends a switch to a newer run that was cut off."""
+        """Finishes an interrupted switch to a newer run."""
         replacing.settle(self.folder, MARK, _owned)
 
     def _is_this(self, summary: Mapping) -> bool:
@@ -142,11 +142,11 @@ class Run:
 
     @property
     def checkpoints(self) -> paths.Path:
-        """Where the state of the unfinished run is kept."""
+        """Folder with the state of the unfinished run."""
         return self.place / "checkpoints"
 
     def begin(self, config: Mapping[str, Any], layers: Sequence[str]) -> None:
-        """Makes `place` ready for the run, which may have been cut off before."""
+        """Prepares `place` for the run, which may have been interrupted before."""
         if not paths.is_remote(self.place):
             above = [self.place, *self.place.parents]
             self._new = [path for path in above if not path.exists()]
@@ -156,10 +156,10 @@ class Run:
         going_on = self._is_this(previous) and previous["status"] == "running"
         paths.make_folder(self.place)
         if not going_on:
-            # First: no run takes up the state of another.
+            # First, so that no run resumes from another's state.
             paths.remove_folder(self.checkpoints)
-        # Then: whenever this is cut off, an unfinished run is there, never a finished
-        # one without its arrays or files that belong to no run.
+        # Next, so that an interruption leaves an unfinished run, never a finished one
+        # without its arrays, or files that belong to no run.
         self._summarize("running", images=0, skipped=[], seconds={}, layers=layers)
         for layer in previous.get("layers", []):
             paths.remove_folder(self.place / _plain(layer))
@@ -168,7 +168,7 @@ class Run:
         self._write("config.json", config)
 
     def tell_progress(self, layers: Sequence[str], progress: Mapping) -> None:
-        """Adds to the summary of the run, while it is unfinished, how far it is.
+        """Adds the progress of an unfinished run to its summary.
 
         Args:
           layers: as `begin` has them.
@@ -184,10 +184,10 @@ class Run:
         )
 
     def abandon(self) -> bool:
-        """Takes back what was written since `begin`, unless a state was saved.
+        """Removes what was written since `begin`, unless a state was saved.
 
         Returns:
-          whether nothing is left to go on with, or to read.
+          whether nothing is left to resume or to read.
         """
         summary = _read_summary(self.place / MARK) or {}
         if summary.get("status") == "finished" or self._has_saved():
@@ -196,7 +196,7 @@ class Run:
             paths.remove_folder(self.place / _plain(layer))
         paths.remove_folder(self.checkpoints)
         for name in _FILES:
-            with contextlib.suppress(OSError):  # what went wrong before is what counts
+            with contextlib.suppress(OSError):  # the earlier error matters more
                 (self.place / name).unlink()
         for folder in self._new:
             try:
@@ -207,7 +207,7 @@ class Run:
 
     def _has_saved(self) -> bool:
         from jdissect.checkpoints.run_state import (
-            Checkpoints,  # it loads Orbax, which readers spare
+            Checkpoints,  # loads Orbax, which readers avoid
         )
 
         return bool(Checkpoints(self.checkpoints).steps())
@@ -226,16 +226,16 @@ class Run:
     ) -> None:
         """Writes the results; the summary last.
 
-        `hashes` are those of the images' contents, for images.csv: what draws an image
-        later can tell whether it is the one that was counted. `sent_bytes` is what the
-        processes of the run gave to exchanges in all, `top1_error` the network's in
-        percent, where it is known.
+        `hashes` are the images' content hashes, for images.csv: a later drawing can
+        check that an image is the one that was counted. `sent_bytes` is the total that
+        the run's processes sent in exchanges, `top1_error` the network's top-1 error in
+        percent, if known.
         """
 
         def save(layer):
             found[layer].save(self.place / _plain(layer))
 
-        # Most of it is compressing, which needs no interpreter.
+        # Mostly compression, which releases the GIL.
         with concurrent.futures.ThreadPoolExecutor(_SAVED_AT_ONCE) as pool:
             list(pool.map(save, found))
         write_whole(self.place / "images.csv", utf8(images_csv(names, hashes, skipped)))
@@ -272,10 +272,10 @@ class Run:
 
 
 def _read_summary(path: paths.Path) -> dict | None:
-    """A run's summary; None where there is none.
+    """Returns a run's summary; None if there is none.
 
     Raises:
-      UserError: it is something else, or of a newer version.
+      UserError: the file is something else, or of a newer version.
     """
     if not path.is_file():
         return None
@@ -296,7 +296,7 @@ def _read_summary(path: paths.Path) -> dict | None:
 
 
 def _owned(folder: paths.Path) -> list[str]:
-    """Names of all that belongs to the run in a folder."""
+    """Returns the names of everything in a folder that belongs to the run."""
     summary = _read_summary(folder / MARK) or {}
     layers = [layer for layer in summary.get("layers", []) if isinstance(layer, str)]
     return [*_FILES, "checkpoints", *layers]
@@ -305,9 +305,9 @@ def _owned(folder: paths.Path) -> list[str]:
 def images_csv(
     names: Sequence[str], hashes: Sequence[str], skipped: Container[int] = ()
 ) -> str:
-    """images.csv: the images by index, with block and content hash.
+    """Returns the content of images.csv: images by index, with block and content hash.
 
-    Names are made safe for a spreadsheet; `csv_cells.true_text` gives them back.
+    Names are made safe for a spreadsheet; `csv_cells.true_text` restores them.
     """
     rows = (
         (index, name, block(name), int(index in skipped), digest)
@@ -317,7 +317,7 @@ def images_csv(
 
 
 def _plain(layer: str) -> str:
-    """A layer's folder; a name from a damaged summary must not lead elsewhere."""
+    """Returns a layer's folder name; one from a damaged summary must not lead out."""
     if not layer or "/" in layer or "\\" in layer or layer in (".", ".."):
         raise UserError(f"'{layer}' cannot be the name of a layer's folder")
     return layer

@@ -1,22 +1,22 @@
-"""Label maps on disk, so that no image is segmented twice.
+"""Caches label maps on disk, so that no image is segmented twice.
 
-A segmenter takes about half a second an image, reading its maps back a fraction of a
-millisecond. Entries are found by key alone, a hash of everything that the maps depend
-on, which the caller makes (`identity.digest`): a key whose maps could change is a wrong
-key, and an entry is never out of date.
+A segmenter takes about half a second per image; reading its maps back takes a fraction
+of a millisecond. Entries are found by key alone, a hash of everything that the maps
+depend on, which the caller computes (`identity.digest`): if the maps could change, the
+key must, so an entry is never out of date.
 
 `FOLDER/ab/abcd...` is the entry of key 'abcd...', all numbers little-endian:
 
     magic "jdlm" | version u16 | "i2" | key, 32 bytes | maps, height, width u32 |
     the maps, zlib | sha256 of all that, 32 bytes
 
-Only an entry whose every byte is accounted for is believed: one cut short, altered,
-longer or renamed counts as missing, and the next `put` replaces it. That is also the
-guard after a loss of power, as entries are not synced to the disk one by one.
+An entry is used only if all its bytes are valid: a truncated, altered, longer or
+renamed one counts as missing, and the next `put` replaces it. This also covers power
+loss, as entries are not synced to the disk individually.
 
-Threads, processes and hosts may share a folder. Entries are written aside and renamed,
-so nobody sees half of one, and who is killed leaves at most a temporary file. There are
-no locks between processes: they all write the same maps under the same key.
+Threads, processes and hosts may share a folder. Entries are written to a temporary file
+and renamed, so nobody reads half of one, and a killed writer leaves at most a temporary
+file. Processes need no locks: they all write the same maps under the same key.
 """
 
 import contextlib
@@ -37,18 +37,18 @@ from jaxtyping import Int16
 
 from jdissect.base.log import LOG
 
-MAX_MAP_BYTES = 1 << 26  # of an entry, unpacked; 6 maps of 2364 x 2364
-STALE_SECONDS = 3600  # a temporary file of this age belongs to nobody
+MAX_MAP_BYTES = 1 << 26  # per entry, uncompressed; 6 maps of 2364 x 2364
+STALE_SECONDS = 3600  # older temporary files were left by killed writers
 
 _HEADER = struct.Struct("<4sH2s32s3I")
 _MAGIC, _VERSION, _DTYPE = b"jdlm", 1, b"i2"
 _HASH_BYTES = hashlib.sha256().digest_size
-# On maps of 6x56x56: 13 % smaller than level 1 for 0.2 ms; levels above gain 2 %.
+# On maps of 6x56x56: 13 % smaller than level 1 for 0.2 ms; higher levels gain 2 %.
 _LEVEL = 4
-# zlib adds five bytes to 16 KB that it cannot compress, and a frame.
+# zlib adds five bytes per 16 KB that it cannot compress, and a frame.
 _MAX_FILE_BYTES = MAX_MAP_BYTES + MAX_MAP_BYTES // 1024 + 4096
-_FILL = 0.9  # of the bound, when old entries have been deleted
-_UNSEEN = 0.05  # of the bound, written before looking what other runs have written
+_FILL = 0.9  # share of the limit kept when old entries are deleted
+_UNSEEN = 0.05  # share of the limit written before counting other runs' entries again
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"[0-9a-f]{2}")
@@ -58,9 +58,9 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{32}\.tmp")
 class LabelCache:
     """Label maps by key, in a folder.
 
-    Nothing that goes wrong in the folder stops a run: what cannot be read is missing,
-    and after the first failure to write there is one warning and no further attempt;
-    reading goes on. Methods may be called from several threads.
+    Errors in the folder never stop a run: what cannot be read counts as missing, and
+    the first failed write gives one warning and ends writing, but not reading. Methods
+    may be called from several threads.
     """
 
     def __init__(
@@ -69,43 +69,43 @@ class LabelCache:
         max_bytes: int = 0,
         warn: Callable[[str], None] = LOG.warning,
     ):
-        """Nothing is read or written yet.
+        """Prepares the cache without reading or writing anything.
 
         Args:
-          folder: of the entries, made when the first is written; None: a cache that
-            never has anything and keeps nothing.
-          max_bytes: bound on the sizes of all entries together; the oldest written are
-            deleted to keep it. 0: no bound. Other runs' entries count, but one looks
-            for them only now and then: each run that writes at the same time may
-            exceed the bound by a twentieth, for a while.
-          warn: is given the warning, a line; by default printed to standard error.
+          folder: folder of the entries, created with the first one; None gives a cache
+            that stays empty.
+          max_bytes: limit on the total size of all entries; the oldest are deleted to
+            keep it. 0: no limit. Other runs' entries count but are looked up only now
+            and then: each concurrently writing run may temporarily exceed the limit
+            by a twentieth.
+          warn: called with the one-line warning; by default it is logged.
         """
         self._folder = None if folder is None else Path(folder)
         self._max_bytes = max_bytes
         self._warn = warn
         self._lock = threading.Lock()
         self._writes = folder is not None
-        self._total: int | None = None  # bytes of all entries; None: not yet looked
-        self._unseen = 0  # bytes written since looking
+        self._total: int | None = None  # bytes of all entries; None: not counted yet
+        self._unseen = 0  # bytes written since counting
 
     def get(self, key: str) -> Int16[np.ndarray, "maps height width"] | None:
-        """The maps of a key, None if they are not there or not to be trusted.
+        """Returns the maps of a key; None if they are missing or invalid.
 
         Args:
-          key: 64 hexadecimal digits, lower case.
+          key: 64 lower-case hexadecimal digits.
 
         Returns:
-          an array of the caller's own, contiguous and writable.
+          a new array, contiguous and writable.
 
         Raises:
-          ValueError: that is not a key.
+          ValueError: `key` is not a key.
         """
         _check_key(key)
         if self._folder is None:
             return None
         path = self._path(key)
         try:
-            if not path.is_file():  # opening a pipe would wait for its other end
+            if not path.is_file():  # opening a pipe would block
                 return None
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -117,28 +117,28 @@ class LabelCache:
         return _unpack(key, entry)
 
     def put(self, key: str, maps: Int16[np.ndarray, "maps height width"]) -> None:
-        """Keeps maps under a key, in place of what is there.
+        """Stores maps under a key, replacing an existing entry.
 
-        Maps of more than MAX_MAP_BYTES, or more than the cache's bound, are not kept.
+        Maps larger than MAX_MAP_BYTES or than the cache's limit are not stored.
 
         Args:
-          key: 64 hexadecimal digits, lower case.
-          maps: int16, no side of it 0.
+          key: 64 lower-case hexadecimal digits.
+          maps: int16, without empty axes.
 
         Raises:
-          ValueError: that is no key, or those are no label maps.
+          ValueError: `key` is not a key, or `maps` are not label maps.
         """
         _check_key(key)
         maps = np.asarray(maps)
         if maps.dtype != np.int16 or maps.ndim != 3 or not maps.size:
             raise ValueError(
-                f"label maps are int16[maps, height, width], not {maps.dtype}"
+                f"label maps must be int16[maps, height, width], not {maps.dtype}"
                 f"[{', '.join(map(str, maps.shape))}]"
             )
         if not self._writes or maps.nbytes > MAX_MAP_BYTES:
             return
         entry = _pack(key, maps)
-        # One writer at a time, or what another is writing is missing in a sum.
+        # One writer at a time, so that sums include what others are writing.
         with self._lock:
             if not self._writes:
                 return
@@ -149,8 +149,8 @@ class LabelCache:
                 self._writes = False
                 reason = error.strerror or type(error).__name__
                 self._warn(
-                    f"label maps are not kept: {self._folder}: {reason}; "
-                    "the run goes on without"
+                    f"label maps are not cached: {self._folder}: {reason}; "
+                    "the run continues without"
                 )
 
     def _path(self, key: str) -> Path:
@@ -161,15 +161,15 @@ class LabelCache:
         aside = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
         try:
             _write_and_rename(aside, path, entry)
-        except FileNotFoundError:  # first of its folder, or somebody cleared the cache
+        except FileNotFoundError:  # first in its folder, or the cache was cleared
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_and_rename(aside, path, entry)
 
     def _make_room(self, size: int) -> bool:
-        """Deletes what has to go so that `size` bytes more keep the bound.
+        """Deletes old entries until `size` more bytes fit the limit.
 
         Returns:
-          Whether they do: never so if they alone exceed it.
+          Whether they fit: False if they alone exceed the limit.
 
         Raises:
           OSError: the folder cannot be listed, or old entries cannot be deleted.
@@ -188,15 +188,15 @@ class LabelCache:
         return fits
 
     def _prune(self, bound: float, added: int) -> int:
-        """Removes stale temporary files and, if need be, the oldest entries.
+        """Removes stale temporary files and, if needed, the oldest entries.
 
         Returns:
-          bytes of the entries that stay; 0 if there is no bound to keep.
+          bytes of the remaining entries; 0 without a limit.
         """
         entries = []
         for file in self._files():
             if _TEMPORARY.fullmatch(file.name):
-                with contextlib.suppress(OSError):  # another user's, or just renamed
+                with contextlib.suppress(OSError):  # another user's, or renamed
                     age = time.time() - file.stat(follow_symlinks=False).st_mtime
                     if age > STALE_SECONDS:
                         Path(file.path).unlink()
@@ -226,11 +226,11 @@ class LabelCache:
 def _check_key(key: str) -> None:
     # A key becomes a path.
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key: 64 hexadecimal digits in lower case")
+        raise ValueError(f"{key!r} is not a key: 64 lower-case hexadecimal digits")
 
 
 def _listed(folder: str | os.PathLike) -> list[os.DirEntry]:
-    """What is in a folder; nothing if there is none."""
+    """Returns the entries of a folder; none if it does not exist."""
     try:
         with os.scandir(folder) as files:
             return list(files)
@@ -245,7 +245,7 @@ def _pack(key: str, maps: np.ndarray) -> bytes:
 
 
 def _unpack(key: str, entry: bytes) -> np.ndarray | None:
-    """The maps; None for anything but what `_pack` makes for this key."""
+    """Returns the maps; None for anything but the output of `_pack` for this key."""
     if len(entry) < _HEADER.size + _HASH_BYTES:
         return None
     content = memoryview(entry)[:-_HASH_BYTES]
@@ -254,7 +254,7 @@ def _unpack(key: str, entry: bytes) -> np.ndarray | None:
     magic, version, dtype, owner, *shape = _HEADER.unpack_from(entry)
     if (magic, version, dtype, owner.hex()) != (_MAGIC, _VERSION, _DTYPE, key):
         return None
-    # A checksum is no signature: anybody can make an entry that unpacks to a terabyte.
+    # A checksum is not a signature: a crafted entry could unpack to a terabyte.
     expected = 2 * math.prod(shape)
     if not 0 < expected <= MAX_MAP_BYTES:
         return None
@@ -269,7 +269,7 @@ def _unpack(key: str, entry: bytes) -> np.ndarray | None:
 
 
 def _write_and_rename(aside: Path, path: Path, content: bytes) -> None:
-    """Raises: OSError; nothing new is left behind."""
+    """Writes a file atomically. Raises OSError and leaves no partial file."""
     try:
         with aside.open("xb") as file:
             file.write(content)

@@ -1,8 +1,8 @@
-"""From pixels to label maps by networks: the pure function that a device runs.
+"""Turns pixels into label maps with networks: the pure function that a device runs.
 
-The maps of an image are, in this order (davidbau/dissect, netdissect/segmenter.py):
-objects, materials, parts, and if wanted top and bottom quarters, left and right
-quarters; then a map for each category of the colour segmenter. Numbers are those of
+An image's maps are, in this order (davidbau/dissect, netdissect/segmenter.py): objects,
+materials, parts, and optionally top and bottom quarters, left and right quarters; then
+one map per category of the color segmenter. Numbers are those of
 `models.segmenter_labels`.
 """
 
@@ -30,22 +30,22 @@ Apply = Callable[..., dict[str, Array]]
 
 
 class Parser:
-    """UPerNet and, perhaps, a colour network, as a function of pixels.
+    """UPerNet and optionally a color network, as a function of pixels.
 
     Args:
       upernet: `apply(params, images, size=...)` of UPerNet; see `models.upernet`.
-      labels: what its channels mean.
-      color, color_labels: the same of the colour network; None for no colours.
-      quarters: of QUARTERS.
+      labels: meaning of UPerNet's channels.
+      color, color_labels: the same for the color network; None for no colors.
+      quarters: one of QUARTERS.
       grid: side of the label maps.
-      side: of the image that UPerNet sees.
+      side: side of UPerNet's input images.
 
     Attributes:
       concepts: (name, category) by number.
       map_names: what each map shows.
 
     Raises:
-      UserError: more concepts than int16 can number.
+      UserError: there are more concepts than int16 can number.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class Parser:
         pixels: UInt8[Array, "batch height width 3"],
         wanted: Bool[Array, " batch"] | None = None,
     ) -> Int16[Array, "batch maps grid grid"]:
-        """Label maps of RGB images of any size.
+        """Returns the label maps of RGB images of any size.
 
         Args:
-          params: of UPerNet and of the colour network.
+          params: parameters of UPerNet and of the color network.
           pixels: 0..255.
-          wanted: which maps are; others need not be right. None: all.
+          wanted: images whose maps are needed; the others' may be wrong. None: all.
         """
         if jax.default_backend() != "cpu":
             return self._parse(params, pixels)
-        # There, products of a batch may round by where in it an image stands, and
-        # batches gain nothing.
+        # On CPUs, rounding may depend on an image's position in the batch, and batches
+        # are not faster.
 
         def one(image):
             return self._parse(params, image[None])[0]
@@ -160,7 +160,7 @@ class Parser:
 def prepare_images(
     pixels: Float[Array, "batch height width 3"], side: int
 ) -> Float[Array, "batch side side 3"]:
-    """What UPerNet sees of RGB images of 0..255: BGR minus the means."""
+    """Converts RGB images of 0..255 to UPerNet's input: BGR minus the means."""
     if pixels.shape[1:3] != (side, side):
         pixels = pool(pixels, side)
     return pixels[..., ::-1] - jnp.asarray(MEANS, jnp.float32)
@@ -169,10 +169,11 @@ def prepare_images(
 def color_probabilities(
     scores: Float[Array, "batch height width class"], channels: dict[str, np.ndarray]
 ) -> dict[str, Float[Array, "batch height width class_of_category"]]:
-    """Softmax over all classes, and again within each category, as the original does.
+    """Applies softmax over all classes, and again per category, as the original does.
 
     Args:
-      channels: the classes of each category.
+      scores: scores of all classes.
+      channels: channels of each category's classes.
     """
     overall = jax.nn.softmax(scores, axis=-1)
     return {
@@ -187,13 +188,13 @@ def gate_parts(
     channels: Int[np.ndarray, "object slot"],
     numbers: Int[np.ndarray, "object slot"],
 ) -> Int[Array, "batch height width"]:
-    """The best part among those of the object that is there; 0 without an owner.
+    """Returns the best part of the object at each pixel; 0 without an owner.
 
     Args:
       objects: object numbers.
-      scores: of all owners' part channels.
-      channels: of each object's parts; -1 where it has no more.
-      numbers: what these channels mean; 0 is nothing.
+      scores: scores of all owners' part channels.
+      channels: channels of each object's parts, padded with -1.
+      numbers: label numbers of these channels; 0 means no label.
     """
     wanted = jnp.asarray(channels)[objects]  # [batch, height, width, slot]
     found = jnp.take_along_axis(scores, jnp.maximum(wanted, 0), axis=-1)
@@ -202,7 +203,7 @@ def gate_parts(
 
 
 def _part_tables(labels: UPerNetLabels, part_numbers) -> tuple[np.ndarray, np.ndarray]:
-    """`channels` and `numbers` of `gate_parts`."""
+    """Returns `channels` and `numbers` for `gate_parts`."""
     most = max((len(group) for _, group in labels.object_parts), default=1)
     channels = np.full((len(labels.objects), most), -1, np.int32)
     numbers = np.zeros((len(labels.objects), most), np.int32)
@@ -219,5 +220,5 @@ def _part_tables(labels: UPerNetLabels, part_numbers) -> tuple[np.ndarray, np.nd
 
 
 def _argmax(scores: Float[Array, "*pixel class"]) -> Int[Array, "*pixel"]:
-    """The first of the largest."""
+    """Returns the first index of the largest score."""
     return jnp.argmax(scores, axis=-1).astype(jnp.int32)

@@ -1,7 +1,7 @@
-"""The segmenter 'upernet': UPerNet and a colour network label any photograph.
+"""The segmenter 'upernet': labels any photograph with UPerNet and a color network.
 
-An image is segmented once: its label maps are kept under a key that is made of
-everything they depend on, and read back for the next network, layer or quantile.
+Each image is segmented once: its label maps are cached under a key made of everything
+they depend on, and read back for the next network, layer or quantile.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import QUARTERS, Parser
 
 GRID = 56  # side of the label maps
-# What computes them; a change in any of these makes kept maps unreachable.
+# The code that computes the maps; changing it makes cached maps unreachable.
 SOURCES = (
     *("models", "segmenters/parsing"),
     *("ops/components", "ops/resample", "ops/winograd"),
@@ -31,12 +31,12 @@ SOURCES = (
 
 
 class UPerNetSegmenter:
-    """Label maps by networks, from the cache where they are there.
+    """Provides label maps from networks, cached.
 
     Attributes:
       concepts: (name, category) by number.
       map_names: what each map shows.
-      mask_shape: (height, width) of the maps that `label_maps` gives.
+      mask_shape: (height, width) of the maps that `label_maps` returns.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class UPerNetSegmenter:
         mask_size: int = 0,
         dtype: str = "float32",
     ):
-        """Nothing is computed yet.
+        """Prepares the segmenter without computing anything.
 
         Args:
-          upernet, color: the networks; None for no colours.
-          devices: where they run.
-          cache: of label maps.
+          upernet, color: the networks; color may be None for no colors.
+          devices: devices that run the networks.
+          cache: cache of the label maps.
           hashes: content hash of every image, by index.
-          quarters: of `parsing.QUARTERS`.
-          batch_size: images a call a device; fewer are padded.
+          quarters: one of `parsing.QUARTERS`.
+          batch_size: images per call and device; smaller batches are padded.
           mask_size: side of the mask grid; 0: GRID.
-          dtype: of the networks, as they were loaded.
+          dtype: type with which the networks were loaded.
         """
         self._networks = (upernet, color)
         self._devices, self._cache, self._hashes = devices, cache, hashes
@@ -96,7 +96,7 @@ class UPerNetSegmenter:
         )
 
     def identity(self, cache_dir: Path | None) -> dict[str, Any]:
-        """Weights, labels and, if unusual, sides of both networks, as JSON."""
+        """Returns the networks' weights, labels and non-default sides, as JSON."""
         del cache_dir
         return {
             name: network
@@ -109,13 +109,13 @@ class UPerNetSegmenter:
         }
 
     def annotated(self, batch: Batch) -> None:
-        """Every image counts for every category."""
+        """Returns None: every image counts for every category."""
         del batch
 
     def label_maps(
         self, batch: Batch
     ) -> Int16[np.ndarray, "batch maps mask_height mask_width"]:
-        """The batch's label maps; zeros for images that are not valid."""
+        """Returns the batch's label maps; zeros for images that are not valid."""
         shape = (len(batch.index), len(self.map_names), GRID, GRID)
         maps = np.zeros(shape, np.int16)
         missing = []
@@ -135,7 +135,7 @@ class UPerNetSegmenter:
         return resample_nearest(maps, self.mask_shape)
 
     def _key(self, batch: Batch, place: int) -> str:
-        """What an image's maps depend on. Its pixels stand for how it was decoded."""
+        """Hashes what an image's maps depend on; its pixels cover the decoding."""
         pixels = hashlib.sha256(np.ascontiguousarray(batch.pixels[place])).hexdigest()
         shape = list(batch.pixels.shape[1:])
         content = self._hashes[batch.index[place]]
@@ -147,7 +147,7 @@ class UPerNetSegmenter:
             self._params = self._devices.replicate(
                 tuple(network and network.params for network in self._networks)
             )
-        # In turn to the devices, so that few images are shared out as well.
+        # Round-robin over the devices, so that a few images are spread as well.
         turns = np.arange(self._size).reshape(-1, len(self._devices)).T.reshape(-1)
         wanted = turns < len(pixels)
         batch = np.zeros((self._size, *pixels.shape[1:]), pixels.dtype)
@@ -170,12 +170,12 @@ def open_upernet(
     devices: Devices,
     cache: LabelCache,
 ) -> UPerNetSegmenter:
-    """The segmenter of `config.segmenter`.
+    """Opens the segmenter of `config.segmenter`.
 
     Args:
-      config: the whole of it.
+      config: the whole config.
       image_shape: (height, width) of the images.
-      hashes, devices, cache: as `UPerNetSegmenter` has them.
+      hashes, devices, cache: see `UPerNetSegmenter`.
 
     Raises:
       UserError: a checkpoint is missing or of another kind, a value is unknown, or
@@ -195,7 +195,7 @@ def open_upernet(
     if min(image_shape) < STRIDE:
         raise UserError(
             f"the images have {image_shape[0]}x{image_shape[1]} pixels; segmenter "
-            f"'upernet' needs {STRIDE}x{STRIDE} at least"
+            f"'upernet' needs at least {STRIDE}x{STRIDE}"
         )
     upernet = networks.load_segmenter(options.upernet, "upernet", dtype=config.dtype)
     color = None

@@ -118,7 +118,7 @@ class Loop:
             self.done, length = notes["step"], notes["metrics_bytes"]
         consistency.check_alike(processes, {}, {"the last checkpoint": self.done})
         if self.done and processes.first:
-            print(f"going on after step {self.done} of {self._total}")
+            print(f"resuming after step {self.done} of {self._total}")
         self.state = place(state)
         with processes.agreeing():
             self._metrics = None

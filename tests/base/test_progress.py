@@ -306,7 +306,7 @@ def test_the_summary_of_an_unfinished_run(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert command_line.entry(main.main, ["main", *arguments]) == 0
     out = capsys.readouterr().out
-    assert "going on where this run was last saved" in out and "Only 6 images" in out
+    assert "resuming this run from its last save" in out and "Only 6 images" in out
     finished = json.loads(path.read_text())
     assert finished["status"] == "finished" and "progress" not in finished
     assert finished["identity"] == stored["identity"]

@@ -267,7 +267,7 @@ DAMAGES = {
 def test_damage_is_the_users_error(damage, folder):
     assert large_files(folder)
     DAMAGES[damage](folder)
-    with pytest.raises(UserError, match="convert .* anew") as error:
+    with pytest.raises(UserError, match="convert .* again") as error:
         networks.load_classifier(folder)
     assert str(folder) in str(error.value)
     assert len(str(error.value).splitlines()) <= 2

@@ -406,7 +406,7 @@ LABEL_FAULTS = {
         "object_part": {"wall": ["-", "door", "tail"]}
     },
     "labels.json names 3 scenes, the network has 4": {"scene": ["a", "b", "c"]},
-    "labels.json: object_part has 'dog', which is no object": {
+    "labels.json: object_part has 'dog', not an object": {
         "object_part": {"dog": ["-"]}
     },
 }
@@ -556,4 +556,4 @@ def test_descriptions_that_do_not_fit(folders):
         with pytest.raises(UserError, match=words) as error:
             assert load(folders.upernet).params  # what makes a segmenter read weights
         first, second = str(error.value).splitlines()
-        assert first == f"{path} is damaged; convert the checkpoint anew"
+        assert first == f"{path} is damaged; convert the checkpoint again"

@@ -326,7 +326,7 @@ def test_64_bit_mode_changes_nothing():
 
 
 def test_what_is_not_a_result(tmp_path):
-    with pytest.raises(jdissect.UserError, match="holds no dissection"):
+    with pytest.raises(jdissect.UserError, match="does not hold a dissection"):
         jdissect.load(tmp_path)
     images, labels = data()
     result = jdissect.dissect(apply, 0.0, images, labels, concepts=CONCEPTS, layers="a")

@@ -113,8 +113,8 @@ def test_interrupted_after_a_save(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         after(patch, run_directory.Run, "finish", terminate)
         code, output, error = run()
-    assert code == 143 and "going on where this run was last saved" in output
-    finished = f"{tmp_path / 'run'} is finished, but for its report.html\n"
+    assert code == 143 and "resuming this run from its last save" in output
+    finished = f"{tmp_path / 'run'} is finished, without its report.html\n"
     assert error == f"terminated; {finished}"
     assert open_run(tmp_path / "run").images == 5
     code, output, _ = run()

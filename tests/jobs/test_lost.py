@@ -56,7 +56,7 @@ def finish(work, folder, whole):
     with hosts([*work, f"--workdir={folder}"]) as again:
         ends = [host.end() for host in again]
     assert [code for code, _, _ in ends] == [0, 0], ends
-    assert "going on where this run was last saved" in ends[0][1]
+    assert "resuming this run from its last save" in ends[0][1]
     assert [error for _, _, error in ends] == ["", ""]
     assert "Gloo" not in ends[0][1] + ends[1][1]
     assert same_arrays(whole, folder)

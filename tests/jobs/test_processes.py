@@ -193,7 +193,7 @@ def test_killed_again_and_again(command, alone, tmp_path, kills):
             out, err = process.communicate(timeout=900)
             finished = "written to" in out  # the signal came too late
             assert process.returncode in (-9, 143) or finished, (out, err)
-            told += "going on where this run was last saved" in out
+            told += "resuming this run from its last save" in out
             if finished:
                 break
     done(run([command(folder, *saving)] * 2))

@@ -152,7 +152,7 @@ def test_a_run_in_a_bucket_equals_one_on_the_disk(run, bucket, run_here):
     assert code == 0 and jdissect.load("gs://fake/run/second").quantile == 0.02
     assert bucket.get("fake/run/second/stale") == (None, 0)
     code, _, error = run("gs://fake", "gs://fake/photos")
-    assert code == 2 and "is not empty and holds no run" in error
+    assert code == 2 and "is not empty and not a run" in error
 
 
 def test_a_run_goes_on(run, bucket, run_here, monkeypatch):
@@ -176,7 +176,7 @@ def test_a_run_goes_on(run, bucket, run_here, monkeypatch):
         cut_off = name.replace(wholes[-1].split("/")[3], "00000099")
         bucket.put(cut_off, bucket.get(name)[0])
     code, output, _ = run(*arguments)
-    assert code == 0 and "going on where this run was last saved" in output
+    assert code == 0 and "resuming this run from its last save" in output
     assert_same(bucket, "fake/run", run_here)
 
 
@@ -277,7 +277,7 @@ def test_checkpoints_are_whole_or_not_there(bucket, capsys):
     # Damaged: passed over, and written anew.
     bucket.put("fake/checkpoints/00000004/state/manifest.ocdbt", b"")
     assert kept.restore()[1]["step"] == 3 and kept.steps() == [3]
-    assert "passing over" in capsys.readouterr().err
+    assert "skipping" in capsys.readouterr().err
     kept.save(4, {"a": np.arange(4)}, {})
     assert kept.steps() == [3, 4] and kept.restore()[0]["a"].tolist() == [0, 1, 2, 3]
 
@@ -291,7 +291,7 @@ def test_weights(bucket, folders, tensors):
     networks.save(place, parameters, description, tensors=tensors)
     found = networks.load_classifier(place, "tiny")
     assert found.weights_sha256 == description["weights_sha256"]
-    with pytest.raises(UserError, match="exists; name another folder"):
+    with pytest.raises(UserError, match="exists; give another folder"):
         networks.check_output(place)
     # Cut off before its description: not there, and in nobody's way.
     bucket.delete("fake/copies/one/model.json")

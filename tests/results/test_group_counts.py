@@ -81,9 +81,9 @@ def test_small_sets_by_image():
         ("low", np.zeros(3, np.uint8), "'low' has shape"),
         ("concept", np.zeros((5, 2), np.uint8), "'concept' has shape"),
         ("unit", np.zeros((4, 3, 120), np.uint8), "'unit' has shape"),
-        ("category", np.full(300, 9, np.uint8), "'category' leads to 9"),
+        ("category", np.full(300, 9, np.uint8), "'category' reaches 9"),
         ("large", np.full(1, 2**60, np.uint64), "'l"),
-        ("high", np.zeros(2, np.float32), "'high' holds no unsigned"),
+        ("high", np.zeros(2, np.float32), "'high' does not hold"),
         ("gap", None, "gap"),
     ],
 )
@@ -109,5 +109,5 @@ def test_gaps_that_lead_too_far_are_refused(dense, tmp_path):
     arrays = dict(np.load(path))
     arrays["gap"] = np.full(len(arrays["gap"]), 65535, np.uint16)
     np.savez(path, **arrays)
-    with pytest.raises(UserError, match="'gap' leads to"):
+    with pytest.raises(UserError, match="'gap' reaches"):
         group_counts.load(path, 120, 300)

@@ -111,8 +111,8 @@ SUMMARY = {
     ],
     "images": [(-3, "images is -3"), (True, "images is True"), (1.5, "images is 1.5")],
     "units": [(-1, "units is -1"), (10**12, "units is 1000000000000"), ("7", "'7'")],
-    "model": [(5, "model is 5, not a text")],
-    "layer": [(["a"], "layer is ['a'], not a text")],
+    "model": [(5, "model is 5, not a string")],
+    "layer": [(["a"], "layer is ['a'], not a string")],
     "mask_shape": [([0, 5], "mask_shape is [0, 5]"), ("big", "mask_shape is 'big'")],
 }
 
@@ -178,8 +178,8 @@ def test_the_folder_above_says_what_is_in_it(tmp_path):
     for layer in ("a", "b"):
         make_result(layer=layer).save(tmp_path / layer)
     (tmp_path / "c").mkdir()
-    said = f"holds no dissection: .*'a', 'b'; give one, such as {tmp_path / 'a'}$"
+    said = f"not hold a dissection: .*'a', 'b'; give one, such as {tmp_path / 'a'}$"
     with pytest.raises(jdissect.UserError, match=said):
         jdissect.load(tmp_path)
-    with pytest.raises(jdissect.UserError, match=r"no summary.json in it"):
+    with pytest.raises(jdissect.UserError, match=r"summary.json is missing"):
         jdissect.load(tmp_path / "c")

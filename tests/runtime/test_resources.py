@@ -144,7 +144,7 @@ def test_a_batch_that_no_memory_holds(system):
     system("proc/self/cgroup", "0::/")
     system("cgroup/memory.max", GB)
     system("cgroup/memory.current", GB // 2)
-    with pytest.raises(UserError, match=r"takes 0\.6 GB at least, of which 0\.5 are"):
+    with pytest.raises(UserError, match=r"takes at least 0\.6 GB, but only 0\.5"):
         check(1000, 56)
 
 

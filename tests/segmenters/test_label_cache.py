@@ -220,9 +220,9 @@ def test_other_arrays_are_refused(tmp_path, maps, kept):
     ],
 )
 def test_other_keys_are_refused(cache, tmp_path, name):
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         cache.put(name, a_map())
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         cache.get(name)
     assert list(tmp_path.iterdir()) == []
 
@@ -718,7 +718,7 @@ def check_stopped(cache, warned, folder, reason, kept=()):
         cache.put(key(number), a_map(number))
         assert cache.get(key(number)) is None
     assert warned == [
-        f"label maps are not kept: {folder}: {reason}; the run goes on without"
+        f"label maps are not cached: {folder}: {reason}; the run continues without"
     ]
     for number in kept:
         np.testing.assert_array_equal(cache.get(key(number)), a_map(number))
@@ -732,8 +732,8 @@ def test_the_warning_as_it_is_seen(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        f"warning: label maps are not kept: {tmp_path / 'file'}: Not a directory; "
-        "the run goes on without\n"
+        f"warning: label maps are not cached: {tmp_path / 'file'}: Not a directory; "
+        "the run continues without\n"
     )
 
 

@@ -141,8 +141,8 @@ def test_kill_goes_on_to_the_same_bits(arguments, alone, tmp_path):
     assert Checkpoints(folder / "checkpoints").steps()
     assert not (folder / "model").exists()
     shutil.copytree(folder, tmp_path / "other")
-    assert "going on after step" in run_all(arguments, folder)
-    assert "going on after step" in finish(arguments, tmp_path / "other", devices=2)
+    assert "resuming after step" in run_all(arguments, folder)
+    assert "resuming after step" in finish(arguments, tmp_path / "other", devices=2)
     for run in (folder, tmp_path / "other"):
         assert metrics(run) == metrics(alone)
         assert weights(run) == weights(alone)

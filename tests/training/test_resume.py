@@ -65,7 +65,7 @@ def terminate(arguments, folder):
     stopped = interrupt(arguments, folder, lines + 2, signal.SIGTERM, 0)
     assert stopped is not None, "it was over before the signal came"
     code, output = stopped
-    assert code == 128 + signal.SIGTERM and "going on after step" in output
+    assert code == 128 + signal.SIGTERM and "resuming after step" in output
     assert "stopped after step" in output and not (folder / "model").exists()
 
 
@@ -77,7 +77,7 @@ def test_kill_on_scenes(tmp_path, name):
     finish(scenes(name), whole)
     kill(scenes(name), folder)
     output = finish(scenes(name), folder)
-    assert "going on after step" in output and "15 steps, 16 classes" in output
+    assert "resuming after step" in output and "15 steps, 16 classes" in output
     assert metrics(folder) == metrics(whole)
     assert weights(folder) == weights(whole)
 
@@ -89,7 +89,7 @@ def test_kill_and_sigterm_on_folders(class_folders, tmp_path):
     finish(arguments, whole)
     kill(arguments, folder)
     terminate(arguments, folder)
-    assert "going on after step" in finish(arguments, folder)
+    assert "resuming after step" in finish(arguments, folder)
     assert metrics(folder) == metrics(whole)
     assert weights(folder) == weights(whole)
 
@@ -136,7 +136,7 @@ def stopped(class_folders, tiny, capsys, tmp_path, monkeypatch):
 def test_sigterm_within_an_epoch(stopped, undisturbed, capsys):
     arguments, folder = stopped
     code, output, _ = run(capsys, train, *arguments)
-    assert code == 0 and "going on after step 8 of 15" in output
+    assert code == 0 and "resuming after step 8 of 15" in output
     assert [metrics(folder), weights(folder)] == undisturbed(capsys)
 
 
@@ -150,21 +150,21 @@ def test_damaged_checkpoints_are_passed_over(stopped, undisturbed, capsys):
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     code, output, error = run(capsys, train, *arguments)
-    assert code == 0 and "going on after step 6 of 15" in output
-    assert "passing over checkpoint" in error and "00000008" in error
+    assert code == 0 and "resuming after step 6 of 15" in output
+    assert "skipping checkpoint" in error and "00000008" in error
     assert [metrics(folder), weights(folder)] == undisturbed(capsys)
     assert Checkpoints(folder / "checkpoints").steps() == [14, 15]
 
 
 def test_no_checkpoint_that_can_be_read(stopped, capsys):
-    """Nothing begins anew unasked, however often the command is given."""
+    """Nothing starts over unasked, however often the command is given."""
     arguments, folder = stopped
     for step in (6, 8):
         note = folder / "checkpoints" / f"{step:08d}" / "checkpoint.json"
         note.write_text("{")
     for _ in range(2):
         code, _, error = run(capsys, train, *arguments)
-        assert code == 2 and "--overwrite begins anew" in error.splitlines()[-1]
+        assert code == 2 and "--overwrite starts over" in error.splitlines()[-1]
     code, output, _ = run(capsys, train, *arguments, "--overwrite")
     assert code == 0 and "going on" not in output
     assert metrics(folder)[0]["step"] == 1
@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite(class_folders, tiny, capsys, tmp_path, monkey
     assert not (folder / "model").exists()
     # The same command goes on from there.
     code, output, _ = run(capsys, train, *arguments)
-    assert code == 0 and "going on after step 6" in output
+    assert code == 0 and "resuming after step 6" in output
 
 
 def test_a_learning_rate_that_is_far_too_high(class_folders, tiny, capsys, tmp_path):

@@ -292,7 +292,7 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     monkeypatch.setattr(segmentation, "mask_batches", ahead)
     code, output, error = run(capsys, train_segmenter, *command)
     assert code == 0, error
-    assert f"going on after step {STEPS + 1} of {2 * STEPS}" in output
+    assert f"resuming after step {STEPS + 1} of {2 * STEPS}" in output
     assert "pixel accuracy" not in output
     assert weights(tmp_path / "run") == weights(done)
     losses = [record for record in metrics(done) if "loss" in record]

@@ -1,1 +1,1 @@
-"""Figures as SVG and PNG files."""
+"""Draws figures as SVG and PNG files."""

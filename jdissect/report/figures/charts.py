@@ -1,7 +1,7 @@
-"""Charts of what several networks detect, and how sure one can be of it.
+"""Charts of the unique concepts of several networks, with their uncertainty.
 
-Every function takes plain numbers and returns a figure; `drawing.write` makes files of
-it. All can be read without colours.
+Every function takes plain numbers and returns a figure, which `drawing.write` writes to
+files. All charts are readable without color.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ __all__ = ["Bar", "Difference", "Line", "concepts_by_category", "curve", "differ
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A model's unique concepts by IoU threshold, and the band around them."""
+    """A model's unique concepts by IoU threshold, with a band."""
 
     model: str
     values: Sequence[float]
@@ -48,20 +48,20 @@ def curve(
     note: str = "",
     band_name: str = "95 % interval",
 ) -> Figure:
-    """Unique concepts at every IoU threshold, a line a model.
+    """Plots unique concepts over the IoU threshold, one line per model.
 
     Args:
-      thresholds: of IoU, ascending.
-      lines: with a value a threshold.
-      marked: thresholds to point at with a thin vertical line.
-      title, note: as in `concepts_by_category`.
-      band_name: what the shaded bands are.
+      thresholds: IoU thresholds, ascending.
+      lines: one per model, with one value per threshold.
+      marked: thresholds to mark with a thin vertical line.
+      title, note: see `concepts_by_category`.
+      band_name: meaning of the shaded bands.
 
     Raises:
-      ValueError: no lines, or as many values as thresholds are not there.
+      ValueError: there are no lines, or values and thresholds differ in number.
     """
     if not lines or any(len(line.values) != len(thresholds) for line in lines):
-        raise ValueError("a value for each threshold is needed, and a line at least")
+        raise ValueError("each threshold needs a value, and there must be a line")
     figure = drawing.new_figure(6.4, max(3.6, 0.8 + 0.17 * len(lines)))
     axes = figure.add_subplot()
     handles = []
@@ -81,11 +81,11 @@ def curve(
             marker=style.marker,
             markersize=4,
             markeredgewidth=0.8,
-            # Every other model's markers are hollow, and none lie above each other.
+            # Every other model has hollow markers, so that overlapping ones show.
             markerfacecolor=PAPER if place % 2 else style.color,
             markevery=(place * every // max(len(lines), 1), every),
             zorder=3,
-            clip_on=False,  # markers at 0 are whole
+            clip_on=False,  # shows markers at 0 in full
         )
         handles.append((handle, name))
     if any(line.low is not None for line in lines):
@@ -115,15 +115,15 @@ def differences(
     note: str = "",
     interval_name: str = "95 % interval",
 ) -> Figure:
-    """Paired differences of unique concepts to a baseline, with their intervals.
+    """Plots paired differences of unique concepts to a baseline, with intervals.
 
     Args:
-      panels: {IoU threshold: a difference a model}, with the same models in each.
+      panels: {IoU threshold: one difference per model}, the same models in each.
       baseline: name of the model that is subtracted.
-      title, note, interval_name: as in `concepts_by_category`.
+      title, note, interval_name: see `concepts_by_category`.
 
     Raises:
-      ValueError: as `concepts_by_category`.
+      ValueError: see `concepts_by_category`.
     """
     models = drawing.same_models(panels)
     figure = drawing.new_figure(

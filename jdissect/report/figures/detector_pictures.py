@@ -1,4 +1,4 @@
-"""The best detectors with the images they fire at most: Figure 2 of the study."""
+"""Draws the best detectors with their top images: Figure 2 of the study."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from jdissect.report.figures import drawing, palette
 from jdissect.results.layer_result import Result
 
-DETECTOR = 0.04  # IoU above which a unit is one, as in the paper
-DARKENED = 0.28  # what is left of the light outside of a mask
+DETECTOR = 0.04  # IoU above which a unit is a detector, as in the paper
+DARKENED = 0.28  # brightness factor outside a mask
 
-_SIDE, _GAP = 0.74, 0.05  # of a picture, inches
+_SIDE, _GAP = 0.74, 0.05  # of a picture, in inches
 _MARGIN, _BETWEEN = 0.1, 0.28  # around everything, between the blocks of categories
 _HEADING, _LINE = 0.3, 0.2  # heights of a category's name and a unit's
 
@@ -30,7 +30,7 @@ class Detector:
 
     @property
     def title(self) -> str:
-        """Concept, unit and IoU."""
+        """Concept, unit and IoU as text."""
         concept = drawing.shortened(self.concept, 26)
         return f"{concept} · unit {self.unit} · IoU {self.iou:.3f}"
 
@@ -39,7 +39,7 @@ class Detector:
 class Strip:
     """A detector's top images, and where it fires in them.
 
-    A picture that is None is not there any more, and its place says so.
+    A picture is None if it no longer exists; the figure then says so.
     """
 
     detector: Detector
@@ -50,15 +50,15 @@ class Strip:
 def best_detectors(
     result: Result, per_category: int, threshold: float = DETECTOR
 ) -> dict[str, list[Detector]]:
-    """The units of highest IoU, each of another concept, by category.
+    """Returns the units of highest IoU by category, each for another concept.
 
     Args:
-      result: of a layer.
-      per_category: at most so many; the lower unit comes first on a tie.
-      threshold: IoU that they have to exceed.
+      result: result of a layer.
+      per_category: maximum number per category; ties go to the lower unit.
+      threshold: IoU that they must exceed.
 
     Returns:
-      {category: detectors}, the paper's categories first; those without are absent.
+      {category: detectors}, the paper's categories first; empty ones are left out.
     """
     found: dict[str, list[Detector]] = {}
     seen = set()
@@ -80,7 +80,7 @@ def masked(
     picture: UInt8[np.ndarray, "height width 3"],
     mask: Bool[np.ndarray, "mask_height mask_width"],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture, dark outside of the mask, whose grid covers the same area."""
+    """Darkens a picture outside a mask, whose grid covers the same area."""
     rows, columns = (
         (2 * np.arange(size) + 1) * grid // (2 * size)
         for size, grid in zip(picture.shape, mask.shape, strict=False)
@@ -92,9 +92,9 @@ def masked(
 def outline(
     mask: Bool[np.ndarray, "height width"],
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The border of a mask as lines ((x, y), (x, y)) between its pixels' corners.
+    """Returns the border of a mask as lines ((x, y), (x, y)) between pixel corners.
 
-    The border of the picture is none of the mask.
+    The border of the picture is not part of it.
     """
     lines = []
     for flip, plane in ((False, mask), (True, mask.T)):
@@ -109,11 +109,11 @@ def outline(
 
 @drawing.style()
 def draw(blocks: Mapping[str, Sequence[Strip]], title: str = "") -> Figure:
-    """A block a category, a row a detector.
+    """Draws one block per category, with one row per detector.
 
     Args:
       blocks: {category: its detectors}; pictures of one size.
-      title: above the figure.
+      title: text above the figure.
     """
     across = 2 if len(blocks) > 1 else 1
     strips = [strip for block in blocks.values() for strip in block]
@@ -156,7 +156,7 @@ def _draw_strip(figure, strip: Strip, left: float, top: float, height: float) ->
         )
         if picture is None:
             axes.set_facecolor(palette.FAINT)
-            axes.text(0.5, 0.5, "not there", ha="center", va="center")
+            axes.text(0.5, 0.5, "not found", ha="center", va="center")
             continue
         rows, columns = mask.shape
         extent = (0, columns, rows, 0)

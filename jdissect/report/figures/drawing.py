@@ -1,8 +1,8 @@
-"""What all figures share: their style, and files of the same bytes every time.
+"""Common style of all figures, and reproducible SVG and PNG files.
 
-An SVG keeps text as text, so that it can be searched and set in a document's own font;
-neither file has a date in it. Text is shown as it is: a `$` or `_` in the name of a
-model or concept means nothing.
+An SVG keeps text as text, so that it is searchable and takes the document's font; no
+file contains a date. Text is shown literally: a `$` or `_` in the name of a model or
+concept has no meaning.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.report.figures.palette import FAINT, INK
 
-DPI = 200  # of PNGs
-SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text, points
+DPI = 200  # of PNG files
+SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text sizes in points
 _SETTINGS = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib
@@ -54,16 +54,17 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """While it lasts, figures look the same whatever the user's matplotlibrc says."""
+    """Gives figures the same look whatever the user's matplotlibrc says."""
     with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS):
         yield
 
 
 def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
-    """An empty figure of that size, inches.
+    """Returns an empty figure of the given size in inches.
 
     Args:
-      layout: 'constrained': its parts make room for each other; 'none': they stay where
+      width, height: size in inches.
+      layout: 'constrained' arranges the parts automatically; 'none' leaves them where
         they are put, as `place` does.
     """
     figure = Figure((width, height), layout=layout)
@@ -72,14 +73,14 @@ def new_figure(width: float, height: float, layout: str = "constrained") -> Figu
 
 
 def write_title(figure: Figure, title: str) -> None:
-    """Above everything, unless it is ''."""
+    """Writes a title above everything, unless it is ''."""
     if title:
         text = _wrapped(figure, title, 3)
         figure.suptitle(text, fontsize=LARGE, fontweight="bold")
 
 
 def write_note(figure: Figure, note: str) -> None:
-    """Below everything, unless it is ''."""
+    """Writes a note below everything, unless it is ''."""
     if note:
         figure.supxlabel(_wrapped(figure, note, 6), fontsize=NORMAL, style="italic")
 
@@ -90,17 +91,17 @@ def _wrapped(figure: Figure, text: str, lines: int) -> str:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG file."""
+    """Returns the figure as an SVG file."""
     file = io.BytesIO()
     with style():
-        # The resolution is that of photographs in it.
+        # The resolution applies to photographs in the figure.
         metadata = {"Date": None, "Creator": None}
         figure.savefig(file, format="svg", dpi=DPI, metadata=metadata)
     return file.getvalue()
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """Returns the figure as a PNG file."""
     file = io.BytesIO()
     with style():
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
@@ -108,10 +109,10 @@ def png(figure: Figure) -> bytes:
 
 
 def write(figure: Figure, folder: str | os.PathLike, name: str) -> list[paths.Path]:
-    """Writes NAME.svg and NAME.png; each appears whole or not at all.
+    """Writes NAME.svg and NAME.png, each atomically.
 
     Raises:
-      OSError, UserError: as `atomic_files.write_whole`.
+      OSError, UserError: see `atomic_files.write_whole`.
     """
     folder = paths.to_path(folder)
     files = {folder / f"{name}.svg": svg(figure), folder / f"{name}.png": png(figure)}
@@ -122,7 +123,7 @@ def write(figure: Figure, folder: str | os.PathLike, name: str) -> list[paths.Pa
 
 
 def shortened(text: str, limit: int) -> str:
-    """One printable line of at most `limit` characters; the middle is left out."""
+    """Returns one printable line of at most `limit` characters, cut in the middle."""
     printable = (
         " " if unicodedata.category(c)[0] in "CZ" else c for c in str(text).strip()
     )
@@ -134,7 +135,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def short_names(names: Sequence[str], limit: int = 22) -> list[str]:
-    """Names for a figure; those that became alike get their place behind them."""
+    """Shortens names for a figure; equal results get their position appended."""
     short = [shortened(name, limit) for name in names]
     return [
         f"{shortened(name, limit - 4)} ({place})" if short.count(name) > 1 else name
@@ -143,25 +144,25 @@ def short_names(names: Sequence[str], limit: int = 22) -> list[str]:
 
 
 def rule(axes, horizontal: bool) -> None:
-    """Thin lines behind the data, along the axis to read values from."""
+    """Draws thin lines behind the data, along the axis to read values from."""
     axes.grid(axis="y" if horizontal else "x", color=FAINT, alpha=0.35, linewidth=0.4)
     axes.set_axisbelow(True)
 
 
 def same_models(panels: Mapping[float, Sequence]) -> list[str]:
-    """The names of the models, which are the same in each panel.
+    """Returns the names of the models, which must be the same in each panel.
 
     Raises:
-      ValueError: they are not, or there is none.
+      ValueError: they differ, or there are none.
     """
     models = [[one.model for one in row] for row in panels.values()]
     if not models or not models[0] or any(row != models[0] for row in models):
-        raise ValueError("panels of the same models are needed, one model at least")
+        raise ValueError("all panels need the same models, at least one")
     return models[0]
 
 
 def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
-    """A legend over the panels, below the title, in as few rows as it takes."""
+    """Adds a legend between title and panels, in as few rows as possible."""
     objects, labels = zip(*handles, strict=True)
     labels = [shortened(label, 34) for label in labels]
     widths = [0.45 + 0.06 * len(label) for label in labels]  # inches
@@ -182,12 +183,12 @@ def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
 
 
 def count_ticks(axis) -> None:
-    """Ticks at a few whole numbers."""
+    """Sets ticks at a few whole numbers."""
     axis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
 
 
 def place(figure: Figure, left: float, top: float, width: float, height: float):
-    """Axes without ticks for a picture, at a distance from the top left, inches."""
+    """Adds axes without ticks for a picture, positioned from the top left in inches."""
     across, up = figure.get_size_inches()
     axes = figure.add_axes(
         (left / across, 1 - (top + height) / up, width / across, height / up)
@@ -199,6 +200,6 @@ def place(figure: Figure, left: float, top: float, width: float, height: float):
 
 
 def write_at(figure: Figure, left: float, top: float, text: str, **style) -> None:
-    """Text whose baseline is at a distance from the top left, inches."""
+    """Writes text with its baseline positioned from the top left in inches."""
     across, up = figure.get_size_inches()
     figure.text(left / across, 1 - top / up, text, **style)

@@ -1,4 +1,4 @@
-"""The photographs that figures show: given ones, scenes, or a run's images."""
+"""Reads the photographs that figures show: given ones, scenes, or a run's images."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from jdissect.report.top_masks import top_masks
 from jdissect.results.finished_run import StoredRun
 from jdissect.scenes import open_scenes
 
-PICTURES = 5  # images a unit, at most
+PICTURES = 5  # maximum number of images per unit
 
 
 def photographs(images: str, count: int, size: int, exif_rotation: bool):
-    """(names, uint8[image, size, size, 3]): photographs, or scenes without any.
+    """Returns (names, uint8[image, size, size, 3]) of photographs, or of scenes.
 
     Raises:
-      UserError: none are there, or one cannot be read.
+      UserError: there are none, or one cannot be read.
     """
     if not images:
         source = open_scenes("probe", count)
@@ -44,18 +44,18 @@ def photographs(images: str, count: int, size: int, exif_rotation: bool):
 
 
 def _read_photographs(images: str, count: int, exif_rotation: bool):
-    """(names, PIL images): of a folder the first that can be read, or of files all."""
+    """Returns (names, PIL images): a folder's first readable ones, or all files."""
     folder = paths.from_user(images).is_dir()
     if folder:
         source = open_folder(images)
         there = zip(source.names, source.paths, strict=True)
     else:
-        alone = paths.from_user(images).is_file()  # its name may have a comma
+        alone = paths.from_user(images).is_file()  # its name may contain a comma
         parts = [images] if alone else images.split(",")
         files = [part.strip() for part in parts if part.strip()]
         if missing := [f for f in files if not paths.from_user(f).exists()]:
             raise UserError(
-                f"--images: there is no file or folder {printable(missing[0])}"
+                f"--images: no such file or folder: {printable(missing[0])}"
             )
         there, count = zip(files, files, strict=True), len(files)
     names, pictures, skipped = [], [], []
@@ -79,7 +79,7 @@ def _read_photographs(images: str, count: int, exif_rotation: bool):
 def strips(
     run: StoredRun, result, best: Mapping[str, Sequence[Detector]], data_path: str
 ) -> dict[str, list[Strip]]:
-    """The detectors with their photographs and masks."""
+    """Returns the detectors with their photographs and masks."""
     units = [detector.unit for detectors in best.values() for detector in detectors]
     images = result.top_image[units, :PICTURES]
     masks = dict(zip(units, top_masks(result, units), strict=True))
@@ -99,17 +99,17 @@ def strips(
 
 
 def _probe_images(run: StoredRun, numbers: Sequence[int], data_path: str) -> dict:
-    """{number: pixels} of a run's images, read again; None for one that is gone.
+    """Reads a run's images again: {number: pixels}, None for a missing one.
 
     Raises:
-      UserError: none of them is there any more.
+      UserError: none of them exists any more.
     """
     images = open_counted(run, data_path=data_path)
     found = {number: read_pixels(images, number) for number in numbers}
     if all(pixels is None for pixels in found.values()):
         raise UserError(
-            f"the images of {run.folder} are gone or others by now; name where they "
-            "are by --data_path, or run again with --overwrite"
+            f"the images of {run.folder} are missing or have changed; give "
+            "their folder by --data_path, or run again with --overwrite"
         )
     images.tell()
     return found

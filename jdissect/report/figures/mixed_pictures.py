@@ -1,7 +1,7 @@
-"""The recipes of mixing on photographs, side by side: Figure 1 of the study.
+"""Draws the mixing recipes on photographs, side by side: Figure 1 of the study.
 
-The pictures are made by `augment.mix`, the function that training calls in its step,
-with the settings of the published recipes.
+The pictures come from `augment.mix`, which training calls in its step, with the
+settings of the published recipes.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ TITLES = {
     "cutmix": "CutMix",
     "saliencymix": "SaliencyMix",
 }
-ALONE = ("none", "cutout")  # recipes that mix nothing
-TRIES = 64  # keys
-SEEN = (0.25, 0.75)  # weights with which one sees that two images are mixed
+ALONE = ("none", "cutout")  # recipes that do not mix
+TRIES = 64  # number of keys
+SEEN = (0.25, 0.75)  # range of weights at which mixing is visible
 
-_SIDE, _GAP, _LEFT = 1.12, 0.08, 0.3  # of a picture, inches: 224 pixels at 200 dpi
+_SIDE, _GAP, _LEFT = 1.12, 0.08, 0.3  # of a picture, in inches: 224 pixels at 200 dpi
 _TITLE, _CAPTION = 0.3, 0.24  # heights
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixed:
-    """A recipe's pictures.
+    """The pictures of a recipe.
 
     Attributes:
       images: RGB, 0..255.
-      weight: of the image itself, lambda.
-      partner: the number of the image mixed into each; its own where there is none.
+      weight: weight of the image itself, lambda.
+      partner: index of the image mixed into each; its own index if there is none.
     """
 
     images: UInt8[np.ndarray, "image height width 3"]
@@ -55,20 +55,20 @@ class Mixed:
 def mixed(
     recipe: str, pixels: UInt8[np.ndarray, "image height width 3"], seed: int
 ) -> Mixed:
-    """What training would make of these images as one batch.
+    """Returns what training would make of these images as one batch.
 
-    Most draws show little: an image may be its own partner, or lambda next to 0 or 1.
-    So, of the keys fold_in(fold_in(key(seed), recipe's number), 0, 1, 2, ...), it is
-    the first with which each image has another as partner and a weight of 0.25 to 0.75,
-    or, if none of 64 is such, the one with which most images have.
+    Most draws show little: an image may be its own partner, or lambda close to 0 or 1.
+    So this tries the keys fold_in(fold_in(key(seed), recipe's number), 0, 1, 2, ...)
+    and takes the first with which each image has another one as partner and a weight of
+    0.25 to 0.75, or, failing that, the one of 64 with the most such images.
 
     Args:
       recipe: one of `augment.RECIPES`.
       pixels: RGB.
-      seed: of the keys.
+      seed: seed of the keys.
 
     Raises:
-      UserError: an unknown recipe.
+      UserError: the recipe is unknown.
     """
     number = augment.RECIPES.index(recipe) if recipe in augment.RECIPES else 0
     key = jax.random.fold_in(jax.random.key(seed), number)
@@ -90,7 +90,7 @@ def mixed(
 @functools.partial(jax.jit, static_argnames="recipe")
 def _mix(recipe, key, pixels):
     images = pixels.astype(jnp.float32) / 255
-    numbers = jnp.arange(len(pixels))  # labels that say which image it is
+    numbers = jnp.arange(len(pixels))  # labels identify the images
     return augment.mix(recipe, key, images, numbers, normalize=_normalize)
 
 
@@ -101,7 +101,7 @@ def _normalize(images: Float[Array, "..."]) -> Float[Array, "..."]:
 def displayed(
     normalized: Float[Array, "image height width 3"],
 ) -> UInt8[np.ndarray, "image height width 3"]:
-    """A network's input as pixels again; Cutout's zeros become ImageNet's mean."""
+    """Converts a network's input back to pixels; Cutout's zeros are ImageNet's mean."""
     values = np.asarray(normalized, np.float64)
     values = values * preprocess.IMAGENET.std + preprocess.IMAGENET.mean
     return np.clip(np.round(255 * values), 0, 255).astype(np.uint8)
@@ -113,14 +113,14 @@ def draw(
     recipes: Sequence[str],
     seed: int = 0,
 ) -> Figure:
-    """A row an image, a column a recipe, lambda below each picture.
+    """Draws one row per image and one column per recipe, with lambda below pictures.
 
-    With SaliencyMix comes a column of the saliency of the image that is pasted; the
-    cross is its peak, the centre of the box.
+    SaliencyMix also gets a column with the saliency of the pasted image; a cross marks
+    its peak, the center of the box.
 
     Args:
       pixels: RGB, of one size.
-      recipes: names of `augment.RECIPES`.
+      recipes: names from `augment.RECIPES`.
       seed: see `mixed`.
     """
     columns = len(recipes) + ("saliencymix" in recipes)
@@ -171,7 +171,7 @@ def draw(
 
 
 def letter(number: int) -> str:
-    """A, B, ... Z, AA, AB, ..."""
+    """Returns A, B, ... Z, AA, AB, ..."""
     text = ""
     number = int(number) + 1
     while number:

@@ -1,4 +1,4 @@
-"""What a segmenter sees, as a picture: a photograph, its labels over it, a legend."""
+"""Draws a segmenter's labels: a photograph, labels over it, and a legend."""
 
 import colorsys
 import dataclasses
@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jdissect.base.concepts import Concepts, columns, first_numbers
 
-WIDTH = 320  # of a panel, pixels
+WIDTH = 320  # of a panel, in pixels
 MARGIN = 12
-LINE = 22  # height of a legend's line
-ENTRIES = 10  # of a legend
-OPACITY = 0.6  # of the labels
+LINE = 22  # height of a line in the legend
+ENTRIES = 10  # maximum number of entries in a legend
+OPACITY = 0.6  # opacity of the labels
 FAINT = 0.004  # share of an image below which a concept is not in the legend
-ORDER = ("objects", "parts", "materials")  # then the others
-# So that the panel of colours shows the colours that it names.
+ORDER = ("objects", "parts", "materials")  # the others follow
+# The panel of colors shows each color in itself.
 COLORS = {
     "black": (20, 20, 20),
     "blue": (40, 80, 220),
@@ -40,8 +40,8 @@ class Panel:
     """One picture of labels beside the photograph.
 
     Attributes:
-      title: says what kind of concepts it shows.
-      labels: a concept's first number by pixel; 0 is nothing.
+      title: kind of concepts that it shows.
+      labels: first number of the concept at each pixel; 0 means no label.
     """
 
     title: str
@@ -54,7 +54,7 @@ def panels(
     map_names: Sequence[str] = (),
     hidden: Sequence[str] = (),
 ) -> list[Panel]:
-    """A panel a map, or, where maps have no names, a panel a category.
+    """Returns one panel per map, or, for maps without names, one per category.
 
     Args:
       maps: label maps of an image.
@@ -72,7 +72,7 @@ def panels(
         by_category.setdefault(concepts[number][1], []).append(number)
     found = []
     for category, numbers in by_category.items():
-        # Of several maps that show the category, the first.
+        # If several maps show the category, the first one wins.
         there = np.where(np.isin(maps, numbers), maps, 0)
         first = there.astype(bool).argmax(axis=0)
         labels = np.take_along_axis(there, first[None], axis=0)[0]
@@ -86,11 +86,11 @@ def draw(
     shown: Sequence[Panel],
     concepts: Concepts,
 ) -> Image.Image:
-    """The photograph and the panels side by side, legends below.
+    """Draws the photograph and the panels side by side, with legends below.
 
     Args:
       pixels: RGB.
-      title: the image's name.
+      title: name of the image.
       shown: panels in order.
       concepts: (name, category) by number.
     """
@@ -126,7 +126,7 @@ def draw(
 
 
 def _legend(labels, concepts) -> list[tuple[int, float]]:
-    """(number, share of the pixels), the largest first."""
+    """Returns (number, share of the pixels), the largest first."""
     numbers, counts = np.unique(labels, return_counts=True)
     real = np.isin(numbers, columns(concepts)) & (counts >= FAINT * labels.size)
     order = np.argsort(-counts[real], kind="stable")[:ENTRIES]
@@ -135,7 +135,7 @@ def _legend(labels, concepts) -> list[tuple[int, float]]:
 
 
 def _over(photograph, labels, concepts) -> Image.Image:
-    """The photograph with coloured labels; what has no label is dimmed."""
+    """Draws colored labels over the photograph; unlabelled pixels are dimmed."""
     numbers, inverse = np.unique(labels, return_inverse=True)
     real = np.isin(numbers, columns(concepts))
     palette = np.array([_color(n, concepts) for n in numbers.tolist()], np.uint8)
@@ -153,10 +153,10 @@ def _over(photograph, labels, concepts) -> Image.Image:
 
 def _color(number: int, concepts: Concepts) -> tuple[int, int, int]:
     name, category = concepts[number]
-    term = name.removesuffix("-c")  # as Broden writes colours
+    term = name.removesuffix("-c")  # as Broden writes colors
     if category == "color" and term in COLORS:
         return COLORS[term]
-    # Hues a golden angle apart; neighbouring numbers differ in brightness as well.
+    # Hues are a golden angle apart; neighboring numbers also differ in brightness.
     red, green, blue = colorsys.hsv_to_rgb(
         number * 0.618034 % 1, 0.55 + 0.4 * (number % 2), 0.95 - 0.2 * (number % 3)
     )
@@ -164,7 +164,7 @@ def _color(number: int, concepts: Concepts) -> tuple[int, int, int]:
 
 
 def _fitting(text: str) -> str:
-    """Text that fits into a panel's width, beside a share."""
+    """Cuts text to fit into a panel's width, beside a share."""
     width = WIDTH - 70
     if _font().getlength(text) <= width:
         return text

@@ -1,10 +1,10 @@
-"""Colours, hatches and line styles of the figures.
+"""Colors, hatches and line styles of the figures.
 
-The paper's four categories have colours of rising lightness, 20 units of L* apart, so
-that a bar stacked in their order can be read from a black-and-white print, and with any
-of the three colour blindnesses (Machado et al. 2009); the numbers are in
-tests/report/figures/test_palette.py. Categories beyond them are hatched as well. Lines
-are told apart by dashes and markers; their colours only help.
+The paper's four categories have colors of increasing lightness, 20 units of L* apart,
+so that a bar stacked in their order is readable in a black-and-white print and with any
+of the three types of color blindness (Machado et al. 2009); the numbers are in
+tests/report/figures/test_palette.py. Further categories also have hatches. Lines
+differ by dashes and markers; their colors only help.
 """
 
 import dataclasses
@@ -13,19 +13,19 @@ from collections.abc import Iterable, Sequence
 from jdissect.base.concepts import PAPER_CATEGORIES
 
 INK, FAINT, PAPER = "#1a1a1a", "#8c8c8c", "#ffffff"
-OUTLINE = "#ffe14d"  # of a mask on a darkened photograph
+OUTLINE = "#ffe14d"  # of masks on darkened photographs
 
 
 @dataclasses.dataclass(frozen=True)
 class Fill:
-    """How a category is drawn: a colour '#rrggbb', a hatch of matplotlib's or ''."""
+    """Fill of a category: a color '#rrggbb', and a matplotlib hatch or ''."""
 
     color: str
     hatch: str = ""
 
     @property
     def ink(self) -> str:
-        """Black or white, whichever is better read on it."""
+        """Black or white, whichever is more readable on the fill."""
         red, green, blue = (int(self.color[i : i + 2], 16) / 255 for i in (1, 3, 5))
         light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
         return INK if light > 0.2 else PAPER
@@ -33,7 +33,7 @@ class Fill:
 
 @dataclasses.dataclass(frozen=True)
 class Stroke:
-    """How a line is drawn: colour, matplotlib's dashes and marker."""
+    """Style of a line: color, matplotlib's dashes and marker."""
 
     color: str
     dashes: str | tuple[int, tuple[float, ...]]
@@ -50,16 +50,16 @@ _MARKERS = "osD^vPX*<>hp"
 
 
 def ordered(categories: Iterable[str]) -> tuple[str, ...]:
-    """The paper's categories that are there in its order, then others as they come."""
+    """Returns the paper's categories in its order, then the others as they come."""
     present = tuple(dict.fromkeys(categories))
     first = tuple(name for name in PAPER_CATEGORIES if name in present)
     return (*first, *(name for name in present if name not in PAPER_CATEGORIES))
 
 
 def fills(categories: Sequence[str]) -> dict[str, Fill]:
-    """A fill for each category; those of the paper have theirs wherever they stand.
+    """Returns a fill for each category; the paper's categories have fixed ones.
 
-    No two are alike up to sixteen categories, which is four times the paper's.
+    All are different up to sixteen categories, four times the paper's number.
     """
     styles = dict(zip(PAPER_CATEGORIES, _PAPER, strict=True))
     others = [name for name in categories if name not in styles]
@@ -70,7 +70,7 @@ def fills(categories: Sequence[str]) -> dict[str, Fill]:
 
 
 def strokes(count: int) -> list[Stroke]:
-    """Styles of lines; dashes and marker together differ up to twelve lines."""
+    """Returns line styles; dashes and markers are distinct for up to twelve lines."""
     return [
         Stroke(
             _LINES[place % len(_LINES)],

@@ -1,4 +1,4 @@
-"""Stacked bars of unique concepts by category: Figure 3 of the study."""
+"""Draws stacked bars of unique concepts by category: Figure 3 of the study."""
 
 import dataclasses
 import math
@@ -13,11 +13,11 @@ from jdissect.report.figures import drawing, palette
 from jdissect.report.figures.palette import INK, PAPER
 
 Interval = tuple[float, float]
-TOTAL = "total"  # what `Result.unique_concepts` calls the sum; not a category
+TOTAL = "total"  # key of the sum in `Result.unique_concepts`; not a category
 
 _BAR = 0.84  # width of a bar; bars are 1 apart
-_WIDEST = 24  # bars side by side, of all panels together
-# Inches: a panel's data, side by side and one above the other; a letter.
+_WIDEST = 24  # maximum number of bars side by side, in all panels together
+# Inches: height of a panel's data, side by side and stacked; width of a letter.
 _HIGH, _LOW, _LETTER = 2.2, 1.5, 0.058
 _CROSS = {"marker": "D", "markersize": 3.6, "mfc": PAPER, "mec": INK, "mew": 0.8}
 
@@ -27,12 +27,12 @@ class Bar:
     """A model's unique concepts at one IoU threshold.
 
     Attributes:
-      model: its name.
-      counts: {category: unique concepts}; a 'total' in it is left out.
-      interval: of the total; None: not known.
-      cross_fitted: the total where concepts are chosen and judged on different images.
-      cross_interval: its interval.
-      error: top-1 error, percent.
+      model: name of the model.
+      counts: {category: unique concepts}; a 'total' in it is ignored.
+      interval: interval of the total; None if not known.
+      cross_fitted: the total if concepts are chosen and judged on different images.
+      cross_interval: interval of `cross_fitted`.
+      error: top-1 error in percent.
     """
 
     model: str
@@ -44,7 +44,7 @@ class Bar:
 
     @property
     def total(self) -> int:
-        """Over all categories."""
+        """Sum over all categories."""
         return sum(n for category, n in self.counts.items() if category != TOTAL)
 
 
@@ -56,13 +56,13 @@ def concepts_by_category(
     note: str = "",
     interval_name: str = "95 % interval",
 ) -> Figure:
-    """Unique concepts by category, stacked: a bar a model, a panel an IoU threshold.
+    """Draws unique concepts by category: a bar per model, a panel per IoU threshold.
 
     Args:
-      panels: {IoU threshold: a bar a model}, with the same models in each.
-      title: above the figure.
-      note: a line below it, for what a reader must know.
-      interval_name: what the intervals are.
+      panels: {IoU threshold: one bar per model}, with the same models in each.
+      title: text above the figure.
+      note: line below it, for what a reader must know.
+      interval_name: meaning of the intervals.
 
     Raises:
       ValueError: no panels, models or categories, or panels of different models.
@@ -73,7 +73,7 @@ def concepts_by_category(
     bars = [bar for row in panels.values() for bar in row]
     categories = palette.ordered(c for bar in bars for c in bar.counts if c != TOTAL)
     if not categories:
-        raise ValueError("counts of categories are needed")
+        raise ValueError("bars need counts of categories")
     plan = _plan(len(panels), next(iter(panels.values())))
     figure = drawing.new_figure(plan.width, plan.height)
     grid = figure.subplots(
@@ -86,7 +86,7 @@ def concepts_by_category(
     spare = max(
         0.0, 1.3 / len(panels) / plan.room - len(models) / 2
     )  # few bars stay narrow
-    # What is as tall as its number.
+    # The value whose bar is as tall as its number's text.
     smallest = top * drawing.SMALL / 72 / (_HIGH if plan.beside else _LOW)
     for axes, (threshold, row) in zip(grid, panels.items(), strict=True):
         _stack(axes, row, palette.fills(categories), smallest)
@@ -109,13 +109,13 @@ def concepts_by_category(
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Where panels and names go; inches.
+    """Positions of panels and names, in inches.
 
     Attributes:
-      beside: whether panels are side by side; else one is above the other.
-      room: that a bar has.
-      angle: of the names, degrees.
-      width, height: of the figure.
+      beside: whether panels are side by side rather than stacked.
+      room: width available per bar.
+      angle: rotation of the names in degrees.
+      width, height: size of the figure.
     """
 
     beside: bool
@@ -129,7 +129,7 @@ def _plan(panels: int, row: Sequence[Bar]) -> _Layout:
     bars = panels * len(row)
     longest = max(map(len, drawing.short_names([bar.model for bar in row])))
     lines = 1 + any(bar.error is not None for bar in row)
-    # Names that have to be slanted are written once.
+    # Slanted names are written only once.
     beside = bars <= _WIDEST and (len(row) <= 5 or longest <= 14)
     room = max(0.4, min(1.0, 7.0 / bars)) if beside else 0.55
     length = _LETTER * max(longest, 13 * (lines - 1))
@@ -147,7 +147,7 @@ def _plan(panels: int, row: Sequence[Bar]) -> _Layout:
 
 
 def _write_names(axes, row: Sequence[Bar], angle: int) -> None:
-    """Names of the models, the error in a second line."""
+    """Writes the models' names, with the error in a second line."""
     lines = drawing.short_names([bar.model for bar in row])
     lines = [
         line if bar.error is None else f"{line}\nerror {bar.error:.2f} %"
@@ -158,13 +158,13 @@ def _write_names(axes, row: Sequence[Bar], angle: int) -> None:
 
 
 def _tops(bar: Bar) -> tuple[float, ...]:
-    """Everything that a bar reaches up to."""
+    """Returns every value that a bar reaches up to."""
     ends = (bar.interval or ())[1:] + (bar.cross_interval or ())[1:]
     return (bar.total, bar.cross_fitted or 0, *ends)
 
 
 def _stack(axes, row: Sequence[Bar], fills, smallest: float) -> None:
-    """The stacked bars with their numbers."""
+    """Draws the stacked bars with their numbers."""
     shift = -0.2 if any(_estimated(bar) for bar in row) else 0.0
     floor = np.zeros(len(row))
     places = np.arange(len(row))
@@ -201,7 +201,7 @@ def _estimated(bar: Bar) -> bool:
 
 
 def _whiskers(axes, place: int, bar: Bar) -> None:
-    """Intervals, in white below so that they are seen on dark colours too."""
+    """Draws intervals, with a white border that shows on dark colors."""
     for x, interval in ((0.1, bar.interval), (0.28, bar.cross_interval)):
         if interval is not None:
             for color, width in ((PAPER, 2.8), (INK, 1.0)):

@@ -1,1 +1,1 @@
-"""HTML pages of runs and of comparisons, with their templates."""
+"""Writes HTML pages of runs and comparisons, from templates."""

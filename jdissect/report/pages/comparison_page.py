@@ -1,8 +1,8 @@
-"""A comparison's `report.html`: the same concept in several networks side by side.
+"""Writes a comparison's `report.html`: one concept in several networks side by side.
 
-For each concept it shows the best unit of each network. Within the page's bound the
-pictures of 9,000 units have less room than those of one run, so that fewer of their top
-images are shown where there are many.
+For each concept it shows the best unit of each network. Within the page's size limit,
+the pictures of 9,000 units have less room than those of one run, so fewer top images
+are shown if there are many.
 """
 
 import base64
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jdissect.analysis.comparison import Comparison
 
 SCRIPTS = ("shared.js", "pictures.js", "list.js", "changes.js", "comparison.js")
-_SMALLEST = 64  # pixels; rather fewer top images than smaller ones
+_SMALLEST = 64  # pixels; fewer top images are preferred to smaller ones
 _MARGIN = 60_000  # bytes
 
 
@@ -36,12 +36,12 @@ class ComparedModel:
     """One network of a comparison.
 
     Attributes:
-      name: unique among those compared.
-      result: of one of its layers.
-      estimates: `uncertainty.LayerEstimates`; None: not known.
-      source: of its images, the same object where networks share them; None: no
-        pictures.
-      error: top-1 error in percent; None: not known.
+      name: unique name among the compared networks.
+      result: result of one of its layers.
+      estimates: `uncertainty.LayerEstimates`; None if not known.
+      source: source of its images, the same object if networks share them; None gives
+        no pictures.
+      error: top-1 error in percent; None if not known.
     """
 
     name: str
@@ -63,20 +63,20 @@ def write_comparison(
     """Writes FOLDER/report.html.
 
     Args:
-      folder: made if it is not there.
-      models: one or more of the same concepts, the one to compare with first.
+      folder: folder to write to; it is created if missing.
+      models: one or more models with the same concepts, the baseline first.
       figures: (title, SVG), shown at the top.
-      notes: what a reader must know.
-      thresholds: IoU of the tables; by default those of the first.
-      limit: bytes of the page.
-      heading: of the page; by default the folder's name.
+      notes: lines that a reader must know.
+      thresholds: IoU thresholds of the tables; by default those of the first model.
+      limit: maximum bytes of the page.
+      heading: heading of the page; by default the folder's name.
 
     Returns:
-      where it was written.
+      the path of the page.
 
     Raises:
-      ValueError: no models, or their concepts differ.
-      OSError, UserError: as `atomic_files.write_whole`.
+      ValueError: there are no models, or their concepts differ.
+      OSError, UserError: see `atomic_files.write_whole`.
     """
     folder = paths.from_user(folder)
     heading = heading or folder.name
@@ -93,19 +93,19 @@ def write_of(
     data_path: str = "",
     heading: str = "",
 ) -> paths.Path:
-    """The same of a `comparison.Comparison`, its images opened as its runs say.
+    """Writes the page of a `comparison.Comparison`, opening its runs' images.
 
     Args:
-      comparison: of runs.
-      folder: made if it is not there.
+      comparison: comparison of runs.
+      folder: folder to write to; it is created if missing.
       figures: {title: SVG}.
-      data_path: where the images are, in place of what the runs' configs say.
-      heading: of the page; by default the folder's name.
+      data_path: folder of the images, in place of the runs' configs.
+      heading: heading of the page; by default the folder's name.
     """
     sources: dict[Any, ProbeImages | None] = {}
     models = []
     for model in comparison.models:
-        # Networks on the same images share them, and so their thumbnails.
+        # Networks on the same images share a source, and so their thumbnails.
         run = model.run
         key = (str(run.config.get("data")), run.names, run.hashes)
         if key not in sources:
@@ -136,14 +136,16 @@ def render(
     heading: str,
     limit: int = embedding.LIMIT,
 ) -> bytes:
-    """The page; arguments and errors as `write_comparison` has them."""
+    """Returns the page; arguments and errors as for `write_comparison`."""
     if not models:
         raise ValueError("there is nothing to compare")
     first = models[0].result
     for model in models[1:]:
         same = model.result.concepts == first.concepts
         if not same or model.result.categories != first.categories:
-            raise ValueError(f"{model.name} has other concepts than {models[0].name}")
+            raise ValueError(
+                f"{model.name} and {models[0].name} have different concepts"
+            )
     sources = list(
         {id(m.source): m.source for m in models if m.source is not None}.values()
     )
@@ -181,7 +183,7 @@ class _Shown:
         self._names = () if model.source is None else model.source.names
         self.unit, self.iou = layer_data.best_units(model.result)
         here = self.unit[self.iou > 0]
-        # Those of high IoU first: they keep their pictures where room is short.
+        # High IoU first: those units keep their pictures if room is short.
         order = np.argsort(-self.iou[self.iou > 0], kind="stable")
         self.units = np.array(list(dict.fromkeys(here[order].tolist())), np.int64)
         self.place = np.full(len(model.result.thresholds), -1)
@@ -190,22 +192,22 @@ class _Shown:
         self.runs = masks.encode(model.result, self.units, k, mask_bytes)
 
     def images(self, ranks: int) -> list[list[tuple[int, int]]]:
-        """(number of the source, image) of each unit's first top images."""
+        """Returns (number of the source, image) of each unit's first top images."""
         top = self.model.result.top_image[self.units, :ranks]
         return [[(self._source, int(index)) for index in row] for row in top]
 
     def pictures(self, rank: int) -> list[tuple[int, int]]:
-        """The images of one rank, where there is a source to read them from."""
+        """Returns the images of one rank that have a source to read them from."""
         if self._source < 0:
             return []
         return [image for row in self.images(rank + 1) for image in row[rank:]]
 
     def name(self, index: int) -> str:
-        """Of an image."""
+        """Returns the name of an image."""
         return image_name(self._names, index)
 
     def packed(self, ranks: int, place_of: Mapping) -> dict[str, Any]:
-        """What the page's script reads."""
+        """Returns the data that the page's script reads."""
         result = self.model.result
         places = [[place_of[image] for image in row] for row in self.images(ranks)]
         concept_place = np.where(self.iou > 0, self.place[self.unit], -1)
@@ -275,7 +277,7 @@ def _finished(content, shown, ranks: int, made: pictures.Pictures | None) -> byt
 
 
 def _tables(models: Sequence[ComparedModel], thresholds) -> list[dict[str, Any]]:
-    """A table a threshold, a row a model."""
+    """Returns one table per threshold, with one row per model."""
     of_models = [counts_table(m.result, m.estimates, thresholds) for m in models]
     return [
         {
@@ -290,5 +292,5 @@ def _tables(models: Sequence[ComparedModel], thresholds) -> list[dict[str, Any]]
 
 
 def _image(svg: str) -> str:
-    """As an image, where its styles and names are its own and no script runs."""
+    """Embeds an SVG as an image, so that its styles and scripts stay isolated."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

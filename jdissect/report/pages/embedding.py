@@ -1,10 +1,10 @@
-"""Pages that are one file: templates, and data that travels inside.
+"""Renders single-file pages from templates, with embedded data.
 
 Names of concepts, layers and images come from vocabularies and file systems and may be
-anything. Templates escape what they show. Data stands in blocks of JSON, which a
-browser does not run, with '<', '>' and '&' escaped so that no block ends early; scripts
-set text, never HTML. A policy in the page's head says so again: it runs the scripts
-that were written here, known by their SHA-256, and loads nothing from anywhere.
+anything. Templates escape what they show. Data is in JSON blocks, which a browser does
+not run, with '<', '>' and '&' escaped so that no block ends early; scripts set text,
+never HTML. A content security policy in the page's head enforces this: it runs only the
+scripts written here, known by their SHA-256, and loads nothing from anywhere.
 """
 
 import base64
@@ -19,25 +19,25 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-LIMIT = 15_000_000  # bytes of a page
+LIMIT = 15_000_000  # bytes per page
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def json_text(value: Any) -> Markup:
-    """JSON that may stand in a <script type="application/json">.
+    """Returns JSON that is safe inside a <script type="application/json">.
 
     Raises:
-      ValueError: a number that is not finite, which JSON cannot say.
+      ValueError: a number is not finite, which JSON cannot represent.
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Markup(text.translate(_ESCAPES))
 
 
 def packed(array: np.ndarray, dtype: str) -> list[str]:
-    """[dtype, base64 of the little-endian numbers], for `typed` in shared.js.
+    """Returns [dtype, base64 of the little-endian numbers], for `typed` in shared.js.
 
     Args:
-      array: of any shape; it is flattened.
+      array: array of any shape; it is flattened.
       dtype: 'u1', 'u2', 'u4', 'i4', 'f4' or 'f8'.
     """
     numbers = np.ascontiguousarray(array).astype(f"<{dtype}")
@@ -45,7 +45,7 @@ def packed(array: np.ndarray, dtype: str) -> list[str]:
 
 
 def packed_integers(array: np.ndarray) -> list[str]:
-    """The same of integers, in as few bytes as the largest and smallest need."""
+    """Packs integers in the smallest type that holds them."""
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     if low < 0:
         return packed(array, "i4")
@@ -54,19 +54,19 @@ def packed_integers(array: np.ndarray) -> list[str]:
 
 
 def chunks(encoded: Sequence[bytes], size: int) -> list[Markup]:
-    """Blocks of base64 texts, `size` of them in each but the last."""
+    """Returns blocks of base64 texts, `size` per block; the last may have fewer."""
     texts = [base64.b64encode(content).decode() for content in encoded]
     starts = range(0, len(texts), size)
     return [json_text(texts[start : start + size]) for start in starts]
 
 
 def render(template: str, scripts: Sequence[str], **content: Any) -> bytes:
-    """The page.
+    """Renders a page.
 
     Args:
       template: name of a file in templates/.
-      scripts: names of the JavaScript files there that become its one script.
-      content: what the template shows.
+      scripts: names of JavaScript files in templates/ that become its one script.
+      content: values that the template shows.
     """
     parts = "\n".join(_text(name) for name in scripts)
     script = f'(() => {{\n"use strict";\n{parts}\n}})();'
@@ -85,7 +85,7 @@ def render(template: str, scripts: Sequence[str], **content: Any) -> bytes:
             **content,
         )
     )
-    # Names from a file system may hold what UTF-8 has no way to write.
+    # Names from a file system may contain what UTF-8 cannot represent.
     return html.encode("utf-8", "replace")
 
 

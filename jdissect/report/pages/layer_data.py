@@ -1,4 +1,4 @@
-"""A layer's result as a page's scripts read it."""
+"""Prepares a layer's result for a page's scripts."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from jaxtyping import Float, Int
 from jdissect.report.pages import embedding, masks
 from jdissect.results.layer_result import Result
 
-BEST = 5  # concepts a unit
-BINS = 64  # of a histogram, at most
-NAME = 160  # characters of a name that are shown
+BEST = 5  # concepts per unit
+BINS = 64  # maximum number of bins of a histogram
+NAME = 160  # maximum characters of a shown name
 
 
 def best_concepts(
     result: Result, count: int = BEST
 ) -> tuple[Int[np.ndarray, "unit best"], Float[np.ndarray, "unit best"]]:
-    """(columns, float64 IoU) of each unit's best concepts, the best first.
+    """Returns (columns, float64 IoU) of each unit's best concepts, the best first.
 
-    Ties go to the lower column, as they do for the unit's own concept. A unit that
-    never fires has none: all its IoU are 0.
+    Ties go to the lower column, as for the unit's own concept. A unit that never fires
+    has none: all its IoU are 0.
     """
     iou = result.intersection / np.maximum(result.union, 1)
     columns = np.argsort(-iou, axis=1, kind="stable")[:, :count]
@@ -30,7 +30,7 @@ def best_concepts(
 def best_units(
     result: Result,
 ) -> tuple[Int[np.ndarray, " concept"], Float[np.ndarray, " concept"]]:
-    """(unit, float64 IoU) of the best unit for each concept, whatever its own is."""
+    """Returns (unit, float64 IoU) of each concept's best unit, of any own concept."""
     if not len(result.thresholds):
         none = np.zeros(len(result.concepts))
         return none.astype(int), none
@@ -43,9 +43,9 @@ def best_units(
 def histogram(
     result: Result, bins: int = BINS
 ) -> tuple[Int[np.ndarray, "unit bin"], Float[np.ndarray, "unit edge"]]:
-    """(counts, edges) with neighbouring bins joined until there are at most `bins`.
+    """Returns (counts, edges) with adjacent bins merged to at most `bins`.
 
-    The first bin is left as it is: it often holds the exact zeros of a ReLU.
+    The first bin stays: it often holds the exact zeros of a ReLU.
     """
     counts, edges = result.histogram_counts, result.histogram_edges
     join = -(-(counts.shape[1] - 1) // (bins - 1))
@@ -57,11 +57,11 @@ def histogram(
 
 
 def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
-    """Names and numbers of a layer, without its arrays.
+    """Returns names and numbers of a layer, without its arrays.
 
     Args:
-      result: of the layer.
-      categories: of the page, in order.
+      result: result of the layer.
+      categories: categories of the page, in order.
     """
     return {
         "name": result.layer,
@@ -75,11 +75,11 @@ def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
 
 
 def unit_arrays(result: Result, shown: Int[np.ndarray, " place"]) -> dict[str, Any]:
-    """What the list of units needs.
+    """Returns the data for the list of units.
 
     Args:
-      result: of the layer.
-      shown: the page's images, ascending.
+      result: result of the layer.
+      shown: images of the page, ascending.
     """
     columns, iou = best_concepts(result)
     concept_unit, concept_iou = best_units(result)
@@ -88,7 +88,7 @@ def unit_arrays(result: Result, shown: Int[np.ndarray, " place"]) -> dict[str, A
         "five": columns.shape[1],
         "best": embedding.packed(result.best_concept, "i4"),
         "fires": embedding.packed(result.fires > 0, "u1"),
-        # As counted: a slider's count is `Result.unique_concepts` of its value.
+        # Exact values: a slider's count equals `Result.unique_concepts`.
         "iou": embedding.packed(result.best_iou, "f8"),
         "fiveConcept": embedding.packed_integers(columns),
         "fiveIou": embedding.packed(iou, "f8"),
@@ -101,7 +101,7 @@ def unit_arrays(result: Result, shown: Int[np.ndarray, " place"]) -> dict[str, A
 
 
 def histogram_arrays(result: Result) -> dict[str, Any]:
-    """What a unit's histogram needs."""
+    """Returns the data for the units' histograms."""
     counts, edges = histogram(result)
     return {
         "bins": counts.shape[1],
@@ -111,7 +111,7 @@ def histogram_arrays(result: Result) -> dict[str, Any]:
 
 
 def mask_arrays(runs: masks.Runs | None) -> dict[str, Any] | None:
-    """What overlays need; None where there are no masks."""
+    """Returns the data for overlays; None without masks."""
     if runs is None:
         return None
     return {
@@ -123,5 +123,5 @@ def mask_arrays(runs: masks.Runs | None) -> dict[str, Any] | None:
 
 
 def short(name: str) -> str:
-    """A name that no page is flooded by."""
+    """Shortens a name that would flood the page."""
     return name if len(name) <= NAME else f"{name[: NAME - 1]}…"

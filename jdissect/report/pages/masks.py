@@ -1,9 +1,9 @@
-"""Masks of top images, small enough to travel in a page.
+"""Encodes masks of top images compactly enough to embed in a page.
 
-A mask is written as the lengths of its runs in raster order, off and on in turn and
-beginning with off (which may be 0 long); the last run is what is left and not written.
-A length is a varint: seven bits a byte, the lowest first, the top bit set where another
-byte follows. A blob of 20 rows takes some 40 bytes, and nothing is lost.
+A mask is stored as run lengths in raster order, alternating off and on and starting
+with off (which may have length 0); the last run is the rest and not stored. A length is
+a varint: seven bits per byte, lowest first, with the top bit set if another byte
+follows. A blob of 20 rows takes about 40 bytes; the encoding is lossless.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int, UInt8
 from jdissect.report.top_masks import top_masks
 from jdissect.results.layer_result import Result
 
-_UNITS = 64  # upsampled at a time: one compiled shape
-_PIXELS = 2**26  # of these, at most; a file may ask for masks of any size
+_UNITS = 64  # units upsampled at a time: one compiled shape
+_PIXELS = 2**26  # maximum pixels of these; a file may claim masks of any size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,10 +24,10 @@ class Runs:
     """Many masks of one size.
 
     Attributes:
-      data: the run lengths of all masks, one mask after the other.
-      ends: int64[mask], where each ends in `data`.
-      shape: (height, width) of each.
-      ranks: masks a unit; mask i is of unit i // ranks of those asked for.
+      data: run lengths of all masks, concatenated.
+      ends: int64[mask], end of each mask in `data`.
+      shape: (height, width) of each mask.
+      ranks: masks per unit; mask i belongs to the requested unit i // ranks.
     """
 
     data: UInt8[np.ndarray, " byte"]
@@ -39,18 +39,18 @@ class Runs:
 def encode(
     result: Result, units: Int[np.ndarray, " place"], ranks: int, most_bytes: int
 ) -> Runs | None:
-    """Where units fire in their top images, exactly as the dissection counted.
+    """Encodes where units fire in their top images, exactly as counted.
 
     Args:
-      result: of a layer.
+      result: result of a layer.
       units: numbers of units.
-      ranks: top images a unit; fewer where there are fewer, or where the masks would
-        take more than `most_bytes`.
-      most_bytes: of `Runs.data`.
+      ranks: top images per unit; reduced if there are fewer, or if the masks would
+        exceed `most_bytes`.
+      most_bytes: maximum size of `Runs.data`.
 
     Returns:
-      None where the result has no feature maps or no mask shape, or where not even one
-      mask a unit has room.
+      the masks; None if the result has no feature maps or no mask shape, or if even
+      one mask per unit does not fit.
     """
     if result.top_map is None or result.mask_shape is None:
         return None
@@ -82,13 +82,13 @@ def encode(
 def run_lengths(
     masks: Bool[np.ndarray, "mask pixel"],
 ) -> tuple[UInt8[np.ndarray, " byte"], Int[np.ndarray, " mask"]]:
-    """(run lengths of all masks as bytes, number of bytes of each mask)."""
+    """Returns (run lengths of all masks as bytes, number of bytes of each mask)."""
     before = np.pad(masks[:, :-1], ((0, 0), (1, 0)))
     mask, place = np.nonzero(masks != before)
     first = np.ones(len(mask), bool)
     first[1:] = mask[1:] != mask[:-1]
     length = place - np.where(first, 0, np.roll(place, 1))
-    # Bytes of each varint.
+    # Bytes per varint.
     size = np.ones(len(length), np.int64)
     for bits in range(7, 35, 7):
         size += length >= 1 << bits

@@ -1,7 +1,7 @@
-"""`report.html` of a run: every unit, its concept, its top images and masks, one file.
+"""Writes a run's `report.html`: every unit, its concept, top images and masks.
 
-The page is what a colleague is sent: it opens from disk, asks nothing of a network, and
-stays within 15 MB for 2,048 units, so that thumbnails are made to fit.
+The page is made for sharing: it opens from disk, needs no network access, and stays
+within 15 MB for 2,048 units by fitting its thumbnails.
 """
 
 import re
@@ -21,9 +21,9 @@ from jdissect.results.finished_run import StoredRun
 from jdissect.results.layer_result import Result
 
 NAME = "report.html"
-CHUNK = 256  # pictures a block
-MASK_BYTES = 4_000_000  # of all layers
-_MARGIN = 60_000  # bytes for what is only known with the pictures
+CHUNK = 256  # pictures per block
+MASK_BYTES = 4_000_000  # for all layers together
+_MARGIN = 60_000  # bytes for what is known only with the pictures
 SCRIPTS = (
     "shared.js",
     "pictures.js",
@@ -43,15 +43,15 @@ def write_report(
     """Writes RUN/report.html, all layers of a run in one page.
 
     Args:
-      run: a finished one.
-      estimates: `uncertainty.LayerEstimates` by layer, or None where there are none.
-      source: of the run's images; by default it is opened as the run's config says.
-        Where that fails the page has no pictures, and a warning goes to stderr; as it
-        does for images that are not those that were counted.
-      data_path: where the images are, in place of what the config says.
+      run: a finished run.
+      estimates: `uncertainty.LayerEstimates` or None, by layer.
+      source: source of the run's images; by default it is opened from the run's
+        config. If that fails, the page has no pictures and a warning goes to stderr,
+        also for images that differ from those that were counted.
+      data_path: folder of the images, in place of the run's config.
 
     Returns:
-      where it was written.
+      the path of the page.
 
     Raises:
       UserError: a layer's files are damaged.
@@ -84,16 +84,16 @@ def render(
     names: Sequence[str],
     limit: int = embedding.LIMIT,
 ) -> bytes:
-    """The page.
+    """Returns the page.
 
     Args:
-      results: by layer.
-      estimates: by layer; missing or None where there are none.
-      source: of the images; None: no pictures.
-      heading: the run's name.
-      facts: (what, value) shown at the top.
-      names: of all images, by index.
-      limit: bytes.
+      results: results by layer.
+      estimates: estimates by layer; missing or None if there are none.
+      source: source of the images; None gives no pictures.
+      heading: name of the run.
+      facts: (name, value) shown at the top.
+      names: names of all images, by index.
+      limit: maximum bytes.
     """
     tops = [result.top_image for result in results.values()]
     shown = np.unique(np.concatenate([top.reshape(-1) for top in tops]))
@@ -118,7 +118,7 @@ def render(
 
 
 def _by_rank(tops: Sequence[np.ndarray]) -> list[list[int]]:
-    """Images by rank among a unit's top images, of all layers."""
+    """Returns images by rank among the units' top images, over all layers."""
     ranks = max(top.shape[1] for top in tops)
     return [
         [int(i) for top in tops if rank < top.shape[1] for i in top[:, rank]]
@@ -127,7 +127,7 @@ def _by_rank(tops: Sequence[np.ndarray]) -> list[list[int]]:
 
 
 def _content(results, estimates, shown) -> dict[str, Any]:
-    """What the template gets, but for pictures."""
+    """Returns the template's content except for pictures."""
     present = [name for result in results.values() for name in result.categories]
     categories = reported_categories(present)
     colors = {name: fill.color for name, fill in palette.fills(categories).items()}
@@ -194,16 +194,16 @@ def _finished(content, made: pictures.Pictures | None, shown) -> bytes:
 def counts_table(
     result: Result, estimates: Any | None, thresholds: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
-    """Counts at some thresholds, for a template.
+    """Returns counts at several thresholds, for a template.
 
     Args:
-      result: of a layer.
+      result: result of a layer.
       estimates: its `uncertainty.LayerEstimates`, or None.
-      thresholds: IoU; by default those of the result.
+      thresholds: IoU thresholds; by default those of the result.
 
     Returns:
-      a row a threshold: `threshold`, and `cells` of `category`, `concepts`, `units`
-      and `estimate` (None where it is not known).
+      one row per threshold: `threshold`, and `cells` of `category`, `concepts`, `units`
+      and `estimate` (None if not known).
     """
     rows = []
     for threshold in thresholds or result.iou_thresholds:
@@ -229,7 +229,7 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
             value = value.get(key) if isinstance(value, Mapping) else None
         return "" if value in (None, "") else str(value)
 
-    # A page is mailed: of paths it tells the last name, not where somebody keeps files.
+    # Pages are shared: of a path they show only the last name.
     data = (get("data", "source"), get("data", "name"), _last_name(get("data", "path")))
     first = run.result(run.layers[0])
     facts = [
@@ -245,12 +245,12 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
 
 
 def _last_name(path: str) -> str:
-    """Of a path of any system, or of a URL."""
+    """Returns the last name of a path of any system, or of a URL."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
 def image_name(names: Sequence[str], index: int) -> str:
-    """An image's name; of a long one the end, which tells more than its beginning."""
+    """Returns an image's name; a long one keeps its end, which says most."""
     if not 0 <= index < len(names):
         return f"image {index}"
     name, limit = names[index], layer_data.NAME

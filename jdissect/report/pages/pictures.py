@@ -1,8 +1,8 @@
-"""Thumbnails of probe images, as large and as good as a page has room for.
+"""Makes thumbnails of probe images, as large and as good as a page has room for.
 
-A page shows thousands of images and has a bound on its size. So a sample is encoded
-first, at several sizes and qualities; the best that fits is taken for all. An image is
-encoded once, however many units show it.
+A page shows thousands of images and has a size limit. So a sample is encoded at several
+sizes and qualities first, and the best that fits is used for all. Each image is encoded
+once, however many units show it.
 """
 
 import concurrent.futures
@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from jdissect.runtime import resources
 
-# (longer side in pixels, quality), the best first.
+# (longer side in pixels, quality), best first.
 _SETTINGS = (
     (128, 78),
     (128, 62),
@@ -31,7 +31,7 @@ _SETTINGS = (
     (48, 22),
 )
 _SAMPLE = 96
-_MARGIN = 1.08  # the sample may have been of easy images
+_MARGIN = 1.08  # the sample may compress better than the rest
 
 Read = Callable[[Hashable], UInt8[np.ndarray, "height width 3"] | None]
 
@@ -41,11 +41,11 @@ class Pictures:
     """Encoded thumbnails.
 
     Attributes:
-      encoded: {image: a file of type `mime`}; images that cannot be read, or for
-        which there is no room, are left out.
-      mime: 'image/webp', or 'image/jpeg' where Pillow cannot write the former.
-      side: the longer one, pixels.
-      ranks: how many of the given sequences there was room for.
+      encoded: {image: a file of type `mime`}; images that cannot be read or do not fit
+        are left out.
+      mime: 'image/webp', or 'image/jpeg' if Pillow cannot write WebP.
+      side: longer side in pixels.
+      ranks: number of the given sequences that fit.
     """
 
     encoded: dict[Hashable, bytes]
@@ -60,10 +60,10 @@ def make(
     """Encodes images so that their base64 takes at most `budget` bytes.
 
     Args:
-      read: an image's RGB pixels, or None where it cannot be read; called from threads.
-      wanted: images, those that matter most in the first sequence.
-      budget: bytes of base64, with the quotes and commas around.
-      smallest: side below which the last sequences are rather given up.
+      read: returns an image's RGB pixels, or None if unreadable; called from threads.
+      wanted: sequences of images, the most important first.
+      budget: bytes of base64, with the quotes and commas around it.
+      smallest: minimum side; the last sequences are dropped to keep it.
     """
     by_rank, seen = [], set()
     for images in wanted:
@@ -95,7 +95,7 @@ def make(
 
 
 class _Plan:
-    """What images would cost, by a sample of them."""
+    """Estimates the images' encoded sizes from a sample."""
 
     def __init__(self, read: Read, images: list, pool):
         self._read, self._pool = read, pool
@@ -106,7 +106,7 @@ class _Plan:
         self._means: dict[int, float] = {}
 
     def choose(self, counts, budget: int, smallest: int) -> tuple[int, int]:
-        """(how many ranks, which setting)."""
+        """Returns (number of ranks, index of the setting)."""
         for ranks in range(len(counts), 0, -1):
             for place, (side, _) in enumerate(_SETTINGS):
                 if side < smallest and ranks > 1:
@@ -116,7 +116,7 @@ class _Plan:
         return 1, len(_SETTINGS) - 1
 
     def cheaper(self, place: int, factor: float) -> int:
-        """A setting that takes so many times less; the last where none does."""
+        """Returns a setting that is `factor` times smaller, or else the last."""
         for other in range(place + 1, len(_SETTINGS)):
             if self._mean(other) * factor <= self._mean(place):
                 return other
@@ -131,7 +131,7 @@ class _Plan:
         return self._means[place]
 
     def encode(self, images: list, place: int) -> dict[Hashable, bytes]:
-        """Those of the images that can be read."""
+        """Encodes those of the images that can be read."""
 
         def one(image):
             pixels = self._read(image)
@@ -165,5 +165,5 @@ def _mime() -> str:
 
 
 def _cost(encoded: Iterable[bytes]) -> int:
-    """Bytes of base64, with quotes and commas."""
+    """Returns the bytes of base64, with quotes and commas."""
     return sum(4 * -(-len(content) // 3) + 3 for content in encoded)

@@ -205,7 +205,7 @@ def test_a_missing_source_is_said(result, tmp_path, capsys):
     written = read(page.write_report(run, source=other))
     error = capsys.readouterr().err
     top = len(np.unique(result.top_image))
-    assert f"{top} images of" in error and "not what was counted" in error
+    assert f"{top} images of" in error and "changed since the run" in error
     text = "".join(written.text)
     assert "No pictures" in text and f"{top} pictures missing" in text
     assert "No masks" in text and written.blocks["masks-0"] is None
