@@ -369,7 +369,7 @@ def test_a_run_of_other_units(model, tmp_path, capsys):
         tmp_path / "run", small_runs.result(0, units=30), identity=identity
     )
     code, _, error = run(capsys, *COMMAND, f"--run={folder}", "--units=1")
-    assert code == 2 and "has 30 units; the network's layer4 has 384" in error
+    assert code == 2 and "has 30 units, but the network's layer4 has 384" in error
 
 
 def test_planted_unit_of_a_saved_network(class_folders, tmp_path, capsys):

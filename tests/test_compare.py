@@ -124,7 +124,7 @@ def test_results_that_programs_saved(tmp_path, capsys):
     folders = [tmp_path / "mine3", tmp_path / "mine4"]
     code, text, error = run(capsys, *folders, f"--output={tmp_path / 'o'}")
     assert code == 0, error
-    assert "mine4" in text and "Taken to be of the same images" in text
+    assert "mine4" in text and "Assumed to use the same images" in text
     small_runs.result(5, images=40).save(tmp_path / "fewer")
     command = (folders[0], tmp_path / "fewer", f"--output={tmp_path / 'p'}")
     code, _, error = run(capsys, *command)
@@ -149,7 +149,7 @@ def test_why_there_are_no_intervals(tmp_path):
     assert "No intervals for few and other: too few images: 6, with counts" in notes
     assert "No intervals for bare: its counts by block of images were not" in notes
     assert "without counts by block" not in notes
-    assert "Only 6 images: counts of fewer than 30 tell little" in notes
+    assert "Only 6 images: counts of fewer than 30 say little" in notes
 
 
 def test_one_run_alone(folders, tmp_path, capsys):
@@ -183,7 +183,7 @@ def test_runs_that_differ(folders, tmp_path, capsys, identity, message):
     assert code == 0 and f"by force: different {message}" in text
     if drawn:
         figure = (output / "unique_concepts.svg").read_text()
-        assert "Compared by force" in figure
+        assert "Forced comparison" in figure
     paired = json.loads((output / "comparison.json").read_text())["paired"]
     assert paired == ("images" not in identity)
 

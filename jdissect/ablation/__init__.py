@@ -1,1 +1,1 @@
-"""What a classifier loses when units are set to zero."""
+"""Measures what a classifier loses when units are set to zero."""

@@ -1,9 +1,9 @@
-"""Do interpretable units matter more than others?
+"""Tests whether interpretable units matter more than others.
 
 A unit is *interpretable* at an IoU threshold if it detects a concept there. The two
-groups are seldom of a size, so that zeroing each of them whole says little about what
-a unit is worth: compared are as many of one as of the other, and of any units, over
-random choices, on the same images.
+groups rarely have the same size, so zeroing each as a whole says little about the value
+of a unit. So equally many units of each group, and of any units, are compared, over
+random choices and on the same images.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ class Zeroed:
 
     Attributes:
       group: 'detectors', 'others' or 'any'.
-      units: how many.
-      draws: random choices of them; 1 where the group is zeroed whole.
-      top1: share of the images, mean over draws.
-      change: against all units, with the interval over images and draws.
-      spread: 2.5 % and 97.5 % of single draws' top1.
+      units: number of zeroed units.
+      draws: number of random choices; 1 if the whole group is zeroed.
+      top1: share of right images, mean over draws.
+      change: change from all units, with the interval over images and draws.
+      spread: 2.5 % and 97.5 % quantiles of the draws' top1.
     """
 
     group: str
@@ -45,13 +45,13 @@ class Interpretable:
     Attributes:
       threshold: IoU above which a unit is a detector.
       whole: both groups, each zeroed as a whole.
-      equal: of each group, and of any units, as many as the smaller group has; that
-        one is the same as in `whole`.
-      difference: top-1 with detectors zeroed less with others zeroed, of `equal`;
-        below 0 where detectors matter more.
-      loss: what zeroing a unit adds to the mean loss, detectors less others; None
-        where not every unit was zeroed by itself.
-      correlation: of a unit's IoU with that, Spearman's; None likewise.
+      equal: as many units of each group, and of any units, as the smaller group has;
+        for that group the same as in `whole`.
+      difference: top-1 with detectors zeroed minus with others zeroed, from `equal`;
+        below 0 if detectors matter more.
+      loss: what zeroing a unit adds to the mean loss, detectors minus others; None if
+        not every unit was zeroed by itself.
+      correlation: Spearman's correlation of a unit's IoU with that; None likewise.
     """
 
     threshold: float
@@ -82,11 +82,11 @@ class Groups:
     def masks(
         self, draws: int, rng: np.random.Generator
     ) -> list[Float[np.ndarray, "mask unit"]]:
-        """Masks to try: of both groups whole, then of equally many of each and of any.
+        """Returns masks: both groups whole, then equally many of each and of any units.
 
         Args:
-          draws: random choices of units.
-          rng: makes them.
+          draws: number of random choices of units.
+          rng: generator of the choices.
         """
         units, groups = len(self.detectors), self._named
         size = min(self.detectors.sum(), units - self.detectors.sum())
@@ -102,14 +102,14 @@ class Groups:
         result: Result,
         rng: np.random.Generator,
     ) -> Interpretable:
-        """What came of the masks.
+        """Summarizes the outcomes under the masks.
 
         Args:
-          before: which images are right with all units.
-          right: which are under the masks, in the order of `masks`.
-          loss_added: to the mean loss, by zeroing each unit by itself.
-          result: of the dissection.
-          rng: of resamples.
+          before: images that are right with all units.
+          right: images that are right under the masks, in the order of `masks`.
+          loss_added: what zeroing each unit by itself adds to the mean loss.
+          result: result of the dissection.
+          rng: generator of the resamples.
         """
         detectors, others = int(self.detectors.sum()), int((~self.detectors).sum())
         names, size = tuple(self._named), min(detectors, others)

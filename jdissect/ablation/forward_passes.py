@@ -1,4 +1,4 @@
-"""Labelled images through a network: once, or again for every mask of a layer."""
+"""Runs labelled images through a network: once, or once per mask of a layer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,19 +18,19 @@ from jdissect.models.layers import spatial_mean
 from jdissect.models.preprocess import normalize
 from jdissect.runtime.devices import Devices
 
-_AT_ONCE = 8  # masks for which what comes before the masked layer is computed once
+_AT_ONCE = 8  # masks that share the computation before the layer
 
 
 class ForwardPasses:
-    """A network over labelled images.
+    """A network with labelled images.
 
     Args:
       model: the network.
-      images: whose labels are numbers of its classes.
-      config: as evaluation takes it; `settings.check_evaluation` has passed it.
+      images: images whose labels are numbers of its classes.
+      config: an evaluation config that `settings.check_evaluation` has checked.
 
     Attributes:
-      skipped: name and reason of the images that the last pass could not read.
+      skipped: name and reason of images that the last pass could not read.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ForwardPasses:
         self.skipped: list[tuple[str, str]] = []
 
     def units(self, layer: str) -> int:
-        """Of a layer; nothing is computed."""
+        """Returns the number of units of a layer without computing anything."""
         side = self._images.stored or (self._config.train.image_size,) * 2
         pixels = jax.ShapeDtypeStruct((1, *side, 3), np.uint8)
 
@@ -51,15 +51,15 @@ class ForwardPasses:
         return jax.eval_shape(maps, self._model.params, pixels)[layer].shape[-1]
 
     def readout(self) -> Readout:
-        """One pass that keeps the last layer's spatial means and the logits.
+        """Runs one pass that keeps the last layer's spatial means and the logits.
 
         Raises:
-          UserError: no image can be read; or as `evaluation_batches`.
+          UserError: no image can be read; or see `evaluation_batches`.
         """
         last = self._model.endpoint_names[-1]
 
         def step(state, pixels, params):
-            # Compiled without the maps that nobody reads.
+            # The compiler drops the maps that are not used.
             logits, maps = self._model.apply(params, self._normalized(pixels))
             return spatial_mean(maps[last]), logits
 
@@ -82,17 +82,17 @@ class ForwardPasses:
     def masked(
         self, layer: str, masks: Float[np.ndarray, "mask unit"]
     ) -> tuple[Outcomes, Int[np.ndarray, " image"]]:
-        """What images come to with a layer masked, by running all that follows it.
+        """Returns the images' outcomes with a layer masked, by running what follows it.
 
         Args:
           layer: any endpoint.
-          masks: a factor a unit; the network runs once for each.
+          masks: one factor per unit; the network runs once for each mask.
 
         Returns:
           the outcomes, and the images' labels.
 
         Raises:
-          UserError: no image can be read; or as `evaluation_batches`.
+          UserError: no image can be read; or see `evaluation_batches`.
         """
         count = len(masks)
         chunk = min(_AT_ONCE, count)
@@ -154,6 +154,6 @@ class ForwardPasses:
 
 
 def _images_first(array: jax.Array) -> np.ndarray:
-    """[device, image of its, ...] as [image, ...]."""
+    """Reorders [device, image, ...] to [image, ...]."""
     found = np.asarray(array)
     return found.reshape(-1, *found.shape[2:])

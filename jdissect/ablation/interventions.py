@@ -1,16 +1,16 @@
-"""What a network loses when units of it are zeroed: the numbers of an ablation.
+"""Computes what a network loses when some of its units are zeroed.
 
 Zeroing a unit is an intervention: its feature map is replaced by 0 in every image, and
 the rest of the network runs as before (Bau et al., "Network Dissection", 2017, and
-"Understanding the role of individual units in a deep neural network", PNAS 2020).
-Of the last layer before the spatial mean and the linear classifier this needs no second
-forward pass: with f_u the unit's map, W and b the classifier's weights,
+"Understanding the role of individual units in a deep neural network", PNAS 2020). For
+the last layer before the spatial mean and the linear classifier, this needs no second
+forward pass: with the unit's map f_u and the classifier's weights W and b,
 
     logits = sum_u mean(f_u) W_u + b,     so that without the units S
     logits_S = logits - sum_{u in S} mean(f_u) W_u.
 
-An image is *right* if no class comes before its own (`classifier.ranks`), and its *log-
-probability* is that of its class after softmax. `paired_bootstrap` has the intervals.
+An image is *right* if no class ranks above its own (`classifier.ranks`), and its *log-
+probability* is that of its class after softmax. For intervals see `paired_bootstrap`.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from jaxtyping import Array, Bool, Float, Int
 from jdissect.evaluation.classifier import ranks
 
 _CHUNK = 2**22  # logits at a time
-_UNITS = 64  # that are zeroed one by one at a time
+_UNITS = 64  # units zeroed individually at a time
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcomes:
-    """How images fare, a row an intervention.
+    """Outcomes of images, one row per intervention.
 
     Attributes:
       right: bool[mask, image].
@@ -47,11 +47,11 @@ class Outcomes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Readout:
-    """What one forward pass keeps of every image, and the classifier that reads it.
+    """The stored outputs of one forward pass, and the classifier that follows them.
 
     Attributes:
       pooled: float32[image, unit], spatial means of the last feature maps.
-      logits: float32[image, class], the network's own.
+      logits: float32[image, class], computed by the network.
       labels: int[image].
       kernel: float32[unit, class], W.
       bias: float32[class], b.
@@ -66,10 +66,10 @@ class Readout:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Effects:
-    """What zeroing each unit by itself does.
+    """Effects of zeroing each unit by itself.
 
     Attributes:
-      units: int[unit], their numbers.
+      units: int[unit], numbers of the units.
       right: int64[unit, class], images of the class that are right without the unit.
       loss: float64[unit, class], sum of their -log-probability without it.
     """
@@ -80,7 +80,7 @@ class Effects:
 
 
 def zeroing(units: int, zeroed: Any) -> Float[np.ndarray, " unit"]:
-    """The mask that zeroes some of so many units: float32, 0 or 1."""
+    """Returns the mask that zeroes some of `units` units: float32, 0 or 1."""
     mask = np.ones(units, np.float32)
     mask[zeroed] = 0
     return mask
@@ -92,13 +92,13 @@ def random_zeroing(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "draw unit"]:
-    """Masks that zero random units of a group.
+    """Returns masks that zero random units of a group.
 
     Args:
-      group: which units belong to it.
-      size: how many are zeroed, at most as many as there are; then there is one mask.
-      draws: random choices.
-      rng: makes them.
+      group: whether each unit belongs to the group.
+      size: number of units to zero, at most the group's size; then there is one mask.
+      draws: number of random choices.
+      rng: generator of the choices.
     """
     numbers = np.flatnonzero(group)
     return np.stack(
@@ -112,19 +112,19 @@ def random_zeroing(
 def outcome(
     logits: Float[Array, "image class"], labels: Int[Array, " image"]
 ) -> tuple[Bool[Array, " image"], Float[Array, " image"]]:
-    """(right, log-probability of the class) of images. Jittable."""
+    """Returns (right, log-probability of the class) of images. Jittable."""
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     own = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
     return ranks(logits, labels) == 0, own
 
 
 def outcomes(readout: Readout, masks: Float[np.ndarray, "mask unit"]) -> Outcomes:
-    """How images fare with the last layer masked, without a forward pass.
+    """Returns the images' outcomes with the last layer masked, without a forward pass.
 
     Args:
-      readout: of the images.
-      masks: a factor a unit, 0 where it is zeroed. A row of ones takes the network's
-        own logits.
+      readout: stored outputs of the images.
+      masks: one factor per unit, 0 to zero it. A row of ones uses the network's own
+        logits.
     """
     count, (images, classes) = len(masks), readout.logits.shape
     right = np.empty((count, images), bool)
@@ -152,9 +152,9 @@ def _masked(pooled, mask, kernel, bias, labels):
 
 
 def each_alone(readout: Readout, units: Int[np.ndarray, " unit"]) -> Effects:
-    """What zeroing each unit by itself does, by class, without a forward pass.
+    """Returns the effect of zeroing each unit by itself, by class, without a pass.
 
-    Logits of all [images, units, classes] are never there at once.
+    Logits of all [images, units, classes] never exist at once.
     """
     images, classes = readout.logits.shape
     found = []
@@ -180,7 +180,7 @@ def each_alone(readout: Readout, units: Int[np.ndarray, " unit"]) -> Effects:
 
 @jax.jit
 def _without_each(logits, pooled, kernel, labels):
-    def without(mean, weights):  # of one unit
+    def without(mean, weights):  # for one unit
         return outcome(logits - mean[:, None] * weights, labels)
 
     return jax.vmap(without, in_axes=(1, 0))(pooled, kernel)
@@ -192,7 +192,7 @@ def effects(
     labels: Int[np.ndarray, " image"],
     classes: int,
 ) -> Effects:
-    """Sums by class of what happened, a row a unit that was zeroed by itself."""
+    """Sums outcomes by class, one row per unit that was zeroed by itself."""
     return Effects(
         np.asarray(units),
         by_class(alone.right.astype(np.int64), labels, classes),
@@ -203,7 +203,7 @@ def effects(
 def by_class(
     values: np.ndarray, labels: Int[np.ndarray, " image"], classes: int
 ) -> np.ndarray:
-    """[..., image] summed to [..., class]; 0 for a class without images."""
+    """Sums [..., image] to [..., class]; 0 for a class without images."""
     total = np.zeros((*values.shape[:-1], classes), values.dtype)
     order = np.argsort(labels, kind="stable")
     there, starts = np.unique(np.asarray(labels)[order], return_index=True)
@@ -215,16 +215,16 @@ def by_class(
 def ranking(
     alone: Effects, right: Int[np.ndarray, "class"], loss: Float[np.ndarray, "class"]
 ) -> Int[np.ndarray, "class unit"]:
-    """For each class the places of units in `alone`, those that it needs most first.
+    """Returns for each class the positions of units in `alone`, most needed first.
 
-    By the images of the class that are lost without the unit; where those are as many,
-    by how much the class's loss grows, then by the lower number. Both are noted on the
-    images that choose the unit, so that the first of many seem stronger than they are.
+    Units rank by the class's images that are lost without them, then by how much the
+    class's loss grows, then by the lower number. The same images choose the units and
+    measure them, so the first of many look stronger than they are.
 
     Args:
-      alone: what zeroing each unit does.
-      right: images of each class that are right with all units.
-      loss: the sums of their -log-probability.
+      alone: effects of zeroing each unit.
+      right: number of each class's images that are right with all units.
+      loss: sum of their -log-probability.
     """
     lost, grown = right - alone.right, alone.loss - loss
     number = np.broadcast_to(alone.units[:, None], lost.shape)

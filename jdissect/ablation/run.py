@@ -1,11 +1,11 @@
-"""From a config and a run to what zeroing units does: opens, runs, and sums up.
+"""Runs an ablation from a config: opens the inputs, zeroes units, and sums up.
 
-Zeroed are, in turn: the units that were asked for; every unit by itself; and the
-*interpretable* units, those that detect a concept, against the others.
+It zeroes, in turn: the requested units; every unit by itself; and the *interpretable*
+units, those that detect a concept, against the others.
 
-Where the layer is the last one, one forward pass answers all (`interventions`). Where
-something follows it, the network runs once for every set of units, and single units
-are measured only where they were asked for.
+For the last layer, one forward pass answers everything (`interventions`). For other
+layers, the network runs once for every set of units, and single units are measured only
+if they were requested.
 """
 
 import dataclasses
@@ -40,22 +40,22 @@ DRAWS, DRAWS_BY_PASSES = 200, 10
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ablation:
-    """What was found.
+    """Result of an ablation.
 
     Attributes:
-      model: its name; weights_sha256, source, split: what was measured on what.
-      layer, units: the layer, and how many units it has.
-      choice: what was asked for; chosen: the units' numbers.
-      linear: whether one forward pass was enough; passes: how many were made.
-      classes: names; labels: int[image].
-      skipped: name and reason of images that could not be read.
-      before, after: outcomes of all images, a row each.
-      change: of top-1.
-      alone: single units' effects; ranking: [class, place] in them, see
+      model: name of the model; weights_sha256, source, split: its weights and images.
+      layer, units: the layer, and its number of units.
+      choice: the requested units; chosen: their numbers.
+      linear: whether one forward pass was enough; passes: number of passes.
+      classes: class names; labels: int[image].
+      skipped: name and reason of unreadable images.
+      before, after: outcomes of all images, one row each.
+      change: change of top-1.
+      alone: effects of single units; ranking: [class, place] in them, see
         `interventions.ranking`.
-      run: name of the dissection's directory, '' without; result: the layer's.
-      interpretable: None where there is nothing to compare; `note` says why.
-      seed: of everything random.
+      run: name of the dissection's directory, or ''; result: the layer's result.
+      interpretable: None if there is nothing to compare; `note` says why.
+      seed: seed of everything random.
     """
 
     model: str
@@ -86,23 +86,24 @@ class Ablation:
 def open_dissection(
     given: str, default: str, choice: UnitChoice, layer: str = ""
 ) -> StoredRun | None:
-    """The run that knows the units; None where there is none and none is needed.
+    """Opens the run that knows the units; None if there is none and none is needed.
 
     Args:
-      given: its directory, as asked for; '' takes `default` if that is a run.
-      default: where the config's run lies, if there is one.
-      choice: of the units.
-      layer: theirs; '' is the run's last. A default run without it is no help.
+      given: its directory, as requested; '' uses `default` if that is a run.
+      default: the directory of the config's run, which may not exist.
+      choice: choice of the units.
+      layer: the units' layer; '' is the run's last. A default run without the layer
+        is ignored.
 
     Raises:
-      UserError: there is none and it was asked for, or `choice` needs it.
+      UserError: there is no such run, and it was requested or `choice` needs it.
     """
     there = (paths.from_user(default) / "summary.json").is_file()
     if not given and not there:
         if choice.needs_result:
             raise UserError(
-                f"--units={choice.text} needs a dissection, and there is no {default}; "
-                "run python -m jdissect.main, or name a run directory by --run"
+                f"--units={choice.text} needs a dissection, but there is no {default}; "
+                "run python -m jdissect.main, or give a run directory by --run"
             )
         return None
     run = open_run(given or default)
@@ -124,15 +125,15 @@ def ablate(
     """Zeroes units of the config's network on the images of `config.data`.
 
     Args:
-      config: as `jdissect.evaluate` takes it.
-      run: the same network's dissection; without, units have no concepts.
-      choice: the units.
-      layer: theirs; '' is the run's last, or the config's.
-      seed: of random choices of units and of resamples.
-      draws: random choices; None: as many as `DRAWS` says.
+      config: an evaluation config, see `jdissect.evaluate`.
+      run: dissection of the same network; without it, units have no concepts.
+      choice: choice of the units.
+      layer: the units' layer; '' is the run's last, or the config's.
+      seed: seed of random choices of units and of resamples.
+      draws: number of random choices; None: as `DRAWS` says.
 
     Raises:
-      UserError: something given is wrong, or does not fit together.
+      UserError: an input is invalid, or the inputs do not fit together.
     """
     settings.check(config)
     layer = layer or (run.layers if run else config.model.layers)[-1]
@@ -154,11 +155,11 @@ def ablate(
         _check_same_network(run, model, config.model.weights)
         if len(result.thresholds) != units:
             raise UserError(
-                f"{run.folder / layer} has {len(result.thresholds)} units; the "
+                f"{run.folder / layer} has {len(result.thresholds)} units, but the "
                 f"network's {layer} has {units}"
             )
     chosen = choice.units(units, layer, result)
-    # Nothing but the spatial mean and `fc` follows the last endpoint of a classifier.
+    # Only the spatial mean and `fc` follow the last endpoint of a classifier.
     linear = layer == model.endpoint_names[-1]
     draws = draws or (DRAWS if linear else DRAWS_BY_PASSES)
     streams = [np.random.default_rng([seed, number]) for number in range(3)]
@@ -219,13 +220,13 @@ def _check_same_network(run: StoredRun, model: Classifier, weights: str) -> None
     there = run.identity.get("model")
     if there is not None and there != digest(model_identity(model)):
         raise UserError(
-            f"{run.folder} is the dissection of another network than {weights}; name "
-            "that of this one by --run"
+            f"{run.folder} is the dissection of another network than {weights}; give "
+            "the one of this network by --run"
         )
 
 
 def _groups(config, choice, result):
-    """What is to be compared, or None and why not."""
+    """Returns the groups to compare, or None, and the reason if None."""
     if result is None:
         return None, "without a dissection no unit is known to be interpretable"
     thresholds = sorted(config.iou_thresholds)
@@ -245,5 +246,5 @@ def _rows(parts):
 
 
 def _loss_added(alone: Effects, all_units: Effects) -> Float[np.ndarray, " unit"]:
-    """To the sum of all images' losses, by zeroing each unit."""
+    """Returns what zeroing each unit adds to the sum of all images' losses."""
     return alone.loss.sum(axis=1) - all_units.loss.sum()

@@ -1,4 +1,4 @@
-"""Which units are meant: 'detectors:0.04', 'top:20' or '3,14,15'."""
+"""Parses --units: 'detectors:0.04', 'top:20' or '3,14,15'."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ FORMS = "detectors:IOU, top:COUNT (of highest IoU), or numbers such as 3,14,15"
 
 @dataclasses.dataclass(frozen=True)
 class UnitChoice:
-    """What a text asks for.
+    """A choice of units.
 
     Attributes:
-      text: as it was given.
-      threshold: all units whose best IoU exceeds it; None: not asked for so.
-      count: so many units of highest best IoU, all with a concept; None likewise.
-      numbers: the units by number; () likewise.
+      text: text of the choice.
+      threshold: selects all units whose best IoU exceeds it, or None.
+      count: selects this many units of highest best IoU with a concept, or None.
+      numbers: selects units by number, or ().
     """
 
     text: str
@@ -29,21 +29,21 @@ class UnitChoice:
 
     @property
     def needs_result(self) -> bool:
-        """Whether the units' IoU decides."""
+        """Whether the choice depends on the units' IoU."""
         return not self.numbers
 
     def units(
         self, count: int, layer: str, result: Result | None
     ) -> Int[np.ndarray, " unit"]:
-        """The units' numbers, ascending.
+        """Returns the units' numbers, ascending.
 
         Args:
-          count: units of the layer.
-          layer: its name, for messages.
-          result: of its dissection; may be None if `needs_result` is not so.
+          count: number of units of the layer.
+          layer: name of the layer, for messages.
+          result: result of its dissection; may be None unless `needs_result`.
 
         Raises:
-          UserError: none is meant, or one that the layer does not have.
+          UserError: no unit is selected, or one that the layer does not have.
         """
         has = f"layer {layer} has units 0 .. {count - 1}"
         if self.numbers:
@@ -70,10 +70,10 @@ class UnitChoice:
 
 
 def parse(text: str) -> UnitChoice:
-    """Reads --units.
+    """Parses --units.
 
     Raises:
-      UserError: it is of none of the FORMS, empty, or names a unit twice.
+      UserError: the text has none of the FORMS, is empty, or names a unit twice.
     """
     kind, colon, value = (part.strip() for part in text.partition(":"))
     if colon and kind == "detectors":
@@ -95,7 +95,7 @@ def parse(text: str) -> UnitChoice:
 
 
 def _number(kind, text):
-    """None where it is no plain number."""
+    """Returns the number in a text; None unless it is a plain number."""
     try:
         return kind(text) if text.isascii() and "_" not in text else None
     except ValueError:

@@ -1,1 +1,1 @@
-"""What follows from stored counts: comparisons, and how sure one may be of them."""
+"""Analyses stored counts: comparisons of networks, and their uncertainty."""

@@ -1,8 +1,8 @@
-"""Several dissections side by side: what of them can be compared, and what differs.
+"""Compares several dissections: checks that they are comparable, and finds differences.
 
-Counts can be compared that come from the same images, labels and quantile, and the same
-vocabulary. What else differs between two runs (network, layer, dtype, versions) is what
-a comparison is about, or changes little.
+Counts are comparable if images, labels, quantile and vocabulary are the same. Any other
+difference between two runs (network, layer, dtype, versions) is either the subject of
+the comparison or has little effect.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ from jdissect.base.paths import as_text
 from jdissect.results.finished_run import StoredRun
 from jdissect.results.layer_result import FEW_IMAGES, Result
 
-# What must be the same: part of a run's identity, in words.
+# What must be equal: parts of a run's identity, and their names in messages.
 _COMPARABLE = {
     "images": "probe images",
     "data.exif_rotation": "rotations of photographs",
@@ -30,21 +30,21 @@ _COMPARABLE = {
     "quantile": "quantiles",
     "mask_size": "mask sizes",
 }
-# What may change last digits.
+# Parts that may change last digits.
 _NOTED = ("dtype", "platform", "jaxlib", "pillow", "source", "data.batch_size")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """One layer of one run, as it is compared.
+    """One layer of one run in a comparison.
 
     Attributes:
-      name: unique among those compared.
-      run: where it comes from.
-      layer: its name.
-      result: of the concepts that all have.
-      samples: resamples; None where counts by block were not kept.
-      error: top-1 error of the network in percent; None: not known.
+      name: unique name among the compared models.
+      run: the run that it comes from.
+      layer: name of the layer.
+      result: result for the concepts that all models have.
+      samples: resamples; None if counts by block were not kept.
+      error: top-1 error of the network in percent; None if not known.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """Models that can be compared.
+    """Models that are compared.
 
     Attributes:
-      models: in the order given; the first is what the others are compared with.
-      thresholds: IoU.
-      paired: whether they stand on the same images.
-      notes: what a reader must know, for every figure and page.
+      models: models in the given order; the first is the baseline.
+      thresholds: IoU thresholds.
+      paired: whether all use the same images.
+      notes: lines that a reader must know, for every figure and page.
     """
 
     models: tuple[Model, ...]
@@ -73,7 +73,7 @@ class Comparison:
 
     @functools.cache  # noqa: B019
     def estimates(self, model: Model) -> uncertainty.LayerEstimates | None:
-        """Intervals of a model's counts, None where there are no resamples."""
+        """Returns intervals of a model's counts; None without resamples."""
         if model.samples is None:
             return None
         return uncertainty.summarize(model.samples, self.thresholds)
@@ -81,7 +81,7 @@ class Comparison:
     def difference(
         self, first: Model, second: Model, threshold: float, category: str = "total"
     ) -> Estimate | None:
-        """Of `second` less `first`; None where there are no resamples."""
+        """Returns the estimate of `second` minus `first`; None without resamples."""
         if first.samples is None or second.samples is None:
             return None
         function = uncertainty.difference if self.paired else uncertainty.unpaired
@@ -93,9 +93,9 @@ class Change:
     """A concept that one model detects and another does not.
 
     Attributes:
-      concept, category: its name.
-      iou: of the best unit for it in each of the two models (0: no unit has it).
-      share: of the resamples in which it is so, too; None: not known.
+      concept, category: name of the concept.
+      iou: IoU of the best unit for it in each of the two models (0: no unit has it).
+      share: share of the resamples that agree; None if not known.
     """
 
     concept: str
@@ -105,7 +105,7 @@ class Change:
 
 
 def levels(result: Result) -> np.ndarray:
-    """float64[concept], the IoU up to which some unit detects each concept."""
+    """Returns float64[concept], the IoU up to which some unit detects each concept."""
     found = np.zeros(len(result.concepts))
     named = result.best_concept >= 0
     np.maximum.at(found, result.best_concept[named], result.best_iou[named])
@@ -115,9 +115,9 @@ def levels(result: Result) -> np.ndarray:
 def changes(
     comparison: Comparison, first: Model, second: Model, threshold: float
 ) -> tuple[list[Change], list[Change]]:
-    """(gained, lost): concepts that only `second`, and only `first`, detects.
+    """Returns (gained, lost): concepts that only `second`, or only `first`, detects.
 
-    The surest come first.
+    The most certain come first.
     """
     before, after = levels(first.result), levels(second.result)
     shares = _shares(comparison, first, second, threshold)
@@ -142,7 +142,7 @@ def changes(
 
 
 def _shares(comparison, first, second, threshold):
-    """Of the resamples in which each concept is gained, and lost."""
+    """Returns the shares of resamples in which each concept is gained, and lost."""
     if first.samples is None or second.samples is None or not comparison.paired:
         return None
     had = first.samples.plain[1:] > threshold
@@ -159,20 +159,19 @@ def compare(
     thresholds: Sequence[float] = (),
     force: bool = False,
 ) -> Comparison:
-    """Puts runs side by side.
+    """Compares runs.
 
     Args:
-      found: finished runs, the one to compare with first.
-      layers: to be compared; by default all of each run.
-      names: of the runs; by default those of their directories.
-      errors: top-1 error of each run's network, percent, None for what the run itself
-        knows.
-      thresholds: IoU; by default those of the first run.
-      force: compare what is common of runs that cannot be compared.
+      found: finished runs, the baseline first.
+      layers: layers to compare; by default all of each run.
+      names: names of the runs; by default those of their directories.
+      errors: top-1 error of each run's network in percent; None uses the run's own.
+      thresholds: IoU thresholds; by default those of the first run.
+      force: whether to compare what incomparable runs have in common.
 
     Raises:
-      UserError: runs that cannot be compared, naming what differs; numbers of names or
-        errors that are not that of the runs.
+      UserError: the runs are not comparable (the message names what differs), or the
+        number of names or errors differs from that of the runs.
     """
     for what, given in (("names", names), ("top1_errors", errors)):
         if given and len(given) != len(found):
@@ -198,19 +197,19 @@ def compare(
         differences.append("vocabularies")
     if differences and not force:
         raise UserError(
-            f"these runs have different {_and(differences)}; --force compares what is "
-            "common"
+            f"these runs have different {_and(differences)}; --force compares what "
+            "they have in common"
         )
     notes = _notes(found)
     if all(run.by_itself for run in found) and len(found) > 1:
-        notes.append("Taken to be of the same images: the results do not say.")
+        notes.append("Assumed to use the same images: the results do not say.")
     if differences:
-        notes.insert(0, f"Compared by force: different {_and(differences)}.")
+        notes.insert(0, f"Forced comparison of different {_and(differences)}.")
     if "vocabularies" in differences:
         common = [c for c in vocabularies[0] if all(c in v for v in vocabularies)]
         if not common:
             raise UserError("these runs have no concept in common")
-        notes.append(f"Only the {len(common)} concepts that all runs know count.")
+        notes.append(f"Only the {len(common)} concepts common to all runs count.")
         results = {key: _only(result, common) for key, result in results.items()}
     models, several = [], any(len(layers or run.layers) > 1 for run in found)
     thresholds = tuple(thresholds) or next(iter(results.values())).iou_thresholds
@@ -234,7 +233,7 @@ def compare(
     if fewest < FEW_IMAGES:
         notes.append(
             f"Only {fewest} image{'s' * (fewest != 1)}: counts of fewer than "
-            f"{FEW_IMAGES} tell little of a network."
+            f"{FEW_IMAGES} say little about a network."
         )
     notes += _without_intervals(models)
     if all(model.samples is not None for model in models):
@@ -248,7 +247,7 @@ def compare(
 
 
 def _without_intervals(models: Sequence[Model]) -> list[str]:
-    """A line a reason, with the models that have no intervals for it."""
+    """Returns one line per reason, naming the models without intervals."""
     reasons: dict[str, list[str]] = {}
     for model in models:
         if model.samples is None:
@@ -266,13 +265,13 @@ def _known_error(run: StoredRun) -> float | None:
 
 
 def _at_once(function: Callable, arguments: Iterable) -> list:
-    """The results, two at a time: unpacking and arithmetic use a core each."""
+    """Returns the results, two at a time: unpacking and arithmetic use a core each."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         return list(pool.map(function, arguments))
 
 
 def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:
-    """The directories' names, with as much of the path as tells them apart."""
+    """Returns the directories' names, with enough of the path to distinguish them."""
     places = [as_text(run.path.absolute()).split("/") for run in found]
     for length in range(1, max(map(len, places)) + 1):
         names = tuple("/".join(parts[-length:]) for parts in places)
@@ -284,7 +283,7 @@ def _folder_names(found: Sequence[StoredRun]) -> tuple[str, ...]:
 def _differences(found: Sequence[StoredRun]) -> list[str]:
     first = found[0].identity
     if all(run.by_itself for run in found):
-        # They do not say which images they stand on; their number is a hint.
+        # They do not identify their images; the number of images is a hint.
         images = len({run.images for run in found}) > 1
         quantiles = len({run.identity["quantile"] for run in found}) > 1
         return ["probe images"] * images + ["quantiles"] * quantiles
@@ -313,7 +312,7 @@ def _concepts(result: Result) -> list[tuple[str, str]]:
 
 
 def _only(result: Result, common: Sequence[tuple[str, str]]) -> Result:
-    """A result with some concepts only, in that order."""
+    """Selects concepts of a result, in the given order."""
     column = {concept: number for number, concept in enumerate(_concepts(result))}
     picked = np.array([column[concept] for concept in common])
     return result.replace(

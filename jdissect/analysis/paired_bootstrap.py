@@ -1,7 +1,7 @@
-"""Differences of what the same images come to, with 95 % intervals.
+"""Computes differences on the same images, with 95 % intervals.
 
-Before and after an intervention the images are the same, so that what counts is which
-of them change (McNemar, 1947), not the two shares by themselves.
+The images before and after an intervention are the same, so what matters is which of
+them change (McNemar, 1947), not the two shares by themselves.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ import warnings
 import numpy as np
 from jaxtyping import Bool, Float
 
-RESAMPLES = 2000  # of a bootstrap
+RESAMPLES = 2000  # per bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A difference of two shares of the same images, with its 95 % interval."""
+    """A difference of two shares on the same images, with its 95 % interval."""
 
     value: float
     low: float
@@ -29,10 +29,10 @@ def change(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Change:
-    """Of the share of right images, with the interval of a paired bootstrap of images.
+    """Returns the change in the share of right images, by a paired bootstrap of images.
 
-    An image is lost, gained or stays (McNemar, 1947), so that a resample of images is a
-    draw of those three counts.
+    An image is lost, gained or unchanged (McNemar, 1947), so resampling images means
+    drawing those three counts.
     """
     images = len(before)
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
@@ -43,11 +43,11 @@ def change(
 
 
 def change_of_few(lost: int, gained: int, images: int) -> Change:
-    """The same for the images of one class, which may be a handful.
+    """Like `change`, for the images of one class, which may be few.
 
-    A bootstrap of few images that all stay would say that nothing can ever change, so
-    this is the normal interval with half an observation added to each of the four cells
-    of the table (Agresti & Min, 2005).
+    A bootstrap of few unchanged images would say that nothing can ever change, so this
+    is the normal interval with half an observation added to each of the four cells of
+    the table (Agresti & Min, 2005).
     """
     total = images + 2
     centre = (gained - lost) / total
@@ -65,11 +65,11 @@ def difference(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Change:
-    """Share of right images under the first interventions less that under the second.
+    """Returns the share of right images under the first minus the second interventions.
 
-    Both are means over draws. A resample chooses images, the same for both, and draws
-    of each, so that the interval speaks for other images of the kind and for other
-    random choices of units.
+    Both are means over draws. A resample draws images, the same for both, and draws of
+    each, so that the interval covers other images of the kind and other random choices
+    of units.
     """
     both = np.concatenate([first, second]).astype(np.float32)
     images = both.shape[1]
@@ -93,7 +93,7 @@ def difference_of_means(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Change:
-    """Mean of some units less that of others; the bootstrap resamples units."""
+    """Returns the mean of some units minus that of others, by a bootstrap of units."""
     again = [
         rng.choice(values, (resamples, len(values))).mean(axis=1)
         for values in (first, second)

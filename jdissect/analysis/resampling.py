@@ -1,12 +1,12 @@
-"""Counts of unique concepts over other choices of the images.
+"""Recounts unique concepts for other selections of the images.
 
 A *weighting* gives every group of images (`group_counts`) a weight; the IoU of a unit
-and a concept under it is a ratio of weighted sums. All that is asked of many
-weightings, such as the resamples of a bootstrap, is asked here, for many at a time, as
-two matrix products: [weighting, group] x [group, pair].
+and a concept is then a ratio of weighted sums. For many weightings, such as the
+resamples of a bootstrap, that is two matrix products, computed here:
+[weighting, group] x [group, pair].
 
-Only *candidates*, pairs of a unit and a concept that could be the unit's best in some
-half or resample, are looked at: a few of the 1,800 concepts a unit.
+Only *candidates* are considered: pairs of a unit and a concept that could be the unit's
+best in some half or resample, a few of the 1,800 concepts per unit.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from jdissect.results.group_counts import GroupedCounts
 from jdissect.results.layer_result import Result
 
-LOWEST = 0.01  # IoU of interest
-# A pair is left out whose IoU over all images is below this share of its unit's best,
+LOWEST = 0.01  # lowest IoU of interest
+# A pair is dropped if its IoU over all images is below this share of its unit's best,
 _SHARE = 0.05
-# or further below it than so many standard errors of the two.
+# or more than this many standard errors below it.
 _ERRORS = 6.0
 _CHUNK = 2**22  # IoUs at a time
 
@@ -33,7 +33,7 @@ class Candidates:
     Attributes:
       unit, column: int64[pair], ascending by unit, then column.
       intersection, union: float64[group, pair]; integers.
-      units, concepts: how many there are.
+      units, concepts: number of units and concepts.
     """
 
     unit: Int[np.ndarray, " pair"]
@@ -45,19 +45,19 @@ class Candidates:
 
     @property
     def starts(self) -> Int[np.ndarray, " unit"]:
-        """The first pair of every unit that has one, ascending."""
+        """Index of the first pair of every unit that has one, ascending."""
         return np.flatnonzero(np.diff(self.unit, prepend=-1))
 
     def iou(
         self, weights: Float[np.ndarray, "weighting group"]
     ) -> Float[np.ndarray, "weighting pair"]:
-        """The IoU of every pair; 0/0 is 0."""
+        """Returns the IoU of every pair; 0/0 is 0."""
         return (weights @ self.intersection) / np.maximum(weights @ self.union, 1.0)
 
     def best(
         self, iou: Float[np.ndarray, "weighting pair"]
     ) -> Int[np.ndarray, "weighting unit"]:
-        """Each unit's pair of highest IoU, the first on a tie; units as in `starts`."""
+        """Returns each unit's pair of highest IoU, the first on a tie; see `starts`."""
         starts = self.starts
         highest = np.maximum.reduceat(iou, starts, axis=1)
         lengths = np.diff(starts, append=len(self.unit))
@@ -71,10 +71,10 @@ def candidates(
     counts: GroupedCounts,
     lowest: float = LOWEST,
 ) -> Candidates:
-    """The pairs of a layer that matter at IoU thresholds from `lowest` on.
+    """Returns the pairs of a layer that matter at IoU thresholds >= `lowest`.
 
     Args:
-      result: of the layer.
+      result: result of the layer.
       counts: its counts by group.
       lowest: IoU that a pair must be able to reach.
     """
@@ -95,16 +95,16 @@ def candidates(
 
 
 def _pruned(found: Candidates, lowest: float) -> Candidates:
-    """Without the pairs that are many standard errors below their unit's best."""
+    """Drops pairs that are many standard errors below their unit's best."""
     if not len(found.unit):
         return found
     groups = len(found.union)
     total = np.maximum(found.union.sum(axis=0), 1.0)
     iou = found.intersection.sum(axis=0) / total
-    # The error of a ratio, linearized: residuals I_g - r U_g add up to 0.
+    # Linearized error of a ratio: the residuals I_g - r U_g sum to 0.
     residual = found.intersection - iou * found.union
     spread = (residual**2).sum(axis=0) * groups / max(groups - 1, 1)
-    # Of a half, whose error is sqrt(2) times that of the whole.
+    # For half of the groups: sqrt(2) times the error of all.
     error = np.sqrt(2 * spread) / total
     highest = np.zeros(found.units)
     np.maximum.at(highest, found.unit, iou)
@@ -128,15 +128,15 @@ def levels(
     chosen_by: Float[np.ndarray, "weighting group"],
     judged_by: Float[np.ndarray, "weighting group"] | None = None,
 ) -> Float[np.ndarray, "weighting concept"]:
-    """The IoU up to which each concept is detected by some unit.
+    """Returns the IoU up to which some unit detects each concept.
 
-    A unit's concept is chosen by one weighting, and its IoU taken under another: so
-    the choice does not profit from the noise of what judges it.
+    One weighting chooses a unit's concept and another one gives the IoU, so that the
+    choice does not profit from the noise in its own judgement.
 
     Args:
       found: the pairs.
       chosen_by: weightings that choose.
-      judged_by: those that judge; by default the same.
+      judged_by: weightings that judge; by default the same.
 
     Returns:
       0 where no unit has the concept.
@@ -161,7 +161,7 @@ def levels(
 def stability(
     found: Candidates, weights: Float[np.ndarray, "weighting group"]
 ) -> Float[np.ndarray, " unit"]:
-    """The share of the weightings in which a unit's concept is that of all images.
+    """Returns the share of weightings that give a unit the concept of all images.
 
     float32; NaN for a unit without candidates.
     """

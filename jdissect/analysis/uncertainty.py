@@ -1,25 +1,24 @@
-"""How sure one may be of a count of unique concepts.
+"""Estimates the uncertainty of counts of unique concepts.
 
-The number of unique concepts is a count of maxima over many noisy IoUs that exceed a
-threshold. Two things can be asked of it, and a third of two networks, with the T_k held
-fixed and the images in 32 blocks:
+The number of unique concepts counts how many maxima over noisy IoUs exceed a threshold.
+With T_k fixed and the images in 32 blocks, this module estimates:
 
 - *expected*: how the count would vary over other images of this number, by a bootstrap
-  of the blocks (Efron 1979). Some of what it counts is noise above the threshold.
+  of the blocks (Efron 1979). Part of what it counts is noise above the threshold.
 - *cross-fitted*: each unit's concept is chosen on half of the blocks and its IoU judged
-  on the other half, both ways, averaged over splits, so that no unit is credited with
-  the luck of its choice. Half of the images choose worse than all of them do, so that
-  it is rather too low where the other one is rather too high.
-- *population*: an interval for the count at infinitely many images. It spans both, and
-  what the plain count varies by beyond them.
-- differences of two networks are taken resample by resample: the same blocks, the same
-  splits, so that what they share cancels.
+  on the other half, both ways, averaged over splits, so that no unit profits from a
+  lucky choice. Half of the images choose worse than all of them, so this estimate tends
+  to be low where the other one tends to be high.
+- *population*: an interval for the count at infinitely many images. It spans both, plus
+  the variation of the plain count beyond them.
+- differences of two networks are computed per resample: the same blocks and splits, so
+  that shared noise cancels.
 
-Intervals are those of Student's t around what was found, as wide as the resamples say:
-percentiles of the resamples would be off, since a resample has noise of its own on top
-of the images'. None is narrower than half a concept (of a population, one) to each
-side: 32 blocks cannot show what happens once in a hundred times. `COVERAGE` says how
-often they contain the truth, as `benchmarks/coverage.py` found.
+Intervals are Student's t around the estimate, with the resamples' spread: percentiles
+of the resamples would be biased, since a resample adds its own noise to that of the
+images. No interval is narrower than half a concept (for a population, one) to each
+side: 32 blocks cannot show what happens once in a hundred times. `COVERAGE` gives the
+share of intervals that contain the truth, as measured by `benchmarks/coverage.py`.
 """
 
 import dataclasses
@@ -37,15 +36,15 @@ from jdissect.results.group_counts import GroupedCounts
 from jdissect.results.layer_result import Result
 
 CONFIDENCE = 0.95
-RESAMPLES = 500  # of the count
-CROSSED_RESAMPLES = 200  # of the cross-fitted count, which takes more of each
-SPLITS = 4  # a resample; both ways each
-FEWEST_GROUPS = 8  # with images; fewer give no intervals
+RESAMPLES = 500  # for the count
+CROSSED_RESAMPLES = 200  # for the cross-fitted count, which is costlier
+SPLITS = 4  # per resample, each both ways
+FEWEST_GROUPS = 8  # minimum number of blocks with images for an interval
 TOTAL = "total"
 _SEED = 20240923
 _NARROWEST, _NARROWEST_POPULATION = 0.5, 1.0
 
-# Shares of 200 synthetic populations of each kind whose truth was in the interval:
+# Share of 200 synthetic populations of each kind whose truth was in the interval:
 # `python -m benchmarks.coverage`, 23 November 2026.
 COVERAGE = {
     "easy": {
@@ -65,18 +64,18 @@ COVERAGE = {
         "difference, population": 0.915,
     },
 }
-REACHED = 0.9  # what an interval is held to
+REACHED = 0.9  # minimum coverage without a caveat
 
 
 class Interval(NamedTuple):
-    """Both ends belong to it."""
+    """A closed interval."""
 
     low: float
     high: float
 
 
 def caveat() -> str:
-    """What a figure with intervals must say; '' where they hold what they promise."""
+    """Returns the caveat for figures with intervals; '' if coverage is sufficient."""
     short = [
         f"{name}: {share:.0%} in {kind} populations"
         for kind, shares in COVERAGE.items()
@@ -90,13 +89,13 @@ def caveat() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of a number of unique concepts, or of a difference of two.
+    """Estimate of a number of unique concepts, or of a difference of two.
 
     Attributes:
-      count: as it was found.
-      expected: interval for what is to be expected of this many images.
+      count: the plain count.
+      expected: interval for the expected count at this number of images.
       cross_fitted: the cross-fitted count.
-      interval: for what is to be expected of that.
+      interval: interval for the expected cross-fitted count.
       population: interval for the count at infinitely many images.
     """
 
@@ -115,12 +114,12 @@ class Samples:
     IoU just above a threshold would fall on it.
 
     Attributes:
-      plain: float64[1 + resample, concept]; the first of all images.
+      plain: float64[1 + resample, concept]; the first row is for all images.
       crossed: float64[1 + resample, split, concept]; likewise.
       stability: float32[unit], share of resamples in which a unit keeps its concept;
-        NaN for a unit that has none.
-      categories: of the concepts.
-      groups: blocks that hold images.
+        NaN for a unit without one.
+      categories: category of each concept.
+      groups: number of blocks with images.
     """
 
     plain: Float[np.ndarray, "resample concept"]
@@ -136,7 +135,7 @@ class Samples:
         return {**found, TOTAL: np.ones(len(names), bool)}
 
     def counts(self, threshold: float, category: str = TOTAL):
-        """(counts, cross-fitted counts), float64[1 + resample] each."""
+        """Returns (counts, cross-fitted counts), float64[1 + resample] each."""
         here = self._in_category[category]
         crossed = (self.crossed[..., here] > threshold).sum(axis=-1).mean(axis=-1)
         return (self.plain[:, here] > threshold).sum(axis=-1), crossed
@@ -144,7 +143,7 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class LayerEstimates:
-    """Of a layer.
+    """Estimates for a layer.
 
     Attributes:
       counts: {IoU threshold: {category or 'total': Estimate}}.
@@ -162,16 +161,16 @@ def sample(
 ) -> Samples | None:
     """Resamples a layer.
 
-    The draws depend on nothing but which blocks hold images, so that those of networks
-    on the same images belong together.
+    The draws depend only on which blocks have images, so those of networks on the same
+    images are paired.
 
     Args:
-      result: of the layer.
-      counts: by group; by default `result.blocks`.
-      lowest: IoU threshold, the lowest that will be asked for.
+      result: result of the layer.
+      counts: counts by group; by default `result.blocks`.
+      lowest: lowest IoU threshold that will be used.
 
     Returns:
-      None where `why_not` has a reason.
+      the resamples; None if `why_not` gives a reason.
     """
     counts = counts or result.blocks
     if why_not(result, counts):
@@ -181,11 +180,11 @@ def sample(
 
 
 def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
-    """Why a layer has no intervals, in words that follow its name; '' where it has.
+    """Returns why a layer has no intervals, to follow its name; '' if it has some.
 
     Args:
-      result: of the layer.
-      counts: by group; by default `result.blocks`.
+      result: result of the layer.
+      counts: counts by group; by default `result.blocks`.
     """
     counts = counts or result.blocks
     if not result.concepts:
@@ -195,13 +194,13 @@ def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
     if (blocks := int(_filled(counts).sum())) < FEWEST_GROUPS:
         return (
             f"too few images: {result.images}, with counts in {blocks} of "
-            f"{counts.groups} blocks, and {FEWEST_GROUPS} are needed"
+            f"{counts.groups} blocks, but {FEWEST_GROUPS} are needed"
         )
     return ""
 
 
 def _filled(counts: GroupedCounts) -> Bool[np.ndarray, " group"]:
-    """Whether there are counts of each group."""
+    """Returns whether each group has counts."""
     return (counts.concept.sum(axis=1) > 0) | (counts.unit[:, -1].sum(axis=1) > 0)
 
 
@@ -215,7 +214,7 @@ def resample(
     Args:
       found: pairs of a unit and a concept.
       filled: whether each block holds images.
-      categories: of the concepts.
+      categories: category of each concept.
     """
     groups = int(filled.sum())
     weights, halves = (_spread(drawn, filled) for drawn in draws(groups))
@@ -229,9 +228,9 @@ def resample(
 
 
 def draws(groups: int):
-    """(weights [1 + resample, group], halves [split, group]) of a bootstrap.
+    """Returns (weights [1 + resample, group], halves [split, group]) of a bootstrap.
 
-    The first weights are all 1; a half has ones in `groups // 2` places.
+    The first weights are all 1; a half has `groups // 2` ones.
     """
     rng = np.random.default_rng(_SEED)
     halves = np.zeros((SPLITS, groups))
@@ -246,9 +245,9 @@ def crossed(
     weights: Float[np.ndarray, "weighting group"],
     halves: Float[np.ndarray, "split group"],
 ) -> Float[np.ndarray, "weighting split concept"]:
-    """Cross-fitted levels: both ways of every split under every weighting.
+    """Returns cross-fitted levels: each split both ways under every weighting.
 
-    A block that a resample has several times is all in one half.
+    Copies of a block in a resample always stay in the same half.
     """
     groups = weights.shape[1]
     first = (weights[:, None] * halves).reshape(-1, groups)
@@ -263,11 +262,11 @@ def crossed(
 def estimates(
     result: Result, thresholds: Sequence[float] | None = None
 ) -> LayerEstimates | None:
-    """Intervals for all counts of a layer; None as `sample` has it.
+    """Returns intervals for all counts of a layer; None as for `sample`.
 
     Args:
-      result: of the layer.
-      thresholds: IoU; by default those of the result.
+      result: result of the layer.
+      thresholds: IoU thresholds; by default those of the result.
     """
     thresholds = thresholds or result.iou_thresholds
     samples = sample(result, lowest=min(thresholds, default=resampling.LOWEST))
@@ -275,7 +274,7 @@ def estimates(
 
 
 def summarize(samples: Samples, thresholds: Sequence[float]) -> LayerEstimates:
-    """The intervals that resamples give."""
+    """Returns the intervals from resamples."""
     names = (*reported_categories(samples.categories), TOTAL)
     counts = {
         threshold: {
@@ -288,7 +287,7 @@ def summarize(samples: Samples, thresholds: Sequence[float]) -> LayerEstimates:
 
 
 def expected(samples: Samples, threshold: float) -> Interval:
-    """The interval `Estimate.expected` of the total, alone: of many thresholds."""
+    """Returns only the total's `Estimate.expected`, cheap for many thresholds."""
     plain = (samples.plain > threshold).sum(axis=-1)
     return _estimate(plain, plain, samples.groups).expected
 
@@ -296,7 +295,7 @@ def expected(samples: Samples, threshold: float) -> Interval:
 def difference(
     first: Samples, second: Samples, threshold: float, category: str = TOTAL
 ) -> Estimate:
-    """Of the count of `second` less that of `first`, on the same images."""
+    """Estimates the count of `second` minus that of `first`, on the same images."""
     counts = [samples.counts(threshold, category) for samples in (first, second)]
     plain, crossed = (b - a for a, b in zip(*counts, strict=True))
     return _estimate(plain, crossed, min(first.groups, second.groups), signed=True)
@@ -305,9 +304,9 @@ def difference(
 def unpaired(
     first: Samples, second: Samples, threshold: float, category: str = TOTAL
 ) -> Estimate:
-    """The same for networks on other images, whose noise is not shared."""
+    """Like `difference`, for networks on different images, whose noise is unshared."""
     counts = [samples.counts(threshold, category) for samples in (first, second)]
-    # Another order of the resamples: independent draws.
+    # Another order of the resamples makes the draws independent.
     plain, crossed = (
         np.concatenate([b[:1] - a[:1], b[1:] - a[:0:-1]])
         for a, b in zip(*counts, strict=True)
@@ -316,7 +315,7 @@ def unpaired(
 
 
 def _estimate(plain, crossed, groups: int, signed: bool = False) -> Estimate:
-    # Student's t: scipy.stats would take a second to import.
+    # Student's t; importing scipy.stats would take a second.
     width = scipy.special.stdtrit(groups - 1, (1 + CONFIDENCE) / 2)
     width *= np.sqrt(groups / (groups - 1))
     noise, crossed_noise = (width * values[1:].std() for values in (plain, crossed))
@@ -340,7 +339,7 @@ def _estimate(plain, crossed, groups: int, signed: bool = False) -> Estimate:
 
 
 def _spread(weights, filled):
-    """Weights of the groups that hold images as weights of all."""
+    """Expands weights of the groups with images to all groups."""
     spread = np.zeros((len(weights), len(filled)))
     spread[:, filled] = weights
     return spread

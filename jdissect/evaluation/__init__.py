@@ -1,1 +1,1 @@
-"""Errors of a classifier or a segmenter on labelled images."""
+"""Measures errors of a classifier or a segmenter on labelled images."""

@@ -1,4 +1,4 @@
-"""Labelled images of one size in batches, to evaluate on."""
+"""Provides labelled images of one size in batches, for evaluation."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from jdissect.runtime.processes import ALONE, Processes
 
 
 class EvaluationBatch(NamedTuple):
-    """Images to evaluate on; rows that are not valid are padding or not readable."""
+    """A batch for evaluation; rows that are not valid are padding or unreadable."""
 
     pixels: UInt8[np.ndarray, "batch height width 3"]
     labels: Int[np.ndarray, " batch"]
     valid: np.ndarray
-    skipped: tuple[tuple[str, str], ...]  # name and reason of images not readable
+    skipped: tuple[tuple[str, str], ...]  # name and reason of unreadable images
 
 
 def evaluation_batches(
@@ -37,12 +37,13 @@ def evaluation_batches(
     strict: bool = False,
     processes: Processes = ALONE,
 ) -> Iterator[EvaluationBatch]:
-    """Every image once: shorter side to 8/7 of `image_size` and centre crop, or stored.
+    """Yields every image once: resized to 8/7 and center-cropped, or as stored.
 
-    Of many processes each yields `batch_size` of every so many images for all of them.
+    The shorter side becomes 8/7 of `image_size`. In a multi-process run, each process
+    yields its `batch_size` of the images of every step.
 
     Raises:
-      UserError: as `training_batches`.
+      UserError: see `training_batches`.
     """
     every = range(len(images.names))
     mine, _ = share(every, batch_size, processes.index, processes.count)
@@ -62,7 +63,7 @@ def packed(*values: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Central:
-    """The middle of every image, as a source; its label is the class."""
+    """The center of every image, as a source; its label is the class."""
 
     images: Labelled
     image_size: int
@@ -84,10 +85,10 @@ class _Central:
 
 
 def central_crop(image: Image.Image, side: int) -> Image.Image:
-    """Shorter side to 8/7 of `side` (256 at 224), then the central square.
+    """Resizes the shorter side to 8/7 of `side` (256 for 224), then crops the center.
 
-    As torchvision's Resize and CenterCrop: PIL's bilinear resize, which antialiases;
-    the longer side is truncated to whole pixels.
+    Like torchvision's Resize and CenterCrop: PIL's antialiased bilinear resize; the
+    longer side is truncated to whole pixels.
     """
     short = round(side * 8 / 7)
     width, height = image.size

@@ -1,4 +1,4 @@
-"""Dissects, then shows a person what was found: tables in a terminal, and a page."""
+"""Dissects a network, prints tables of the results, and writes the run's page."""
 
 import sys
 from collections.abc import Callable
@@ -28,25 +28,25 @@ def dissect(
     processes: Processes = ALONE,
     tell: Callable[[str], None] = print,
 ) -> int:
-    """Dissects the config's model into `workdir` and tells what was found.
+    """Dissects the config's model into `workdir` and prints the results.
 
     Args:
-      config, workdir, overwrite, processes: as `jobs.dissect.dissect` takes them.
-      tell: takes lines for a person.
+      config, workdir, overwrite, processes: see `jobs.dissect.dissect`.
+      tell: prints lines for the user.
 
     Returns:
       exit code: 0.
 
     Raises:
-      UserError: something given is wrong; nothing half-written is left.
-      Terminated: SIGTERM has come, and the state is saved.
+      UserError: an input is invalid; no partial result is left.
+      Terminated: SIGTERM arrived, and the state is saved.
     """
     done = jobs.dissect(config, workdir, overwrite, processes, tell)
     if done.results is None:
         if processes.first:
             if done.recounted and config.report:
                 _write_page(done)
-            tell(f"{workdir} is finished and holds (--overwrite runs anew):\n")
+            tell(f"{workdir} is already finished (--overwrite runs it again):\n")
             for layer in done.layers:
                 tell(layer_report(load_layer.load(done.folder / layer)))
             tell(f"stored in {done.folder}")
@@ -66,7 +66,7 @@ def dissect(
 
 
 def _write_page(done: jobs.Done) -> None:
-    """The page of the finished run; the run is whole without it."""
+    """Writes the page of a finished run, which is complete without it."""
     try:
         run = open_run(done.folder)
         known = {name: uncertainty.estimates(run.result(name)) for name in run.layers}

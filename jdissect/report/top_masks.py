@@ -1,4 +1,4 @@
-"""Where units fire in the images of their highest activation."""
+"""Recomputes where units fire in the images of their highest activation."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from jdissect.results.layer_result import Result
 def top_masks(
     result: Result, units: Sequence[int]
 ) -> Bool[np.ndarray, "unit k height width"]:
-    """The pixels of the mask grid that exceed T_k, as the dissection counted them.
+    """Returns the mask grid's pixels that exceed T_k, exactly as counted.
 
     Args:
-      result: of a layer, with `top_map` and `mask_shape`.
+      result: result of a layer, with `top_map` and `mask_shape`.
       units: numbers of units.
 
     Raises:
@@ -31,6 +31,6 @@ def top_masks(
     units = np.asarray(units, np.int64)
     maps = np.moveaxis(result.top_map[units], 0, -1)  # k height width unit
     pixels = np.asarray(upsample(maps, result.mask_shape))
-    # A T_k of 0 is not exceeded by a subnormal number, which counts as 0.
+    # A subnormal number counts as 0 and does not exceed a T_k of 0.
     cuts = float_keys.cuts(float_keys.to_keys_host(result.thresholds[units]))
     return np.moveaxis(pixels > cuts, -1, 0)

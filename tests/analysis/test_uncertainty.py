@@ -143,7 +143,7 @@ def test_without_blocks_there_are_none(layer):
     assert "were not kept" in uncertainty.why_not(bare)
     assert uncertainty.sample(few) is None  # fewer than 8 blocks hold an image
     filled = len({group_counts.block(str(number)) for number in range(6)})
-    why = f"too few images: 6, with counts in {filled} of 32 blocks, and 8 are needed"
+    why = f"too few images: 6, with counts in {filled} of 32 blocks, but 8 are needed"
     assert uncertainty.why_not(few) == why
     assert uncertainty.why_not(layer) == ""
 

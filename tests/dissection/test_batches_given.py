@@ -148,14 +148,14 @@ def test_pytorch_is_not_imported():
             [PIXELS[0], PIXELS[1, :4]],
             r"images\[1\] is uint8\[4, 5, 3\], images\[0\] is",
         ),
-        ([PIXELS[:2], PIXELS[2:, :4]], r"batch 1 of images holds .*\[4, 5, 3\], those"),
+        ([PIXELS[:2], PIXELS[2:, :4]], r"batch 1 of images holds .*\[4, 5, 3\], but"),
         ([PIXELS[:2], PIXELS[2:] / 255], "batch 1 .* float64.* before are uint8"),
         (
             [{"image": PIXELS, "label": 3}],
             "batch 0 of images is a dict of image, label",
         ),
         ([(PIXELS, PIXELS)], "batch 0 of images is a tuple of 2 "),
-        ([Image.fromarray(PIXELS[0, ..., 0]).convert("P")], "mode P; image.convert"),
+        ([Image.fromarray(PIXELS[0, ..., 0]).convert("P")], "mode P; convert it with"),
         ([PIXELS, 3], "batch 1 of images is a int"),
     ],
 )

@@ -124,7 +124,7 @@ def test_replaced_images_are_not_drawn(make_run, photos, tmp_path, capsys):
     assert (code, error) == (0, "")
     check(thumbnails(folder / "report.html"), photos)
     draw(photos, "c.png", 77)  # another one under the same name
-    said = r"^warning: 1 image of .*/run not drawn, such as 'c.png': gone, or not"
+    said = r"^warning: 1 image of .*/run not drawn, such as 'c.png': missing, or"
     code, _, error = run(capsys, "page", folder)
     assert code == 0 and re.match(said, error) and error.count("\n") == 1
     check(thumbnails(folder / "report.html"), photos, gone={"c.png"})

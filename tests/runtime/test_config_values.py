@@ -204,7 +204,7 @@ def test_all_kinds_of_commands_propose_their_own():
     ("error", "said"),
     [
         (MemoryError("Unable to allocate 9 TiB"), "(Unable to allocate 9 TiB)"),
-        (MemoryError(), "error: out of memory; smaller batches"),
+        (MemoryError(), "error: out of memory; use smaller batches"),
         (RuntimeError("RESOURCE_EXHAUSTED: 9\nbytes"), "out of memory (9 bytes)"),
     ],
 )

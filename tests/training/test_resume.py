@@ -166,7 +166,7 @@ def test_no_checkpoint_that_can_be_read(stopped, capsys):
         code, _, error = run(capsys, train, *arguments)
         assert code == 2 and "--overwrite starts over" in error.splitlines()[-1]
     code, output, _ = run(capsys, train, *arguments, "--overwrite")
-    assert code == 0 and "going on" not in output
+    assert code == 0 and "resuming" not in output
     assert metrics(folder)[0]["step"] == 1
 
 

@@ -1,1 +1,1 @@
-"""Tables of text."""
+"""Formats tables as text."""

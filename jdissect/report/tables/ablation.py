@@ -1,6 +1,6 @@
-"""What an ablation found: on a terminal, as JSON, and as CSV tables.
+"""Reports an ablation: on a terminal, as JSON, and as CSV tables.
 
-Accuracies are percent of the images, changes percentage points, in all of these.
+All accuracies are percent of the images, all changes percentage points.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from jdissect.data.source import skipped_line
 from jdissect.report.tables.layer import aligned
 from jdissect.results.layer_result import exact
 
-_SHOWN = 10  # lines of a table on a terminal
-_STRONGEST = 10  # units of each class in units_by_class.csv
+_SHOWN = 10  # lines per table on a terminal
+_STRONGEST = 10  # units per class in units_by_class.csv
 _GROUPS = {"detectors": "detectors", "others": "other units", "any": "any units"}
 
 
 def check_output(text: str) -> paths.Path | None:
-    """The folder that --output names; None for ''.
+    """Returns the folder that --output names; None for ''.
 
     Raises:
       UserError: it is a file.
@@ -44,10 +44,10 @@ def check_output(text: str) -> paths.Path | None:
 def write(found: Ablation, folder: paths.Path) -> None:
     """Writes ablation.json, by_class.csv, units_by_class.csv, single_units.csv.
 
-    Names that a spreadsheet would run are defused there (`csv_cells.safe_cell`).
+    Names that a spreadsheet would run as formulas are escaped (`csv_cells.safe_cell`).
 
     Raises:
-      OSError, UserError: as `atomic_files.write_whole`.
+      OSError, UserError: see `atomic_files.write_whole`.
     """
     tables = {
         "by_class": classes_changed(found),
@@ -63,7 +63,7 @@ def write(found: Ablation, folder: paths.Path) -> None:
 
 
 def to_json(found: Ablation) -> dict[str, Any]:
-    """What ablation.json holds."""
+    """Returns the content of ablation.json."""
     before, after = found.before.right[0], found.after.right[0]
     return {
         "format_version": 1,
@@ -107,7 +107,7 @@ def _compared_json(one: Interpretable) -> dict[str, Any]:
 
 
 def classes_changed(found: Ablation) -> list[dict[str, Any]]:
-    """A row a class that has images, as the classes come."""
+    """Returns one row per class with images, in the order of classes."""
     before, after = found.before.right[0], found.after.right[0]
     count = len(found.classes)
     sums = by_class(
@@ -134,7 +134,7 @@ def classes_changed(found: Ablation) -> list[dict[str, Any]]:
 
 
 def _strongest(found: Ablation, count: int) -> Iterable[dict[str, Any]]:
-    """The units that each class needs most."""
+    """Yields the units that each class needs most."""
     classes = len(found.classes)
     images = np.bincount(found.labels, minlength=classes)
     right = by_class(found.before.right[0].astype(int), found.labels, classes)
@@ -169,7 +169,7 @@ def _singles(found: Ablation) -> list[dict[str, Any]]:
 
 
 def _unit(found: Ablation, unit: int) -> dict[str, Any]:
-    """A unit with its concept, as far as that is known."""
+    """Returns a unit with its concept, if known."""
     concept = category = iou = ""
     if found.result is not None and (column := found.result.best_concept[unit]) >= 0:
         concept, category = (
@@ -181,13 +181,13 @@ def _unit(found: Ablation, unit: int) -> dict[str, Any]:
 
 
 def text(found: Ablation) -> str:
-    """What a person wants to know first."""
+    """Returns the summary for the terminal."""
     before, after = found.before.right[0], found.after.right[0]
     lost, gained = (before & ~after).sum(), (after & ~before).sum()
     how = (
-        "from one forward pass"
+        "in one forward pass"
         if found.linear
-        else f"by {found.passes} forward passes, as other layers follow {found.layer}"
+        else f"in {found.passes} forward passes, as other layers follow {found.layer}"
     )
     sections = [
         f"{found.model}, {found.layer}: {len(found.chosen)} of {found.units} units "
@@ -218,7 +218,7 @@ def _hurt(found):
 
 
 def _heading_of_units(found):
-    which = "The unit" if found.linear else "Of the units that were asked for, the one"
+    which = "The unit" if found.linear else "Of the requested units, the one"
     return f"{which} that each class needs most, zeroed by itself"
 
 
@@ -250,12 +250,12 @@ def _compared_text(one: Interpretable) -> str:
     parts = [
         f"Interpretable (IoU > {one.threshold:g}) against uninterpretable units\n",
         aligned(lines),
-        f"\n{size} detectors zeroed rather than {size} other units: top-1 differs by "
+        f"\n{size} detectors zeroed instead of {size} other units: top-1 differs by "
         f"{_points(one.difference)}",
     ]
     if one.loss is not None:
         parts.append(
-            f"a detector by itself adds {one.loss.value:+.5f} more to the mean loss "
+            f"a single detector adds {one.loss.value:+.5f} more to the mean loss "
             f"than another unit (95 % interval {one.loss.low:+.5f} .. "
             f"{one.loss.high:+.5f}); rank correlation of IoU and added loss "
             f"{one.correlation:.2f}"

@@ -1,4 +1,4 @@
-"""Several networks beside each other, on a terminal."""
+"""Formats tables that compare several networks on a terminal."""
 
 from jdissect.analysis.comparison import Comparison
 from jdissect.analysis.uncertainty import Interval
@@ -6,9 +6,9 @@ from jdissect.report.tables.layer import aligned
 
 
 def comparison_table(comparison: Comparison) -> str:
-    """Unique concepts by category at each IoU threshold, a line a network.
+    """Returns unique concepts by category and IoU threshold, one line per network.
 
-    With intervals of the total where they are known, see `uncertainty`.
+    Intervals of the total are included if known, see `uncertainty`.
     """
     models = comparison.models
     known = [comparison.estimates(model) for model in models]
@@ -33,7 +33,7 @@ def comparison_table(comparison: Comparison) -> str:
 
 
 def differences_table(comparison: Comparison) -> str:
-    """Total unique concepts of each network less those of the first."""
+    """Returns each network's total unique concepts minus those of the first."""
     first, *others = comparison.models
     rows = [["IoU >", f"less {first.name}", "difference", "expected", "cross-fitted"]]
     for threshold in comparison.thresholds:

@@ -1,4 +1,4 @@
-"""What a run found, on a terminal."""
+"""Formats a run's results for a terminal."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ BEST_UNITS = 10
 
 
 def counts_table(result: Result) -> str:
-    """Unique concepts and detector units by category, a line a threshold."""
+    """Returns unique concepts and detector units by category, per threshold."""
     names = list(result.unique_concepts(0.0))
     rows = [["IoU >", "", *names]]
     for threshold in result.iou_thresholds:
@@ -24,7 +24,7 @@ def counts_table(result: Result) -> str:
 
 
 def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
-    """The units of highest IoU with their concepts."""
+    """Returns the units of highest IoU with their concepts."""
     order = np.argsort(-result.best_iou, kind="stable")[:count]
     rows = [["unit", "IoU", "concept", "category", "T_k"]]
     for unit in order:
@@ -44,7 +44,7 @@ def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
 
 
 def remarks(result: Result) -> list[str]:
-    """What is to be known before the tables are believed, a paragraph each."""
+    """Returns caveats about the tables, one paragraph each."""
     found = []
     pixels = int(result.histogram_counts.sum(axis=1).max(initial=0))
     if pixels and not sketch.allowance(pixels, result.quantile):
@@ -55,20 +55,20 @@ def remarks(result: Result) -> list[str]:
         )
     elif not (result.fires > 0).any():
         found.append(
-            "No unit fires: each is at its highest value on more pixels than quantile "
-            f"{result.quantile:g} allows,\nas where all its activations are equal."
+            "No unit fires: each has its highest value on more pixels than quantile "
+            f"{result.quantile:g} allows,\nsay because its activations are equal."
         )
     if result.images < FEW_IMAGES:
         found.append(
             f"Only {result.images} image{'s' * (result.images != 1)}: counts of fewer "
-            f"than {FEW_IMAGES} tell little of a network,\nas one of random weights "
-            "has about as many."
+            f"than {FEW_IMAGES} say little about a network:\na random network "
+            "has about as many concepts."
         )
     return found
 
 
 def layer_report(result: Result) -> str:
-    """Both tables with a heading, and what is to be known of them."""
+    """Returns both tables with a heading and caveats."""
     heading = (
         f"{result.model or 'model'}, {result.layer}: {len(result.thresholds)} units, "
         f"{result.images} images, quantile {result.quantile:g}"
@@ -82,7 +82,7 @@ def layer_report(result: Result) -> str:
 
 
 def aligned(rows: list[list]) -> str:
-    """Columns two spaces apart, numbers to the right."""
+    """Aligns columns two spaces apart, numbers to the right."""
     text = [[printable(str(cell), 80) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
     number = [all(_is_number(row[i]) for row in text[1:]) for i in range(len(text[0]))]

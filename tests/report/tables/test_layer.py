@@ -43,7 +43,7 @@ def test_no_unit_can_fire(images, side, quantile, can):
 
 def test_no_unit_fires():
     text = layer_report(with_pixels(100, 7, 0.01, fires=0))
-    assert "No unit fires: each is at its highest value on more pixels" in text
+    assert "No unit fires: each has its highest value on more pixels" in text
     assert "can fire" not in text and "T_k" not in text
 
 
