@@ -98,7 +98,7 @@ def test_real_weights_are_right_on_178_of_200(capsys, command, shared, tmp_path)
         (["--config.data.path=/nowhere"], "/nowhere does not exist"),
         (
             ["--config.data.path=FOLDERS"],
-            "images are of 2 classes, their labels 0 .. 1",
+            "images have 2 classes, with labels 0 .. 1",
         ),
         (["--config.data.num_images=-1"], "num_images is -1"),
         (["--config.dtype=float16"], "float32, bfloat16"),

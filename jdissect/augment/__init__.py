@@ -1,4 +1,4 @@
-"""What training does to a batch: standard augmentation, then a recipe of mixing.
+"""Augments training batches: standard augmentation, then a mixing recipe.
 
 Pure functions of explicit keys, to be called inside a jitted step: the same key gives
 the same batch.

@@ -2,8 +2,8 @@
 
 Cutout (DeVries & Taylor, 2017) blanks a square of an image. Mixup (Zhang et al., 2018)
 adds two images with weights lambda and 1 - lambda. CutMix (Yun et al., 2019) pastes a
-box of one image, the source, into another, and SaliencyMix (Uddin et al., 2021) puts
-that box where the source is most salient. Labels are mixed as the pixels are.
+box of one image, the source, into another, and SaliencyMix (Uddin et al., 2021) places
+that box where the source is most salient. Labels are mixed like the pixels.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ RECIPES = ("none", "cutout", "mixup", "cutmix", "saliencymix")
 
 
 class Mixture(NamedTuple):
-    """A batch to train on: loss = weight CE(first) + (1 - weight) CE(second)."""
+    """A training batch: loss = weight CE(first) + (1 - weight) CE(second)."""
 
     images: Float[Array, "batch height width 3"]  # normalized
     first: Int[Array, " batch"]  # label of the image itself
     second: Int[Array, " batch"]  # label of the image mixed into it
-    weight: Float[Array, " batch"]  # of the first, in [0, 1]
+    weight: Float[Array, " batch"]  # weight of `first`, in [0, 1]
 
 
 def mix(
@@ -44,31 +44,31 @@ def mix(
 
     Args:
       recipe: one of RECIPES.
-      key: decides partners, lambda and boxes.
-      images: RGB of [0, 1], not normalized; values beyond are allowed.
+      key: determines partners, lambda and boxes.
+      images: RGB in [0, 1], not normalized; values outside are allowed.
       labels: class numbers.
       alpha: lambda ~ Beta(alpha, alpha).
       group: partners are drawn from the same `group` consecutive images, so that
-        devices that hold whole groups exchange nothing; 0: from the whole batch.
-      one_box_per_batch: True: one lambda and one box (of SaliencyMix around the peak of
-        the first source image) serve the batch, as in the published code. False: each
-        image has its own; for SaliencyMix its own box with one lambda. None: True for
-        mixup and cutmix, False for saliencymix. Cutout always has a square an image.
-      normalize: from images to a network's input; Cutout's zeros come after it.
-      cutout_side: of Cutout's square, in pixels; None is half of the image's shorter
-        side.
+        devices with whole groups exchange nothing; 0: from the whole batch.
+      one_box_per_batch: True: one lambda and one box (for SaliencyMix around the peak
+        of the first source image) per batch, as in the published code. False: one per
+        image; for SaliencyMix one box per image with one lambda. None: True for mixup
+        and cutmix, False for saliencymix. Cutout always has one square per image.
+      normalize: maps images to the network's input; Cutout's zeros come after it.
+      cutout_side: side of Cutout's square in pixels; None is half of the image's
+        shorter side.
 
     Returns:
-      Recipes that paste boxes have as weight the share of pixels that remain of the
-      image itself, Mixup has lambda; without partner (none, cutout) the second label is
-      the first, and the weight 1.
+      The mixed batch. The weight is the share of pixels that remain of the image itself
+      for recipes that paste boxes, and lambda for Mixup; without partner (none, cutout)
+      the second label is the first, and the weight 1.
 
     Raises:
-      UserError: an unknown recipe, alpha not above 0, or a group that does not divide
-        the batch.
+      UserError: the recipe is unknown, alpha is not above 0, or the group does not
+        divide the batch.
     """
     if recipe not in RECIPES:
-        raise UserError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
+        raise UserError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
     if not alpha > 0:
         raise UserError(f"alpha is {alpha}; it must be above 0")
     batch, *shape, _ = images.shape
@@ -103,9 +103,9 @@ def mix(
 
 
 class _Draws(NamedTuple):
-    """What a recipe draws; where a batch has one, the rows are equal."""
+    """A recipe's random draws; if drawn once per batch, all rows are equal."""
 
-    partner: Int[Array, " batch"]  # the source's place in the image's group
+    partner: Int[Array, " batch"]  # the source's position in the image's group
     share: Float[Array, " batch"]  # lambda
     centre: Int[Array, "batch 2"]  # row and column, uniform over the pixels
 
@@ -125,7 +125,7 @@ def _draw(
     places = jnp.broadcast_to(jnp.arange(group), (batch // group, group))
     partner = jax.random.permutation(key_partner, places, axis=1, independent=True)
     count = 1 if once or recipe == "saliencymix" else batch
-    if alpha == 1:  # the same distribution without beta's loop
+    if alpha == 1:  # the same distribution, without beta's loop
         share = jax.random.uniform(key_share, (count,))
     else:
         share = jax.random.beta(key_share, alpha, alpha, (count,))
@@ -144,7 +144,7 @@ def _uniform_centres(
 
 
 def _exchange(values: Array, partner: Int[Array, " batch"], group: int) -> Array:
-    """values[i] becomes that of i's partner; nothing leaves a group."""
+    """Returns values[i] of i's partner; nothing leaves a group."""
     group = group or len(values)
     grouped = values.reshape(-1, group, *values.shape[1:])
     taken = jax.vmap(lambda some, places: some[places])(
@@ -159,7 +159,7 @@ def _source_peaks(
     group: int,
     once: bool,
 ) -> Int[Array, "batch 2"]:
-    """Row and column of the most salient pixel of each image's source."""
+    """Returns row and column of the most salient pixel of each image's source."""
     if once:
         first = jax.lax.dynamic_slice_in_dim(images, partner[0], 1)
         return jnp.broadcast_to(_peaks(first), (len(images), 2))
@@ -167,7 +167,7 @@ def _source_peaks(
 
 
 def _peaks(images: Float[Array, "batch height width 3"]) -> Int[Array, "batch 2"]:
-    """Row and column of the most salient pixel, the first in raster order."""
+    """Returns row and column of the most salient pixel, the first in raster order."""
     pixels = jnp.clip(jnp.round(255 * images), 0, 255).astype(jnp.uint8)
     salient = saliency.fine_grained(pixels)
     where = jnp.argmax(salient.reshape(len(images), -1), axis=1)
@@ -178,7 +178,7 @@ def _peaks(images: Float[Array, "batch height width 3"]) -> Int[Array, "batch 2"
 def _cut(
     share: Float[Array, " batch"], shape: tuple[int, int]
 ) -> Int[Array, "batch 2"]:
-    """Height and width of a box of 1 - lambda of the image, each truncated."""
+    """Returns height and width of a box of 1 - lambda of the image, truncated."""
     sides = jnp.sqrt(1 - share)[:, None] * jnp.array(shape, jnp.float32)
     return sides.astype(jnp.int32)
 
@@ -188,7 +188,7 @@ def _box(
     cut: Int[Array, "batch 2"],
     shape: tuple[int, int],
 ) -> Int[Array, "batch 2 2"]:
-    """[image, first or end, row or column]; an odd side loses a pixel, as published."""
+    """Returns [image, first or end, row or column]; odd sides lose 1, as published."""
     corners = jnp.stack([centre - cut // 2, centre + cut // 2], axis=1)
     return jnp.clip(corners, 0, jnp.array(shape))
 
@@ -207,10 +207,10 @@ def _inside(
 def _remaining(
     box: Int[Array, "batch 2 2"], shape: tuple[int, int]
 ) -> Float[Array, " batch"]:
-    """The share of pixels outside of the box: a quotient of integers, rounded once."""
+    """Returns the share of pixels outside the box: an integer quotient rounded once."""
     total = shape[0] * shape[1]
     area = (box[:, 1] - box[:, 0]).prod(axis=1)
-    # By a constant a compiler would not divide but multiply by its rounded reciprocal.
-    # It cannot know that no area is negative.
+    # The compiler would replace division by a constant with multiplication by its
+    # rounded reciprocal. It cannot know that no area is negative.
     divisor = jnp.where(area < 0, 1, total)
     return (total - area).astype(jnp.float32) / divisor.astype(jnp.float32)

@@ -1,8 +1,8 @@
-"""The standard augmentation of ImageNet training, on the device, a batch at a time.
+"""The standard augmentation of ImageNet training, on the device, one batch at a time.
 
-Random resized crop and flip as torchvision's, colour jitter and lighting as
-CutMix-PyTorch's and SaliencyMix's. Photographs of several sizes share a batch: each
-lies in the top left of a common canvas.
+Random resized crop and flip as in torchvision, color jitter and lighting as in
+CutMix-PyTorch and SaliencyMix. Photographs of several sizes share a batch: each is at
+the top left of a common canvas.
 """
 
 import jax
@@ -11,17 +11,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-# Of red, green and blue in a grey level (ITU-R BT.601).
+# Weights of red, green and blue in a gray level (ITU-R BT.601).
 _GREY = (0.299, 0.587, 0.114)
-# Of the colours of ImageNet's pixels in [0, 1]: eigenvalues, and eigenvectors with a
-# row a channel (Krizhevsky et al., 2012, section 4.1).
+# Colors of ImageNet's pixels in [0, 1]: eigenvalues, and eigenvectors with one row per
+# channel (Krizhevsky et al., 2012, section 4.1).
 _EIGENVALUES = (0.2175, 0.0188, 0.0045)
 _EIGENVECTORS = (
     (-0.5675, 0.7192, 0.4009),
     (-0.5808, -0.0045, -0.8140),
     (-0.5836, -0.6948, 0.4203),
 )
-# How often a crop is drawn before the central one is taken.
+# Number of draws before the central crop is used.
 _TRIES = 10
 _BRIGHTNESS, _CONTRAST, _SATURATION = range(3)
 
@@ -38,23 +38,22 @@ def standard(
     jitter: float = 0.4,
     lighting: float = 0.1,
 ) -> Float[Array, "batch side side 3"]:
-    """Random resized crop, flip, colour jitter and lighting, in this order.
+    """Applies random resized crop, flip, color jitter and lighting, in this order.
 
     Args:
-      key: decides everything.
+      key: determines all random choices.
       pixels: RGB on a common canvas.
-      sizes: height and width of each image, in the canvas's top left.
-      side: of the result.
-      crop: whether to take a random crop; if not, the whole image is resized, which
-        leaves one of side x side as it is.
+      sizes: height and width of each image, at the canvas's top left.
+      side: side of the result.
+      crop: whether to take a random crop; otherwise the whole image is resized, which
+        leaves one of side x side unchanged.
       crop_area: smallest share of an image's area that a crop takes.
-      flip: whether to mirror every other image, on average.
-      jitter: the largest amount of brightness, contrast and saturation; 0 is none.
+      flip: whether to mirror images with probability 1/2.
+      jitter: largest amount of brightness, contrast and saturation; 0 is none.
       lighting: standard deviation of the lighting's coefficients; 0 is none.
 
     Returns:
-      Values of [0, 1], which jitter and lighting leave: they do not clip. Not yet
-      normalized.
+      Values around [0, 1]: jitter and lighting do not clip. Not yet normalized.
     """
     key_crop, key_flip, key_jitter, key_light = jax.random.split(key, 4)
     if crop:
@@ -79,19 +78,18 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Float[Array, "batch side side 3"]:
-    """A random part of each image, resized to side x side as PIL's BILINEAR does.
+    """Takes a random part of each image, resized to side x side as PIL's BILINEAR does.
 
-    torchvision's RandomResizedCrop. Only pixels of the crop count. PIL rounds to 8
-    bits after each axis, this function never: they differ by one level at most.
+    torchvision's RandomResizedCrop. Only pixels of the crop count. PIL rounds to 8 bits
+    after each axis, this function never does: they differ by at most one level.
 
     Args:
-      key: decides the crops.
+      key: determines the crops.
       pixels: RGB on a common canvas.
-      sizes: height and width of each image, in the canvas's top left.
-      side: of the result.
-      scale: the crop's smallest and largest share of the image's area; the share is
-        uniform between.
-      ratio: its smallest and largest width / height; the logarithm is uniform between.
+      sizes: height and width of each image, at the canvas's top left.
+      side: side of the result.
+      scale: the crop's smallest and largest share of the image's area; uniform.
+      ratio: its smallest and largest width / height; log-uniform.
 
     Returns:
       Values in [0, 1].
@@ -110,18 +108,18 @@ def horizontal_flip(
 def color_jitter(
     key: Key[Array, ""], images: Float[Array, "batch height width 3"], strength: float
 ) -> Float[Array, "batch height width 3"]:
-    """Brightness, contrast and saturation, in a random order an image; no clipping.
+    """Changes brightness, contrast and saturation, in random order; does not clip.
 
     Each is x + a (reference - x) with its own a ~ U(-strength, strength). The reference
-    is 0 for brightness, the image's mean grey for contrast and its grey image for
-    saturation. All are linear in a pixel x, its grey g and the image's mean grey m, and
-    so is what they do together: p x + q g + r m, with three numbers an image. So the
-    pixels are read twice in all.
+    is 0 for brightness, the image's mean gray for contrast and its gray image for
+    saturation. All are linear in a pixel x, its gray g and the image's mean gray m, and
+    so is their composition: p x + q g + r m, with three numbers per image. So the
+    pixels are read only twice.
     """
     p, q, r = _combine(*_draw_jitter(key, len(images), strength))
     grey = _to_grey(images)
     batch, height, width, _ = images.shape
-    # A product, so that its bits do not depend on how many devices share the batch.
+    # A matrix product, so that its bits do not depend on the number of devices.
     mean = jnp.einsum(
         "bp,p->b",
         grey.reshape(batch, height * width),
@@ -138,7 +136,7 @@ def color_jitter(
 def pca_lighting(
     key: Key[Array, ""], images: Float[Array, "batch height width 3"], deviation: float
 ) -> Float[Array, "batch height width 3"]:
-    """Adds a random colour to each image, along the main axes of ImageNet's colours.
+    """Adds a random color to each image, along the principal axes of ImageNet's colors.
 
     Channel i gains sum_j eigenvector[i, j] alpha[j] eigenvalue[j], where alpha[j] is
     normal with standard deviation `deviation` (AlexNet's, Krizhevsky et al., 2012).
@@ -155,10 +153,10 @@ def _draw_crops(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Int[Array, "batch 4"]:
-    """Top, left, height and width of a crop of each image.
+    """Draws a crop for each image: top, left, height and width.
 
-    Of ten draws the first that fits. If none does, the central crop that is as large as
-    the image and the bounds of the ratio allow.
+    The first of ten draws that fits; if none does, the largest central crop that image
+    and ratio bounds allow.
     """
     key_area, key_ratio, key_place = jax.random.split(key, 3)
     full = sizes.astype(jnp.float32)
@@ -175,7 +173,7 @@ def _draw_crops(
     drawn = jnp.take_along_axis(tried, first, axis=1)[:, 0]
     found = fits.any(axis=1)[:, None]
 
-    # Too tall an image loses height, too wide a one width.
+    # Images that are too tall lose height, those too wide lose width.
     bounds = full[:, ::-1] * jnp.array([1 / ratio[0], ratio[1]])
     central = jnp.minimum(sizes, jnp.round(bounds).astype(jnp.int32))
     taken = jnp.where(found, drawn, central)
@@ -190,7 +188,7 @@ def _resize(
     boxes: Int[Array, "batch 4"],
     side: int,
 ) -> Float[Array, "batch side side 3"]:
-    """Each image's box (top, left, height, width) at side x side, in [0, 1]."""
+    """Resizes each image's box (top, left, height, width) to side x side, in [0, 1]."""
     batch, height, width, channels = pixels.shape
     rows = _triangles(boxes[:, 0], boxes[:, 2], side, height)
     columns = _triangles(boxes[:, 1], boxes[:, 3], side, width)
@@ -206,11 +204,11 @@ def _resize(
 def _triangles(
     start: Int[Array, " batch"], length: Int[Array, " batch"], side: int, size: int
 ) -> Float[Array, "batch side size"]:
-    """Weights of an axis's `size` pixels in each of `side` outputs; rows sum to one.
+    """Returns the weights of `size` input pixels for `side` outputs; rows sum to 1.
 
-    PIL's BILINEAR: the triangle around the output's centre is one pixel of the source
-    wide to either side, or one of the output if those are larger. Pixels outside of
-    start .. start + length - 1 have no weight.
+    PIL's BILINEAR: the triangle around an output's center extends one source pixel to
+    either side, or one output pixel if that is larger. Pixels outside
+    start .. start + length - 1 have weight 0.
     """
     step = (length.astype(jnp.float32) / side)[:, None, None]
     centre = (jnp.arange(side) + 0.5)[:, None] * step
@@ -231,7 +229,7 @@ def _to_grey(
 def _draw_jitter(
     key: Key[Array, ""], batch: int, strength: float
 ) -> tuple[Int[Array, "batch 3"], Float[Array, "batch 3"]]:
-    """Which operation each image undergoes first, second and third, and its amount."""
+    """Draws the order of the three operations for each image, and their amounts."""
     key_order, key_amount = jax.random.split(key)
     order = jnp.argsort(jax.random.uniform(key_order, (batch, 3)), axis=1)
     amounts = jax.random.uniform(
@@ -243,9 +241,9 @@ def _draw_jitter(
 def _combine(
     order: Int[Array, "batch 3"], amounts: Float[Array, "batch 3"]
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"], Float[Array, " batch"]]:
-    """p, q, r of `color_jitter`.
+    """Returns p, q, r of `color_jitter`.
 
-    The grey of p x + q g + r m is (p + q) g + r m, its mean grey (p + q + r) m.
+    The gray of p x + q g + r m is (p + q) g + r m, its mean gray (p + q + r) m.
     """
     p, q, r = jnp.ones_like(amounts[:, 0]), 0.0, 0.0
     for kind, amount in zip(order.T, amounts.T, strict=True):

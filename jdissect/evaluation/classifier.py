@@ -1,4 +1,4 @@
-"""Top-1 and top-5 error of a network on labelled images."""
+"""Measures top-1 and top-5 errors of a network on labelled images."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,12 +22,12 @@ Apply = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """How often a network was wrong.
+    """Counts of a network's errors.
 
     Attributes:
-      images: that were classified.
+      images: number of classified images.
       wrong: {k: images whose class is not among the k highest logits}, k = 1, 5.
-      skipped: name and reason of the images that could not be read.
+      skipped: name and reason of each unreadable image.
     """
 
     images: int
@@ -35,11 +35,11 @@ class Counts:
     skipped: tuple[tuple[str, str], ...] = ()
 
     def error(self, k: int) -> float:
-        """Top-k error in percent."""
+        """Returns the top-k error in percent."""
         return 100 * self.wrong[k] / self.images
 
     def to_json(self) -> dict[str, Any]:
-        """The errors in percent, with 95 % intervals."""
+        """Returns the errors in percent, with 95 % intervals."""
         found: dict[str, Any] = {"images": self.images, "skipped": len(self.skipped)}
         for k, wrong in self.wrong.items():
             low, high = wilson_interval(wrong, self.images)
@@ -48,15 +48,15 @@ class Counts:
         return found
 
     def metrics(self) -> dict[str, float]:
-        """What `metrics.jsonl` keeps."""
+        """Returns the record for `metrics.jsonl`."""
         return {f"top{k}_error": self.error(k) for k in self.wrong}
 
     def summary(self) -> str:
-        """The errors in a line."""
+        """Returns the errors on one line."""
         return "  ".join(f"top-{k} error {self.error(k):.2f} %" for k in self.wrong)
 
     def table(self) -> str:
-        """The errors and intervals for a person."""
+        """Returns the errors and intervals as a table."""
         lines = ["       error  95 % interval    wrong"]
         for k, wrong in self.wrong.items():
             low, high = wilson_interval(wrong, self.images)
@@ -83,9 +83,9 @@ def wilson_interval(wrong: int, images: int) -> tuple[float, float]:
 def ranks(
     logits: Float[Array, "batch class"], labels: Int[Array, " batch"]
 ) -> Int[Array, " batch"]:
-    """How many classes come before the right one; ties go to the lower number.
+    """Returns how many classes rank above the right one; ties go to the lower number.
 
-    A logit that is not a number comes before all others.
+    A NaN logit ranks above all others.
     """
     right = jnp.take_along_axis(logits, labels[:, None], axis=1)
     lower = jnp.arange(logits.shape[1]) < labels[:, None]
@@ -98,14 +98,14 @@ class Evaluator:
 
     Args:
       apply: `apply(params, images, ())` returns logits of normalized images first.
-      preprocessing: of the images.
-      devices: where it runs; of this process alone.
-      batch_size: images a device a step.
-      image_size: side of the central crop; see `batches.evaluation_batches`.
-      dtype: of the network.
-      workers: processes that decode; 0 = threads.
-      strict: stop at an image that cannot be read.
-      processes: that share the images; all of them call `run`.
+      preprocessing: preprocessing of the images.
+      devices: this process's devices.
+      batch_size: images per device and step.
+      image_size: side of the center crop; see `batches.evaluation_batches`.
+      dtype: type of the network's computation.
+      workers: number of decoding processes; 0 = threads.
+      strict: whether to stop at an unreadable image.
+      processes: processes that share the images; all of them call `run`.
     """
 
     def __init__(
@@ -135,12 +135,12 @@ class Evaluator:
         """Classifies all images.
 
         Args:
-          params: of the network, on the host or one device.
-          images: at least one of which can be read.
-          description: for whoever waits.
+          params: parameters of the network, on the host or one device.
+          images: images, of which at least one can be read.
+          description: name of the progress bar.
 
         Raises:
-          UserError: none can be read; or as `batches.evaluation_batches`, on whichever
+          UserError: no image can be read; or see `batches.evaluation_batches`, on any
             process.
         """
         processes = self._processes
@@ -153,7 +153,7 @@ class Evaluator:
         return Counts(count, {1: first, 5: fifth}, tuple(skipped))
 
     def _count(self, params, images, description):
-        """int64: images, and those wrong; and what was skipped. Of this process."""
+        """Returns this process's int64 counts (images, wrong), and skipped images."""
         params = self._devices.replicate(params)
         state = self._devices.states(np.zeros(2, np.int32))
         count, skipped = 0, []
@@ -187,6 +187,6 @@ def count_wrong(
     labels: Int[Array, " batch"],
     valid: Bool[Array, " batch"],
 ) -> Int[Array, "2"]:
-    """Images whose class is not the first, and not among the first five."""
+    """Counts images whose class is not the first, and not among the first five."""
     found = ranks(logits, labels)
     return jnp.stack([(valid & (found >= k)).sum(dtype=jnp.int32) for k in (1, 5)])

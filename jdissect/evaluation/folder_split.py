@@ -1,8 +1,8 @@
-"""Which folder of `config.data.path` an evaluation takes.
+"""Chooses the folder in `config.data.path` that an evaluation uses.
 
-A dissection takes all images under the path and knows no splits, while a config may
-name one for other sources ('validation' of ImageNet). With the very flags of a
-dissection an evaluation takes the class folders that are there.
+A dissection uses all images under the path and ignores splits, while a config may name
+a split for other sources ('validation' of ImageNet). With the same flags, an evaluation
+uses the class folders that exist.
 """
 
 import ml_collections
@@ -11,7 +11,7 @@ from jdissect.base import paths
 from jdissect.base.errors import UserError
 from jdissect.datasets.labelled import WNID_NAME
 
-# Folders that hold class folders, rather than being some.
+# Names of folders that contain class folders rather than being some.
 _SPLITS = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 )
@@ -20,17 +20,17 @@ _SPLITS = frozenset(
 def chosen(
     config: ml_collections.ConfigDict,
 ) -> tuple[ml_collections.ConfigDict, str]:
-    """The config with the split that is there.
+    """Returns the config with a split that exists.
 
     Args:
-      config: `data.source`, `.path` and `.split` say which images.
+      config: `data.source`, `.path` and `.split` select the images.
 
     Returns:
-      the config itself, or a copy whose split is '' where the path has class folders
-      and no folder of the split's name; and a line that says so.
+      the config itself, or a copy whose split is '' if the path has class folders but
+      no folder of the split's name; and a line that says so.
 
     Raises:
-      UserError: neither is there. It says what is, and what to give.
+      UserError: neither exists. The message says what does, and what to give.
     """
     data = config.data
     if data.source != "folder" or not data.path:
@@ -45,23 +45,23 @@ def chosen(
         if data.split:
             has = f"has no folder '{data.split}' (config.data.split), but"
         raise UserError(
-            f"{root} {has} {', '.join(splits)}; name the one "
+            f"{root} {has} {', '.join(splits)}; give the one "
             f"that holds the class folders, such as --config.data.split={splits[-1]}"
         )
     if not data.split:
         return config, ""
     if not folders and not _has_wnids(root):
         raise UserError(
-            f"{root} has no class folders; an evaluation needs FOLDER/CLASS/*.jpg, "
+            f"{root} has no class folders; evaluation needs FOLDER/CLASS/*.jpg, "
             f"where FOLDER is config.data.path, or its folder '{data.split}' "
             "(config.data.split)"
         )
     config = config.copy_and_resolve_references()
-    note = f"{root} has no folder '{data.split}'; the classes are those of itself"
+    note = f"{root} has no folder '{data.split}'; using its own class folders"
     config.data.split = ""
     return config, note
 
 
 def _has_wnids(root: paths.Path) -> bool:
-    """Whether images lie there that are named by their class."""
+    """Returns whether a folder has images that are named by their class."""
     return any(WNID_NAME.match(path.name) for path in root.iterdir())

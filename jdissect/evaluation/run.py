@@ -1,4 +1,4 @@
-"""From a config to the errors of its network."""
+"""Evaluates a config's network: measures its errors."""
 
 import json
 import re
@@ -32,19 +32,19 @@ def evaluate(
     processes: Processes = ALONE,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Tells the errors of the config's network on its data.
+    """Measures and prints the errors of the config's network on its data.
 
     Args:
-      config: `model.weights` and `data` say what.
-      output: JSON file to write them to, too; '' for none.
-      processes: that share the images; all of them call this.
-      tell: takes lines for a person.
+      config: `model.weights` and `data` select network and images.
+      output: JSON file to write the errors to, or ''.
+      processes: processes that share the images; all of them call this.
+      tell: prints lines for the user.
 
     Returns:
-      what that file holds.
+      the content of that file.
 
     Raises:
-      UserError: something given is wrong, on whichever process.
+      UserError: an input is invalid, on any process.
     """
     with processes.agreeing(), waiting("opening images", not processes.first):
         machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
@@ -81,10 +81,10 @@ def evaluate(
 
 
 def open_network(config) -> tuple[networks.Classifier, Labelled]:
-    """The config's network, and the images that it is to classify.
+    """Opens the config's network, and the images for it to classify.
 
     Raises:
-      UserError: no weights or classes, or the two do not fit.
+      UserError: there are no weights or classes, or the two do not match.
     """
     settings.check_evaluation(config)
     model = networks.load_configured(config)
@@ -107,12 +107,12 @@ def _tell(tell, config, model, counts) -> None:
 
 
 def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
-    """The config's images with the numbers that a network gives to classes.
+    """Opens the config's images with the network's class numbers.
 
     Args:
-      config: says which images.
-      classes: of the network.
-      known: their names, if the network was trained here.
+      config: selects the images.
+      classes: number of classes of the network.
+      known: the classes' names, if jdissect trained the network.
     """
     data = config.data
     images = open_labelled(data, data.split, data.num_images, known)
@@ -123,8 +123,8 @@ def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
             return open_labelled(data, data.split, data.num_images, wnids)
     if len(images.classes) != classes:
         raise UserError(
-            f"the images are of {len(images.classes)} classes, their labels 0 .. "
-            f"{len(images.classes) - 1}; the network knows {classes}"
+            f"the images have {len(images.classes)} classes, with labels 0 .. "
+            f"{len(images.classes) - 1}, but the network has {classes}"
         )
     if known is None and data.source == "folder" and not data.get("class_order"):
         warning = doubt(images.classes)
@@ -134,13 +134,13 @@ def _for_network(config, classes: int, known: list[str] | None) -> Labelled:
 
 
 def evaluator_of(config, apply, preprocessing, processes) -> Evaluator:
-    """An `Evaluator` as the config says.
+    """Returns an `Evaluator` configured by the config.
 
     Args:
-      config: `data`, `train.image_size`, `dtype` and `parallel` count.
+      config: `data`, `train.image_size`, `dtype` and `parallel` are used.
       apply: (params, images) -> (logits, endpoints).
-      preprocessing: of the network.
-      processes: that share the images.
+      preprocessing: preprocessing of the network.
+      processes: processes that share the images.
     """
     return Evaluator(
         apply,

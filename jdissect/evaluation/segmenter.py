@@ -1,7 +1,7 @@
-"""How well a UPerNet finds the exact masks of scenes: pixel accuracy and mean IoU.
+"""Measures a UPerNet against the exact masks of scenes: pixel accuracy and mean IoU.
 
-What is measured is `segmenters.parsing.Parser`, which also labels images for a
-dissection: its label maps are compared with the drawn ones on its own grid.
+It evaluates `segmenters.parsing.Parser`, which also labels images for a dissection: its
+label maps are compared with the drawn ones on its own grid.
 """
 
 import dataclasses
@@ -22,20 +22,20 @@ from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import Apply, Parser
 
 CATEGORIES = ("object", "part", "material")
-GRID = 56  # side of the label maps, as of segmenter 'upernet'
+GRID = 56  # side of the label maps, as for segmenter 'upernet'
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskCounts:
     """Pixels by category and number: drawn, found, and both.
 
-    Only annotated pixels are counted: of parts, those of an object that has parts.
+    Only annotated pixels count: for parts, those of an object with parts.
 
     Attributes:
-      images: that were compared.
-      drawn: pixels of a number in the drawn maps.
-      found: the same in the segmenter's.
-      both: pixels that have it in both.
+      images: number of compared images.
+      drawn: pixels per number in the drawn maps.
+      found: pixels per number in the segmenter's maps.
+      both: pixels with the number in both.
     """
 
     images: int
@@ -44,12 +44,12 @@ class MaskCounts:
     both: Int64[np.ndarray, "3 number"]
 
     def accuracy(self, category: str) -> float:
-        """Percentage of the drawn pixels whose number was found."""
+        """Returns the percentage of drawn pixels whose number was found."""
         row = CATEGORIES.index(category)
         return 100 * float(self.both[row].sum() / max(self.drawn[row].sum(), 1))
 
     def mean_iou(self, category: str) -> float:
-        """Mean intersection over union of the concepts that were drawn, in percent."""
+        """Returns the mean IoU of the drawn concepts, in percent."""
         row = CATEGORIES.index(category)
         there = self.drawn[row] > 0
         if not there.any():
@@ -59,11 +59,11 @@ class MaskCounts:
         return 100 * float(np.mean(both / either))
 
     def concepts(self, category: str) -> int:
-        """How many concepts were drawn."""
+        """Returns the number of drawn concepts."""
         return int((self.drawn[CATEGORIES.index(category)] > 0).sum())
 
     def metrics(self) -> dict[str, float]:
-        """What `metrics.jsonl` keeps: both numbers of each category, in percent."""
+        """Returns the record for `metrics.jsonl`: percentages for each category."""
         found = {}
         for category in CATEGORIES:
             found[f"{category}_accuracy"] = round(self.accuracy(category), 3)
@@ -71,16 +71,16 @@ class MaskCounts:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """The same with the number of images."""
+        """Returns the metrics with the number of images."""
         return {**self.metrics(), "images": self.images}
 
     def summary(self) -> str:
-        """The accuracies in a line."""
+        """Returns the accuracies on one line."""
         each = (f"{name} {self.accuracy(name):.2f} %" for name in CATEGORIES)
         return f"pixel accuracy {', '.join(each)}"
 
     def table(self) -> str:
-        """All of it for a person."""
+        """Returns all numbers as a table."""
         lines = ["          pixel accuracy   mean IoU  concepts"]
         lines += [
             f"{name:9} {self.accuracy(name):12.2f} % {self.mean_iou(name):8.2f} % "
@@ -94,12 +94,12 @@ class MaskEvaluator:
     """Runs the Parser over scenes; compiled once.
 
     Args:
-      apply: of a UPerNet whose labels are those of scenes; see `parsing.Parser`.
-      devices: where it runs; of this process alone.
-      side: of the image that UPerNet sees.
-      batch_size: images a device a step.
-      workers: processes that read; 0 = threads.
-      processes: that share the pictures; all of them call `run`.
+      apply: UPerNet with the labels of scenes; see `parsing.Parser`.
+      devices: this process's devices.
+      side: side of UPerNet's input images.
+      batch_size: images per device and step.
+      workers: number of reading processes; 0 = threads.
+      processes: processes that share the pictures; all of them call `run`.
     """
 
     def __init__(
@@ -131,12 +131,12 @@ class MaskEvaluator:
         """Compares the maps of all pictures.
 
         Args:
-          params: of the network.
-          source: at least one picture.
-          description: for whoever waits.
+          params: parameters of the network.
+          source: source of at least one picture.
+          description: name of the progress bar.
 
         Raises:
-          UserError: a picture cannot be read, on whichever process.
+          UserError: a picture cannot be read, on any process.
         """
         processes = self._processes
         every = range(len(source.names))
@@ -146,7 +146,7 @@ class MaskEvaluator:
         return MaskCounts(len(every), *processes.total(counts))
 
     def _count(self, params, source, description):
-        """Pixels drawn, found and both of this process's pictures, added up."""
+        """Sums pixels drawn, found and both over this process's pictures."""
         params = self._devices.replicate((params, None))
         total = np.zeros((3, len(CATEGORIES), self._numbers), np.int64)
         with counting(
@@ -174,11 +174,11 @@ class MaskEvaluator:
         drawn: Int32[np.ndarray, "batch 4 grid grid"],
         found: Int[np.ndarray, "batch 3 grid grid"],
     ) -> Int64[np.ndarray, "3 3 number"]:
-        """Pixels drawn, found and both, by category and the segmenter's number.
+        """Counts pixels drawn, found and both, by category and the segmenter's number.
 
         Args:
-          drawn: label maps in the world's numbers, colours last.
-          found: objects, parts and materials in the segmenter's.
+          drawn: label maps in the world's numbers, colors last.
+          found: objects, parts and materials in the segmenter's numbers.
         """
         table = channels()
         has_parts = table.part[table.object[drawn[:, 0]], 0] != NO_OWNER

@@ -1,4 +1,4 @@
-"""Checks what a config says about an evaluation."""
+"""Checks the config values of an evaluation."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,10 +12,10 @@ DTYPES = ("float32", "bfloat16")
 
 
 def check_evaluation(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that no evaluation could have.
+    """Rejects invalid values.
 
     Raises:
-      UserError: naming key and value.
+      UserError: a value is invalid; names key and value.
     """
     least = "at least 32 pixels"
     must(config.train.image_size >= 32, config, "train.image_size", least)
@@ -26,10 +26,10 @@ def check_evaluation(config: ml_collections.ConfigDict) -> None:
 
 
 def must(condition: bool, config: Any, key: str, what: str) -> None:
-    """Refuses config[key] by name, unless `condition` holds.
+    """Rejects config[key] by name unless `condition` holds.
 
     Raises:
-      UserError: saying what it must be.
+      UserError: says what the value must be.
     """
     if not condition:
         part, _, name = key.rpartition(".")
@@ -38,5 +38,5 @@ def must(condition: bool, config: Any, key: str, what: str) -> None:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The names there are, for a message."""
+    """Joins names for a message."""
     return ", ".join(names)

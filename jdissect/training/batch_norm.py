@@ -1,13 +1,13 @@
-"""Batch normalization of training, over groups of images (Ioffe & Szegedy, 2015).
+"""Batch normalization for training, over groups of images (Ioffe & Szegedy, 2015).
 
 The original trains 256 images on four GPUs, each of which normalizes its own 64. Here a
 group is that many consecutive images of the global batch, whatever the devices: a
-device that holds several groups normalizes each by itself, and where a group spans
-devices those devices, and no others, exchange their means and variances.
+device with several groups normalizes each separately, and devices that share a group
+exchange their means and variances, but with no others.
 
-Running statistics are the average over all groups. The original keeps those of its
-first GPU's images, an accident of DataParallel. Both estimate the same thing; the
-average uses every image and so is less noisy, and no device is special.
+Running statistics are averaged over all groups. The original keeps those of its first
+GPU's images, an artifact of DataParallel. Both estimate the same thing; the average
+uses every image, so it is less noisy, and no device is special.
 """
 
 import math
@@ -23,16 +23,16 @@ from jdissect.runtime.devices import AXIS
 
 
 class GroupedBatchNorm(nnx.Module):
-    """Normalizes by the statistics of groups, and moves the running ones.
+    """Normalizes by the statistics of groups, and updates the running ones.
 
-    As PyTorch's: the variance that normalizes is the biased one, the running variance
-    is of the unbiased one. Statistics are float32 whatever the images are.
+    As in PyTorch, the biased variance normalizes and the running variance is unbiased.
+    Statistics are float32 for images of any type.
 
     Args:
-      norm: whose parameters and running statistics to take.
-      group: images a group.
-      devices: of the step, over the axis `AXIS`; 1 needs no axis.
-      momentum: share of the new statistics in the running ones.
+      norm: batch normalization whose parameters and running statistics are used.
+      group: images per group.
+      devices: number of devices of the step, over the axis `AXIS`; 1 needs no axis.
+      momentum: weight of the new statistics in the running ones.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class GroupedBatchNorm(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width unit"]
     ) -> Float[Array, "batch height width unit"]:
-        """Normalizes this device's share of the batch."""
+        """Normalizes this device's shard of the batch."""
         batch, height, width, units = images.shape
         local = min(self.group, batch)
         grouped = images.astype(jnp.float32).reshape(-1, local, height, width, units)
@@ -62,7 +62,7 @@ class GroupedBatchNorm(nnx.Module):
         return result.reshape(images.shape).astype(self.dtype)
 
     def _across(self, mean, var, span):
-        """Mean and variance of the group that this device shares with others."""
+        """Returns mean and variance of a group that this device shares with others."""
         groups = [
             list(range(first, first + span)) for first in range(0, self.devices, span)
         ]
@@ -71,7 +71,7 @@ class GroupedBatchNorm(nnx.Module):
         return mean, (variances + jnp.square(means - mean)).mean(axis=0)
 
     def _move(self, mean, var, count):
-        """This device's share; `step` averages over devices."""
+        """Updates this device's running statistics; `step` averages over devices."""
         new_mean, new_var = lax.stop_gradient((mean.mean(axis=0), var.mean(axis=0)))
         new_var = new_var * (count / max(count - 1, 1))
         keep = 1 - self.momentum
@@ -80,14 +80,14 @@ class GroupedBatchNorm(nnx.Module):
 
 
 def for_training(model: nnx.Module, group: int, devices: int = 1) -> nnx.Module:
-    """Puts `GroupedBatchNorm` in the place of every batch normalization of `model`.
+    """Replaces every batch normalization of `model` by `GroupedBatchNorm`.
 
-    Names of parameters and statistics stay what they are.
+    Names of parameters and statistics do not change.
 
     Args:
-      model: of `ConvNorm`s, unfolded; changed in place and returned.
-      group: images a group (see `problem`).
-      devices: of the step.
+      model: network of unfolded `ConvNorm`s; changed in place and returned.
+      group: images per group (see `fits`).
+      devices: number of devices of the step.
     """
     layers = [part for _, part in nnx.iter_graph(model) if isinstance(part, ConvNorm)]
     for layer in layers:
@@ -96,19 +96,19 @@ def for_training(model: nnx.Module, group: int, devices: int = 1) -> nnx.Module:
 
 
 def fits(group: int, batch: int, devices: int) -> bool:
-    """Whether groups divide the batch, and devices groups or groups devices.
+    """Returns whether groups divide the batch, and devices groups or groups devices.
 
     Args:
-      group: images a group.
+      group: images per group.
       batch: images of the global batch, a multiple of `devices`.
-      devices: that share the batch evenly.
+      devices: number of devices that share the batch evenly.
     """
     share = batch // devices
     return batch % group == 0 and (share % group == 0 or group % share == 0)
 
 
 def fitting(batch: int, devices: int) -> list[int]:
-    """Every size of a group that `fits`."""
+    """Returns every group size that `fits`."""
     candidates = {
         size
         for divisor in range(1, math.isqrt(batch) + 1)
@@ -119,5 +119,5 @@ def fitting(batch: int, devices: int) -> list[int]:
 
 
 def average(statistics: nnx.State) -> nnx.State:
-    """The running statistics of all devices, averaged. Inside a step only."""
+    """Averages the running statistics over devices. Only inside a step."""
     return jax.tree.map(lambda array: lax.pmean(array, AXIS), statistics)

@@ -1,10 +1,10 @@
-"""Labelled images in batches to train on, read ahead while the devices compute.
+"""Provides labelled images in training batches, read ahead while devices compute.
 
-Photographs of several sizes lie in the top left of a common canvas, in an order that
-(seed, epoch) decides. Any batch of an epoch can be the first, so that a training that
-was interrupted reads exactly the batches that remain. Of many processes each reads the
-same slice of every batch, the first the first. Beside an image `data.loader` carries a
-small array of integers, which here holds its size and class.
+Photographs of several sizes are at the top left of a common canvas, in an order that
+(seed, epoch) determines. Any batch of an epoch can be the first, so an interrupted
+training run reads exactly the remaining batches. In a multi-process run, each process
+reads the same slice of every batch, in process order. `data.loader` carries a small
+integer array beside each image, which here holds its size and class.
 """
 
 import dataclasses
@@ -30,25 +30,25 @@ from jdissect.runtime.processes import ALONE, Processes
 
 
 class TrainingBatch(NamedTuple):
-    """Images to train on; every row is one."""
+    """A training batch; every row is a valid image."""
 
-    pixels: UInt8[np.ndarray, "batch height width 3"]  # in the canvas's top left
-    sizes: Int[np.ndarray, "batch 2"]  # height and width of each
+    pixels: UInt8[np.ndarray, "batch height width 3"]  # at the canvas's top left
+    sizes: Int[np.ndarray, "batch 2"]  # height and width of each image
     labels: Int[np.ndarray, " batch"]
-    replaced: tuple[tuple[str, str], ...]  # name and reason of images not readable
+    replaced: tuple[tuple[str, str], ...]  # name and reason of unreadable images
 
 
 def canvas_shape(images: Labelled, image_size: int, canvas: int) -> tuple[int, int]:
-    """Height and width of the training's canvas.
+    """Returns height and width of the training canvas.
 
-    Larger photographs are reduced until they fit, the one step that the original does
-    not take: it crops from all pixels. At 224 the canvas of 512 holds ImageNet's usual
-    500x375 as it is.
+    Larger photographs are reduced to fit, the one step that the original lacks: it
+    crops from all pixels. For 224, the canvas of 512 holds ImageNet's usual 500x375
+    unchanged.
 
     Args:
-      images: whose stored size, if they have one, is the canvas.
+      images: labelled images; their stored size, if they have one, is the canvas.
       image_size: side of the network's images.
-      canvas: side of a square; 0 is 16/7 of `image_size`.
+      canvas: side of a square canvas; 0 is 16/7 of `image_size`.
     """
     if images.stored is not None:
         return images.stored
@@ -59,7 +59,7 @@ def canvas_shape(images: Labelled, image_size: int, canvas: int) -> tuple[int, i
 def epoch_order(
     count: int, batch_size: int, seed: int, epoch: int
 ) -> Int[np.ndarray, " image"]:
-    """Numbers of `count` images, in the order of an epoch of full batches."""
+    """Returns image indices in the order of an epoch of full batches."""
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return order[: count // batch_size * batch_size]
 
@@ -76,26 +76,26 @@ def training_batches(
     strict: bool = False,
     processes: Processes = ALONE,
 ) -> Iterator[TrainingBatch]:
-    """An epoch's batches from number `start` on, all of full size, or shares of them.
+    """Yields an epoch's full batches, or shards of them, from number `start` on.
 
-    The images that do not fill the last batch are left out; which ones differs from
-    epoch to epoch. In the place of an image that cannot be read stands the first of
-    the batch, or of the process's share of it, that can.
+    Images that do not fill the last batch are left out; they vary by epoch. An
+    unreadable image is replaced by the first readable one of the batch, or of the
+    process's shard of it.
 
     Args:
-      images: to train on.
-      batch_size: images of a whole batch, which `processes` share evenly.
-      shape: of the canvas.
-      seed: decides the order, with `epoch`.
-      epoch: from 0.
-      start: leave out this many batches.
-      workers: processes that decode; 0 = threads.
-      strict: stop at an image that cannot be read.
-      processes: of which this one reads its share.
+      images: images to train on.
+      batch_size: images per global batch, which `processes` share evenly.
+      shape: shape of the canvas.
+      seed: determines the order, together with `epoch`.
+      epoch: number of the epoch, from 0.
+      start: number of batches to skip.
+      workers: number of decoding processes; 0 = threads.
+      strict: whether to stop at an unreadable image.
+      processes: processes of the run; this one reads its shard.
 
     Raises:
-      UserError: nothing in a batch can be read, or with `strict` the first image that
-        cannot; or as `Labelled.read`.
+      UserError: no image of a batch can be read, or with `strict` the first unreadable
+        image; or see `Labelled.read`.
     """
     order = epoch_order(len(images.names), batch_size, seed, epoch)
     size = batch_size // processes.count

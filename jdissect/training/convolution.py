@@ -1,4 +1,4 @@
-"""The form that 3x3 convolutions have while they are trained."""
+"""Computes 3x3 convolutions and their gradients in training."""
 
 from flax import nnx
 from jaxtyping import Array
@@ -8,10 +8,10 @@ from jdissect.ops import winograd_gradient
 
 
 def trained_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
-    """A 3x3 convolution of stride 1 that keeps the size, and its gradients.
+    """Computes a size-preserving 3x3 convolution of stride 1, with gradients.
 
-    By Winograd where that is faster on a CPU. Takes the arguments of
-    `lax.conv_general_dilated` that `nnx.Conv` gives; kernel is [3, 3, in, out].
+    Uses Winograd where that is faster on a CPU. Takes the arguments that `nnx.Conv`
+    passes to `lax.conv_general_dilated`; kernel is [3, 3, in, out].
     """
     dilation = rhs_dilation[0]
     if winograd_gradient.worth_it(images.shape, kernel.shape, dilation):
@@ -20,9 +20,9 @@ def trained_conv(images, kernel, *options, rhs_dilation, **more) -> Array:
 
 
 def for_training(model: nnx.Module) -> None:
-    """Gives convolutions of `ConvNorm(fast='winograd')` theirs, for float32.
+    """Makes convolutions of `ConvNorm(fast='winograd')` use `trained_conv`, in float32.
 
-    Worth it on CPUs. Parameters and their names stay as they are.
+    This pays off on CPUs. Parameters and their names do not change.
     """
     for _, layer in nnx.iter_graph(model):
         if isinstance(layer, ConvNorm) and layer.fast == "winograd":

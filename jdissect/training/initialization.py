@@ -1,9 +1,9 @@
-"""The random start of a training, drawn on the host.
+"""Draws the initial parameters of a training run on the host.
 
-Convolutions from N(0, 2 / (k * k * out)), batch normalization at 1 and 0, the last
-layers uniform in +-1 / sqrt(in), weight and bias (CutMix-PyTorch, resnet.py). That is
-what the models' own initializers draw; NumPy's draws take no compilation and are the
-same on every backend.
+Convolutions are from N(0, 2 / (k * k * out)), batch normalization is 1 and 0, and the
+last layers' weights and biases are uniform in +-1 / sqrt(in) (CutMix-PyTorch,
+resnet.py). The models' own initializers use the same distributions; NumPy's draws need
+no compilation and are the same on every backend.
 """
 
 import zlib
@@ -14,17 +14,17 @@ import numpy as np
 
 from jdissect import models
 
-HEADS = ("fc", "score")  # what the linear layers are called
+HEADS = ("fc", "score")  # names of the linear layers
 
 
 def initial_parameters(
     architecture: Mapping[str, Any], seed: int
 ) -> dict[str, np.ndarray]:
-    """Every parameter and statistic by name, float32.
+    """Returns every parameter and statistic by name, float32.
 
     Args:
       architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
-      seed: decides the draws, with each parameter's name.
+      seed: determines the draws, together with each parameter's name.
     """
     shapes = models.shapes(models.build_abstract(**architecture))
 

@@ -1,4 +1,4 @@
-"""What every training does, whatever network it trains."""
+"""Runs the parts that the training of any network shares."""
 
 import contextlib
 import dataclasses
@@ -27,18 +27,18 @@ from jdissect.training.run_directory import RunDirectory
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The training that a config asks for, opened.
+    """The opened training job of a config.
 
     Attributes:
-      identity: JSON, everything that decides what is trained, by name.
+      identity: JSON, everything that determines what is trained, by name.
       architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
-      devices: of all processes, which share the batches.
-      rate: learning rate of a step, from 0.
-      steps_per_epoch, batches, evaluate: as `loop.Plan` has them.
-      make_step: the `step` of `loop.Plan` for an optimizer.
-      result: of steps and the last evaluation, JSON: what `training.json` keeps.
-      describe: of that result, the trained network's description.
-      report: the same in lines for a person.
+      devices: devices of all processes, which share the batches.
+      rate: maps a step, from 0, to its learning rate.
+      steps_per_epoch, batches, evaluate: see `loop.Plan`.
+      make_step: maps an optimizer to the `step` of `loop.Plan`.
+      result: maps steps and the last evaluation to the JSON for `training.json`.
+      describe: maps that result to the trained network's description.
+      report: formats that result as lines for the user.
     """
 
     identity: Mapping[str, Any]
@@ -62,24 +62,25 @@ def train(
     processes: Processes,
     prepare: Callable[[ml_collections.ConfigDict, Processes], Job],
 ) -> int:
-    """Does the config's job in `workdir`.
+    """Runs the config's job in `workdir`.
 
-    A training that was interrupted goes on; a finished one is reported again.
+    An interrupted training run resumes; a finished one is reported again.
 
     Args:
-      config: the whole of it.
-      workdir: of the run, the same for all processes.
-      overwrite: replace what is there: a finished training once this one is.
-      processes: that share the work; all of them call this.
-      prepare: opens the job; raises UserError where something given is wrong.
+      config: the whole config.
+      workdir: the run directory, the same for all processes.
+      overwrite: whether to replace existing content; a finished training run is
+        replaced once the new one is finished.
+      processes: the processes of the run; all of them call this.
+      prepare: opens the job; raises UserError for invalid inputs.
 
     Returns:
       0.
 
     Raises:
-      Terminated: SIGTERM has come, and the state is saved.
-      UserError: that of `prepare`; the loss or a weight is not finite; or what reading
-        images raises. On all processes, whichever has it.
+      Terminated: SIGTERM arrived, and the state is saved.
+      UserError: `prepare` raises it; the loss or a weight is not finite; or reading
+        images fails. On all processes, whichever has the error.
     """
     with processes.agreeing(), waiting("opening images", not processes.first):
         machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
@@ -89,9 +90,9 @@ def train(
     _check_alike(processes, config, directory, overwrite, result)
     if result is not None:
         if processes.first:
-            with contextlib.suppress(OSError):  # read-only, for one: it can be read
+            with contextlib.suppress(OSError):  # it may be read-only; reading suffices
                 directory.settle()
-            print(f"{workdir} is finished (--overwrite trains anew)")
+            print(f"{workdir} is already finished (--overwrite trains again)")
     else:
         result = _train(config, job, directory, overwrite, processes)
     if processes.first:
@@ -117,10 +118,10 @@ def _check_alike(processes, config, directory, overwrite, result):
 
 
 def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
-    """The result of a training that is not finished, when it is.
+    """Trains to the end; returns the result.
 
     Raises:
-      Terminated: SIGTERM ended it, with the state saved.
+      Terminated: SIGTERM arrived, and the state is saved.
     """
     train = config.train
     optimizer = recipe.optimizer(job.rate, train.momentum, train.weight_decay)
@@ -155,9 +156,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
     except BaseException as error:
         stopped = isinstance(error, Terminated) and loop and loop.done
         if stopped and processes.first and not error.args:
-            print(
-                f"stopped after step {loop.done}; the same command goes on from there"
-            )
+            print(f"stopped after step {loop.done}; the same command resumes there")
         if processes.first:
             directory.abandon()
         if directory.checkpoints.steps():
@@ -167,7 +166,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
 
 
 def origin(config: ml_collections.ConfigDict, steps: int) -> dict[str, Any]:
-    """Where trained weights come from, for a checkpoint's `source`."""
+    """Returns where trained weights come from, for a checkpoint's `source`."""
     return {
         "config": json.loads(json.dumps(config.to_dict())),
         "seed": config.train.seed,

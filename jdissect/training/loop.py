@@ -1,14 +1,14 @@
-"""The loop of a training: epochs of steps, checkpoints, evaluations, metrics.
+"""Runs the training loop: epochs of steps, checkpoints, evaluations, metrics.
 
-The position in the data is the number of steps done, as every epoch has the same
-number; with the state and the seed it is all that decides what follows. A checkpoint
-therefore holds the state and that number, and the length of `metrics.jsonl` at that
-moment: a training that was interrupted goes on from it as if it had not been, to the
-same bits on the same devices. (On a GPU that also takes
+Every epoch has the same number of steps, so the number of finished steps is the
+position in the data; together with state and seed it determines all that follows. A
+checkpoint holds the state, that number, and the length of `metrics.jsonl`: an
+interrupted training run resumes from it as if never interrupted, to the same bits on
+the same devices. (On a GPU this also needs
 XLA_FLAGS=--xla_gpu_deterministic_ops=true: its gradients are sums in any order.)
 
-Of many processes each runs this loop on its share of every batch. All decide alike
-what comes next; the first writes, and all read the checkpoints.
+In a multi-process run, each process runs this loop on its shard of every batch. All
+make the same decisions; the first writes, and all read the checkpoints.
 """
 
 import collections
@@ -34,45 +34,45 @@ from jdissect.training.remote_errors import Alarm
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
 
-_IN_FLIGHT = 2  # steps whose loss is not awaited: the devices never wait for the host
+_IN_FLIGHT = 2  # pending steps, so that devices never wait for the host
 
 
 class Batch(Protocol):
-    """What a step takes: `batches.TrainingBatch`, for one.
+    """Input of a step, for example `batches.TrainingBatch`.
 
     Attributes:
-      replaced: name and reason of images that cannot be read.
+      replaced: name and reason of unreadable images.
     """
 
     replaced: tuple[tuple[str, str], ...]
 
 
 class Evaluation(Protocol):
-    """What an evaluation finds: `evaluation.classifier.Counts`, for one."""
+    """Result of an evaluation, for example `evaluation.classifier.Counts`."""
 
     def metrics(self) -> dict[str, float]:
-        """What `metrics.jsonl` keeps of it."""
+        """Returns the record for `metrics.jsonl`."""
         ...
 
     def summary(self) -> str:
-        """The same in a line."""
+        """Returns the result on one line."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be done, as functions.
+    """The work of a training run, as functions.
 
     Attributes:
-      epochs, steps_per_epoch, batch_size: how much.
-      log_every: steps.
-      checkpoint_every: steps; 0: about once a minute.
-      batches: `(epoch, start) -> iterator` of the epoch's batches from `start` on, or
-        of this process's share of them.
-      step: `(state, number of the step, batch) -> (state, loss)`; of loss, one a
-        device, the first counts.
-      evaluate: of the state; None where there is nothing to evaluate on.
-      rate: learning rate of a step, from 0.
+      epochs, steps_per_epoch, batch_size: amount of work.
+      log_every: steps between log records.
+      checkpoint_every: steps between checkpoints; 0: about a minute.
+      batches: `(epoch, start) -> iterator` over the epoch's batches from `start` on, or
+        over this process's shards of them.
+      step: `(state, step number, batch) -> (state, loss)`, one loss per device, of
+        which the first counts.
+      evaluate: evaluates a state; None if there are no images to evaluate on.
+      rate: maps a step, from 0, to its learning rate.
     """
 
     epochs: int
@@ -87,14 +87,14 @@ class Plan:
 
 
 class Loop:
-    """Runs a plan in a run directory, from the last checkpoint if there is one.
+    """Runs a plan in a run directory, resuming from the last checkpoint if any.
 
     Args:
-      plan: what to do.
-      state: of one device, at the start.
-      place: puts a state on all devices, each its copy.
-      directory: of the run.
-      processes: that share every batch; all of them run this.
+      plan: the work to do.
+      state: initial state for one device.
+      place: replicates a state to all devices.
+      directory: the run directory.
+      processes: processes that share every batch; all of them run this.
 
     Raises:
       UserError: no checkpoint can be read.
@@ -126,14 +126,14 @@ class Loop:
                 self._metrics = Metrics(directory.metrics, length)
         self._pending: collections.deque = collections.deque()
         self._alarm = Alarm(processes)
-        # The clock of the first decides.
+        # The first process's clock decides.
         agreed = lambda seconds: processes.gather(seconds)[0]  # noqa: E731
         self._minute = Minute(agreed if processes.count > 1 else None, self.done)
         self._logged_at, self._logged = time.monotonic(), self.done
         self._loss = float("nan")
         self._replaced: set[str] = set()
-        self._stop = False  # SIGTERM has come
-        self._saved = False  # the state of this moment is on disk
+        self._stop = False  # SIGTERM arrived
+        self._saved = False  # the current state is on disk
 
     @property
     def _total(self) -> int:
@@ -143,8 +143,8 @@ class Loop:
         """Trains to the end; returns the last evaluation.
 
         Raises:
-          Terminated: SIGTERM has come.
-          UserError: a loss or a weight is not finite; or what reading images raises.
+          Terminated: SIGTERM arrived.
+          UserError: a loss or a weight is not finite, or reading images fails.
         """
         found, resumed = None, True
         with self._on_sigterm(), self._metrics or contextlib.nullcontext():
@@ -162,7 +162,7 @@ class Loop:
                 resumed = False
 
     def _train(self, epoch: int, start: int) -> None:
-        """The rest of an epoch."""
+        """Trains the rest of an epoch."""
         plan, count = self._plan, self._plan.steps_per_epoch
         self._saved = False
         self._logged_at, self._logged = time.monotonic(), self.done
@@ -195,7 +195,7 @@ class Loop:
         self._settle(0)
 
     def _settle(self, allowed: int) -> None:
-        """Awaits losses until `allowed` are pending; logs them."""
+        """Waits until at most `allowed` losses are pending; logs the others."""
         while len(self._pending) > allowed:
             step, loss, errors = self._pending.popleft()
             self._loss = float(first_copy(loss))
@@ -223,7 +223,7 @@ class Loop:
         self._logged, self._logged_at = step, now
 
     def _evaluate(self, epoch: int) -> Evaluation | None:
-        """At an epoch's end, whose state is on disk."""
+        """Evaluates at an epoch's end, when the state is on disk."""
         line = f"epoch {epoch}/{self._plan.epochs}  step {self.done}"
         if not np.isnan(self._loss):
             line += f"  loss {self._loss:.4f}"
@@ -269,30 +269,30 @@ class Loop:
             else "there is no checkpoint yet"
         )
         raise UserError(
-            f"{what} at step {step}; {last}. A lower config.train.learning_rate may do"
+            f"{what} at step {step}; {last}. Try a lower config.train.learning_rate"
         )
 
     def _tell_replaced(self, batch: Batch) -> None:
-        """Once an image."""
+        """Logs each replaced image once."""
         for name, reason in batch.replaced:
             if name not in self._replaced:
                 self._replaced.add(name)
                 LOG.info("image %s cannot be read and is replaced: %s", name, reason)
 
     def _on_sigterm(self):
-        """Of many processes JAX itself awaits the signal, and agrees on a step."""
+        """Requests the stop; in a multi-process run JAX agrees on the step."""
         if self._processes.count > 1:
             return contextlib.nullcontext()
         return on_sigterm(self._terminate)
 
     def _is_to_stop(self) -> bool:
-        """After a step; the same on all processes."""
+        """Returns whether to stop after this step; the same on all processes."""
         if self._processes.count > 1:
             return multihost_utils.reached_preemption_sync_point(self.done)
         return self._stop
 
     def _terminate(self) -> None:
-        """Ends the training after the step under way, or now if that loses nothing."""
+        """Ends training after the current step, or now if that loses nothing."""
         self._stop = True
         if self._saved:
             raise Terminated

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from jdissect.base.errors import UserError
 
-DECAY = 0.1  # of the learning rate at each milestone
-MOST_STEPS = 2**31 - 1  # they are counted in 32 bits
+DECAY = 0.1  # factor of the learning rate at each milestone
+MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
 
 
 def mixed_cross_entropy(
@@ -30,15 +30,15 @@ def mixed_cross_entropy(
 def boundaries(
     milestones: Sequence[float], epochs: int, steps_per_epoch: int
 ) -> tuple[int, ...]:
-    """The steps at which the learning rate falls.
+    """Returns the steps at which the learning rate drops.
 
     Args:
       milestones: numbers below 1 are shares of `epochs`, others are epochs.
-      epochs: of the training.
-      steps_per_epoch: steps an epoch.
+      epochs: number of epochs.
+      steps_per_epoch: steps per epoch.
 
     Raises:
-      UserError: they do not ascend, or are not positive.
+      UserError: the milestones are not positive and ascending.
     """
     try:
         numbers = [float(value) for value in milestones]
@@ -50,12 +50,12 @@ def boundaries(
             "epochs such as 75,150,225, or shares of them such as 0.25,0.5,0.75"
         )
     epoch = [number * epochs if number < 1 else number for number in numbers]
-    # What lies beyond any training is never reached.
+    # Milestones beyond the largest step count are never reached.
     return tuple(round(min(n * steps_per_epoch, MOST_STEPS)) for n in epoch)
 
 
 def learning_rate(initial: float, steps: Sequence[int]) -> optax.Schedule:
-    """`initial`, times `DECAY` from each of `steps` on; of step numbers from 0."""
+    """Returns a schedule: `initial`, times `DECAY` from each of `steps` on."""
     rates = [initial * DECAY**index for index in range(len(steps) + 1)]
     return optax.join_schedules([optax.constant_schedule(r) for r in rates], steps)
 
@@ -76,11 +76,11 @@ def polynomial(initial: float, steps: int, power: float = 0.9) -> optax.Schedule
 def optimizer(
     rate: optax.Schedule, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
-    """SGD with Nesterov momentum as PyTorch has it.
+    """Returns SGD with Nesterov momentum as in PyTorch.
 
     g <- gradient + weight_decay * p;  v <- momentum * v + g;
-    p <- p - rate * (g + momentum * v). Every parameter decays, those of batch
-    normalization and biases too.
+    p <- p - rate * (g + momentum * v). Every parameter decays, including biases and
+    those of batch normalization.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),

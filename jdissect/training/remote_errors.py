@@ -1,9 +1,9 @@
-"""An error of one process, which all of them hear of without waiting for each other.
+"""Spreads one process's error to all without making them wait for each other.
 
-Every step of a training takes all processes, so one that cannot read its images must
-not stop: the others would wait for it. It goes on with the last of its batches and
-says so beside each step; a few steps later, where losses are awaited, all stop alike.
-What they computed since is never saved.
+Every training step needs all processes, so one that cannot read its images must not
+stop: the others would wait for it. It continues with its last batch and reports the
+error alongside each step; a few steps later, when losses are awaited, all stop
+together. The steps computed since are never saved.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ Batch = TypeVar("Batch")
 
 
 class Alarm:
-    """What has gone wrong on this process, and whether anything has on another.
+    """Holds this process's error, and learns whether another process has one.
 
     Args:
-      processes: of the run; alone, errors are raised where they happen.
+      processes: the processes of the run; a single one raises errors immediately.
     """
 
     def __init__(self, processes: Processes = ALONE):
@@ -28,10 +28,10 @@ class Alarm:
         self._error: UserError | None = None
 
     def batches(self, batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-        """`count` batches; where they end early by an error, the last again and again.
+        """Yields `count` batches; after an error, repeats the last one.
 
         Raises:
-          UserError: there is no first one, on whichever process.
+          UserError: there is no first batch, on any process.
         """
         with contextlib.closing(batches):
             with self._processes.agreeing():
@@ -44,7 +44,7 @@ class Alarm:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Keeps an error of the block, to be rung."""
+        """Keeps an error of the block, to be reported later."""
         try:
             yield
         except UserError as error:
@@ -57,14 +57,14 @@ class Alarm:
             self._error = self._error or of_system(error)
 
     def ring(self) -> Callable[[], int]:
-        """Tells the others, beside a step; gives how many processes have an error."""
+        """Reports alongside a step; returns a function that counts erring processes."""
         return self._processes.count_later(self._error is not None)
 
     def hear(self, errors: int) -> None:
         """Stops all processes if any has an error.
 
         Raises:
-          UserError: that of the first which has one.
+          UserError: the error of the first process that has one.
         """
         if errors:
             self._processes.agree(self._error)

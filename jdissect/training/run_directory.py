@@ -1,13 +1,13 @@
-"""The directory of a training: what it is, its metrics, whether it may go on.
+"""Manages the directory of a training run: its identity, metrics, and resuming.
 
 config.json      the configuration
 training.json    format_version, status ('running', 'finished'), identity, result
-metrics.jsonl    an object a line: of a step, or of an evaluation
-checkpoints/     see `checkpoints`
+metrics.jsonl    one object per line: a step, or an evaluation
+checkpoints/     see `run_state`
 model/           the trained network, a checkpoint folder of `jdissect.checkpoints`
 
-What replaces a finished training is made beside it, in such a directory of its own
-inside (see `replacing`): the old network stays until the new one is whole.
+A training run that replaces a finished one is made in a directory of its own inside it
+(see `replacing`): the old network stays until the new one is complete.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ _OWN = (MARK, "config.json", "metrics.jsonl", "checkpoints", "model")
 
 
 class RunDirectory:
-    """A training's directory.
+    """The directory of a training run.
 
     Args:
-      folder: its path.
-      identity: JSON, everything that decides what is trained, by name.
+      folder: path of the directory.
+      identity: JSON, everything that determines what is trained, by name.
 
     Attributes:
-      place: where the training is made: in `folder`, or beside a finished one there.
-      checkpoints, metrics, model: of the training that is made.
+      place: where the run is made: in `folder`, or beside a finished run there.
+      checkpoints, metrics, model: files of the run that is made.
     """
 
     def __init__(self, folder: str | os.PathLike, identity: Mapping[str, Any]):
@@ -53,13 +53,13 @@ class RunDirectory:
         self.model = place / "model"
 
     def result(self, overwrite: bool) -> dict[str, Any] | None:
-        """What the finished training of this identity found; None: it is to be run.
+        """Returns the result of this identity's finished run, or None to train.
 
-        Decides where, too.
+        Also chooses `place`.
 
         Args:
-          overwrite: replace what is there: a finished training, once this one is
-            finished too, or an unfinished one of something else. This very training,
+          overwrite: whether to replace an existing run: a finished one once this one is
+            finished too, or an unfinished one of another identity. This very run, if
             unfinished, is resumed.
 
         Raises:
@@ -77,7 +77,7 @@ class RunDirectory:
         ]
         if changed and not overwrite:
             raise UserError(
-                f"{self.folder} holds a training of another configuration (different: "
+                f"{self.folder} is a training run of another config (different: "
                 f"{', '.join(changed)}); give another --workdir, or --overwrite to "
                 "replace it"
             )
@@ -88,23 +88,23 @@ class RunDirectory:
         place = replacing.beside(self.folder, digest(self.identity))
         made = _read(place / MARK) or {}
         if made.get("status") == "finished" and made["identity"] == self.identity:
-            return made["result"]  # whole, but for the switch
+            return made["result"]  # complete except for the switch
         self._make_at(place)
         return None
 
     def settle(self) -> None:
-        """Ends a switch to a newer training that was cut off."""
+        """Finishes an interrupted switch to a newer run."""
         replacing.settle(self.folder, MARK, lambda _: _OWN)
 
     def begin(self, config: Mapping[str, Any], overwrite: bool) -> None:
-        """Makes `place` ready; an unfinished training of this identity stays.
+        """Prepares `place`; keeps an unfinished run of this identity.
 
         Args:
-          config: the whole of it.
-          overwrite: begin anew where what is saved cannot be read.
+          config: the whole config.
+          overwrite: whether to start over if the saved state cannot be read.
 
         Raises:
-          UserError: it cannot be made or written.
+          UserError: the directory cannot be created or written.
         """
         if not paths.is_remote(self.place):
             above = [self.place, *self.place.parents]
@@ -123,7 +123,7 @@ class RunDirectory:
         previous = _read(self.place / MARK) or {}
         going_on = previous.get("identity") == self.identity
         if not going_on or (overwrite and not self._can_go_on()):
-            # The state first: whenever this is cut off, no other run's is taken up.
+            # The state first, so that no other run's state is ever resumed.
             paths.remove_folder(self.checkpoints.folder)
             paths.remove_folder(self.model)
             self.metrics.unlink(missing_ok=True)
@@ -138,14 +138,14 @@ class RunDirectory:
         return True
 
     def abandon(self) -> None:
-        """Takes back what `begin` wrote, unless something was logged or saved since."""
+        """Removes what `begin` wrote, unless something was logged or saved since."""
         logged = self.metrics.is_file() and paths.read_bytes(self.metrics)
         if logged or self.checkpoints.steps():
             return
         for name in ("checkpoints", "model"):
             paths.remove_folder(self.place / name)
         for name in (MARK, "config.json", "metrics.jsonl"):
-            with contextlib.suppress(OSError):  # what went wrong before is what counts
+            with contextlib.suppress(OSError):  # the earlier error matters more
                 (self.place / name).unlink()
         for folder in self._new:
             try:
@@ -154,7 +154,7 @@ class RunDirectory:
                 break
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Says that the training is over and what it found."""
+        """Marks the run as finished and stores its result."""
         self._write_status("finished", dict(result))
         if self.place != self.folder:
             replacing.switch(self.folder, self.place, MARK, lambda _: _OWN)
@@ -167,7 +167,7 @@ class RunDirectory:
         there = self.folder.is_dir() and not paths.is_empty(self.folder)
         if stored is None and there:
             raise UserError(
-                f"{self.folder} is not empty and holds no training; give another "
+                f"{self.folder} is not empty and not a training run; give another "
                 "--workdir"
             )
         return stored
@@ -187,7 +187,7 @@ class RunDirectory:
 
 
 def _read(path: paths.Path) -> dict[str, Any] | None:
-    """The content of a `training.json`, None where there is none."""
+    """Returns the content of a `training.json`; None if there is none."""
     if not path.is_file():
         return None
     try:
@@ -198,7 +198,7 @@ def _read(path: paths.Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged; give another --workdir") from None
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {version}, this program's is "
+            f"{path} has format version {version}, but this program reads "
             f"{FORMAT_VERSION}; give another --workdir"
         )
     return stored
@@ -207,11 +207,11 @@ def _read(path: paths.Path) -> dict[str, Any] | None:
 class Metrics:
     """`metrics.jsonl`, open for appending.
 
-    An object in a store cannot grow: it is written anew with every record.
+    Objects in a store cannot be appended to, so they are rewritten with every record.
 
     Args:
-      path: of the file.
-      length: bytes of it to keep; what came later is written anew.
+      path: path of the file.
+      length: bytes to keep; later records are written again.
     """
 
     def __init__(self, path: paths.Path, length: int = 0):
@@ -222,7 +222,7 @@ class Metrics:
             self._file = io.BytesIO(path.read_bytes() if path.exists() else b"")
             self._file.seek(0, os.SEEK_END)
         self._file.truncate(min(length, self._file.tell()))
-        # Truncating leaves the position behind the end, and `length` is the position.
+        # After truncating, the position must be moved to the end, as `length` uses it.
         self._file.seek(0, os.SEEK_END)
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -233,7 +233,7 @@ class Metrics:
 
     @property
     def length(self) -> int:
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         return self._file.tell()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Training a UPerNet on exact masks: batches, augmentation and losses.
+"""Trains a UPerNet on exact masks: batches, augmentation and losses.
 
-Unified Perceptual Parsing (Xiao et al., ECCV 2018, section 3): cross entropy of
-objects and of materials over labelled pixels, of parts among those of a pixel's own
-object, and of the scene of an image.
+Unified Perceptual Parsing (Xiao et al., ECCV 2018, section 3): cross entropy for
+objects and materials over labelled pixels, for parts among those of a pixel's own
+object, and for the scene of an image.
 """
 
 import dataclasses
@@ -35,22 +35,22 @@ HEADS = ("object", "part", "material", "scene")  # the first three have masks
 
 
 class MaskBatch(NamedTuple):
-    """Pictures to train on, cropped, with the channels of their pixels."""
+    """A training batch of cropped pictures, with the channels of their pixels."""
 
     pixels: UInt8[np.ndarray, "batch window window 3"]
     masks: Int16[np.ndarray, "batch 3 grid grid"]  # channels by HEADS
     scenes: Int32[np.ndarray, " batch"]
-    replaced: tuple[tuple[str, str], ...] = ()  # what is drawn can be read
+    replaced: tuple[tuple[str, str], ...] = ()  # drawn pictures are always readable
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """What is done to a picture and its label maps alike.
+    """Geometric augmentation of a picture and its label maps.
 
     Attributes:
-      window: side of the random crop, pixels of the picture.
-      grid: side of the masks: nearest neighbours of the crop's.
-      flip: whether to mirror every other picture, on average.
+      window: side of the random crop, in pixels of the picture.
+      grid: side of the masks, resampled from the crop by nearest neighbor.
+      flip: whether to mirror pictures with probability 1/2.
     """
 
     window: int
@@ -69,13 +69,13 @@ def mask_batches(
     workers: int = 0,
     processes: Processes = ALONE,
 ) -> Iterator[MaskBatch]:
-    """An epoch's batches from number `start` on, all of full size, or shares of them.
+    """Yields an epoch's full batches, or shards of them, from number `start` on.
 
-    The order and what is left out are as in `batches.training_batches`. Crop and flip
-    of a picture are functions of (seed, epoch) and its place in the order.
+    Order and left-out pictures are as in `batches.training_batches`. Crop and flip of a
+    picture are functions of (seed, epoch) and its position in the order.
 
     Raises:
-      UserError: what `source.read` raises.
+      UserError: `source.read` raises it.
     """
     order = epoch_order(len(source.names), batch_size, seed, epoch)
     size = batch_size // processes.count
@@ -124,7 +124,7 @@ def crop_and_flip(
     maps: Maps,
     geometry: Geometry,
 ) -> tuple[Image, Maps]:
-    """The same random window of a picture and its label maps, perhaps mirrored."""
+    """Crops the same random window from a picture and its maps, perhaps mirrored."""
     window = geometry.window
     top, left = random.integers(0, np.array(maps.shape[1:]) - window + 1)
     pixels = pixels[top : top + window, left : left + window]
@@ -137,7 +137,7 @@ def crop_and_flip(
 def to_channels(
     maps: Int32[np.ndarray, "4 height width"],
 ) -> Int16[np.ndarray, "3 height width"]:
-    """A world's label maps as channels: of objects, parts and materials."""
+    """Converts a world's label maps to channels of objects, parts and materials."""
     table = channels()
     objects = table.object[maps[0]]
     parts = table.part[objects, maps[1]]
@@ -147,15 +147,15 @@ def to_channels(
 def preparation(
     settings: Any, devices: Devices, *, side: int, seed: int
 ) -> Callable[[int, MaskBatch], dict[str, jax.Array]]:
-    """`(step, batch) -> batch` for `step.train_step` with `objective`.
+    """Returns `(step, batch) -> batch` for `step.train_step` with `objective`.
 
-    Random bits are a function of (seed, step) and an image's place in the batch.
+    Random bits are a function of (seed, step) and an image's position in the batch.
 
     Args:
-      settings: `config.augment`; of it jitter and lighting.
-      devices: which share the batch.
-      side: of the network's images, which are made as in `segmenters.parsing`.
-      seed: of the run.
+      settings: `config.augment`; only jitter and lighting are used.
+      devices: devices that share the batch.
+      side: side of the network's images, which are made as in `segmenters.parsing`.
+      seed: seed of the run.
     """
 
     def prepared(step, pixels, masks, scenes):
@@ -184,12 +184,12 @@ def losses(
     scores: Mapping[str, Float[Array, "batch *grid channel"]],
     labels: Mapping[str, Int[Array, " batch *grid"]],
 ) -> dict[str, tuple[Float[Array, " batch"], Int[Array, " batch"]]]:
-    """Of each head the summed cross entropy and the labelled pixels of each image.
+    """Returns each head's summed cross entropy and labelled pixels, per image.
 
     Args:
-      scores: by HEADS, before softmax.
-      labels: channels by HEADS. Not labelled are 0 of objects and materials and
-        NO_OWNER of parts; all scenes are.
+      scores: scores by HEADS, before softmax.
+      labels: channels by HEADS. Unlabelled are 0 for objects and materials and NO_OWNER
+        for parts; every scene is labelled.
     """
     of_part = labels["part"]
     owners = jnp.asarray(channels().part_owner)
@@ -218,13 +218,13 @@ def _cross_entropy(scores, labels, labelled):
 def objective(
     weights: Mapping[str, float], grid: int, batch_size: int
 ) -> Callable[[nnx.Module, Mapping[str, jax.Array]], Float[Array, " batch"]]:
-    """The objective of `step.train_step`: the weighted sum of the heads' losses.
+    """Returns the objective of `step.train_step`: the weighted sum of head losses.
 
     A head's loss is the mean over the labelled pixels of the whole batch.
 
     Args:
-      weights: by HEADS.
-      grid: side of the maps of scores.
+      weights: weights by HEADS.
+      grid: side of the score maps.
       batch_size: images of the batch on all devices.
     """
 

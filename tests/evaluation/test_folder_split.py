@@ -30,7 +30,7 @@ def test_classes_of_the_folder_itself(tmp_path, names):
     config = config_of(photos(tmp_path, *names))
     found, note = folder_split.chosen(config)
     assert found.data.split == "" and config.data.split == "validation"
-    said = f"{tmp_path} has no folder 'validation'; the classes are those of itself"
+    said = f"{tmp_path} has no folder 'validation'; using its own class folders"
     assert note == said
 
 
@@ -41,7 +41,7 @@ def test_the_split_that_is_there(tmp_path):
     for split in ("", "val"):
         with pytest.raises(UserError, match="--config.data.split=validation") as error:
             folder_split.chosen(config_of(tmp_path, split))
-        assert "train, validation; name the one that" in str(error.value)
+        assert "train, validation; give the one that" in str(error.value)
 
 
 def test_a_class_that_is_called_like_a_split(tmp_path):
@@ -51,7 +51,7 @@ def test_a_class_that_is_called_like_a_split(tmp_path):
 
 
 def test_photographs_without_classes(tmp_path):
-    with pytest.raises(UserError, match="has no class folders; an evaluation needs"):
+    with pytest.raises(UserError, match="has no class folders; evaluation needs"):
         folder_split.chosen(config_of(photos(tmp_path, "a.jpg")))
 
 
@@ -83,6 +83,6 @@ def test_evaluate_on_the_folder_of_a_dissection(
         config.cache.dir = str(tmp_path / "cache")
         found.append(run.evaluate(config))
         error = capsys.readouterr().err
-        assert ("the classes are those of itself" in error) == (len(found) == 1)
+        assert ("using its own class folders" in error) == (len(found) == 1)
     assert found[0] == found[1] == {**found[2], "split": ""}
     assert found[0]["images"] == 15

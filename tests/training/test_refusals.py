@@ -129,7 +129,7 @@ def test_another_directory_is_left_alone(
     (tmp_path / "letter.txt").write_text("dear")
     arguments = [*command(class_folders), f"--workdir={tmp_path}", *overwrite]
     code, _, error = run(capsys, train, *arguments)
-    assert code == 2 and "holds no training" in error
+    assert code == 2 and "not a training run" in error
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
@@ -153,7 +153,7 @@ def test_a_workdir_that_cannot_be_written(capsys, class_folders, tiny, tmp_path)
         ('{"format_version": 1}', "is damaged"),
         (
             '{"format_version": 99, "status": "", "result": 0, "identity": {}}',
-            "has format version 99, this program's is 1",
+            "has format version 99, but this program reads 1",
         ),
     ],
 )

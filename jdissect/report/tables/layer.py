@@ -56,7 +56,7 @@ def remarks(result: Result) -> list[str]:
     elif not (result.fires > 0).any():
         found.append(
             "No unit fires: each has its highest value on more pixels than quantile "
-            f"{result.quantile:g} allows,\nsay because its activations are equal."
+            f"{result.quantile:g} allows,\nas when all its activations are equal."
         )
     if result.images < FEW_IMAGES:
         found.append(
