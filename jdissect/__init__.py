@@ -1,4 +1,4 @@
-"""Which human concepts do the units of a vision network detect?
+"""Finds out which human concepts the units of a vision network detect.
 
     result = jdissect.dissect(apply, params, images, label_maps,
                               concepts=concepts, layers="layer4")
@@ -10,7 +10,7 @@ The command line is `python -m jdissect.main --config=FILE`.
 import importlib
 import importlib.metadata
 
-# Modules under the names that documents give them.
+# Modules under their public names.
 _MODULES = {
     "grouped": "jdissect.results.group_counts",
     "tables": "jdissect.base.csv_cells",
@@ -27,7 +27,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name):
-    # On demand: processes that only decode images need not load JAX.
+    # Loaded on demand: processes that only decode images need no JAX.
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name == "__version__":

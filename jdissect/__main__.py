@@ -1,4 +1,4 @@
-"""All commands under one name: jdissect COMMAND [ARGUMENT ...]
+"""Runs any command of the package: jdissect COMMAND [ARGUMENT ...]
 
 `jdissect dissect --config=mixup` is `python -m jdissect.main --config=mixup`, and
 `jdissect convert resnet ...` is `python -m converters.resnet ...`.
@@ -13,14 +13,14 @@ from pathlib import Path
 from jdissect import converters
 
 _PACKAGE = "jdissect"
-# Commands whose module has another name, and the folder of the converters.
+# Commands whose module has another name, and the package of the converters.
 _MODULES = {"dissect": "main", "scenes": "scenes.__main__"}
 _CONVERT = "convert"
 _CONVERTERS = ("resnet", "efficientnet_lite", "upernet", "color")
 
 
 def commands() -> dict[str, str]:
-    """{words of a command: its module}."""
+    """Returns {words of a command: its module}."""
     folder = Path(__file__).parent
     names = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
     names -= set(_MODULES.values())
@@ -32,7 +32,7 @@ def commands() -> dict[str, str]:
 
 
 def summary(module: str) -> str:
-    """What a command does: the beginning of its module's docstring, not imported."""
+    """Returns what a command does, from its module's docstring; does not import it."""
     folder, name = Path(__file__).parent, module.removeprefix(f"{_PACKAGE}.")
     if name.startswith("converters."):
         folder, name = Path(converters.__path__[0]), name.removeprefix("converters.")
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs a command; returns its exit code.
 
     Raises:
-      UserError: there is no such command.
+      UserError: the command does not exist.
     """
     known = commands()
     words = list(argv[1:])
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         print("usage: jdissect COMMAND [ARGUMENT ...]\n")
         for name, module in known.items():
             print(f"  {name:{width}}  {summary(module)}")
-        print("\njdissect COMMAND --help says more.")
+        print("\njdissect COMMAND --help shows a command's flags.")
         return 0
     if words[0] == "--version":
         import jdissect
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run() -> int:
-    """The program `jdissect`; returns the exit code."""
+    """Entry point of the program `jdissect`; returns the exit code."""
     from jdissect.runtime.command_line import entry
 
     return entry(main)

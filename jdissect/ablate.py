@@ -1,8 +1,8 @@
 """Zeroes units of a network: python -m jdissect.ablate --config=configs/mixup.py \
     --units=detectors:0.04
 
-What top-1 accuracy is left, overall and by class; which units each class needs most;
-and whether interpretable units matter more than as many others. See `ablation`.
+Reports the remaining top-1 accuracy, overall and by class; which units each class needs
+most; and whether interpretable units matter more than as many others. See `ablation`.
 """
 
 import sys
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 _FLAGS = {
     "units": "detectors:IOU, top:COUNT (of highest IoU), or numbers such as 3,14,15.",
     "run": "Run directory of this network's dissection; default runs/NAME[-VARIANT].",
-    "layer": "Of the units; default the run's last.",
+    "layer": "Layer of the units; default the run's last.",
     "output": "Folder for ablation.json and CSV tables.",
-    "seed": "Of everything random; default 0.",
-    "draws": "Random choices of units; default 200, or 10 where each is a pass.",
+    "seed": "Seed of all random choices; default 0.",
+    "draws": "Number of random choices of units; default 200, or 10 if each is a pass.",
 }
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and ablates; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.ablation import unit_selection
     from jdissect.base.errors import UserError
     from jdissect.runtime import command_line

@@ -1,7 +1,7 @@
 """Compares dissections: python -m jdissect.compare RUN RUN ... --output=DIR
 
-Unique concepts by category and IoU threshold (the study's Figure 3), with intervals;
-differences to the first run; concepts gained and lost between any two, by name.
+Reports unique concepts by category and IoU threshold (the study's Figure 3), with
+intervals; differences to the first run; concepts gained and lost between any two runs.
 """
 
 import sys
@@ -11,11 +11,11 @@ from pathlib import Path
 
 _OPTIONS = {
     "output": ("", "Folder for figures, tables and report.html."),
-    "layers": ([], "To be compared; by default all of each run."),
-    "names": ([], "Of the runs; by default those of their folders."),
-    "top1_errors": ([], "Of the networks, percent, such as 23.7,-,22.9."),
-    "thresholds": ([], "IoU; by default those of the first run."),
-    "force": (False, "Compare what is common of runs that differ."),
+    "layers": ([], "Layers to compare; by default all of each run."),
+    "names": ([], "Names of the runs; by default those of their folders."),
+    "top1_errors": ([], "Top-1 errors of the networks in percent, e.g. 23.7,-,22.9."),
+    "thresholds": ([], "IoU thresholds; by default those of the first run."),
+    "force": (False, "Compare what different runs have in common."),
     "report": (True, "Write report.html."),
 }
 
@@ -29,9 +29,9 @@ def main(argv: Sequence[str]) -> int:
     options = {**_OPTIONS, "data_path": plain_flags.DATA_PATH}
     flags, folders, _ = plain_flags.parse(argv, usage, options)
     if not folders:
-        raise UserError(f"name a run directory or more: python -m {usage}")
+        raise UserError(f"give one or more run directories: python -m {usage}")
     if not flags.output:
-        raise UserError("--output is not set; name a folder for figures and tables")
+        raise UserError("--output is not set; give a folder for figures and tables")
     if Path(flags.output).is_file():
         raise UserError(f"{flags.output} is a file; give another --output")
     errors = [_error(text) for text in flags.top1_errors]
@@ -54,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(compared, output: str, report: bool = True, data_path: str = "") -> None:
-    """Writes figures, tables and the page, and prints what was found.
+    """Writes figures, tables and the page, and prints the results.
 
-    A comparison that is there stays until the new one is whole (see `replacing`).
+    An existing comparison stays until the new one is complete (see `replacing`).
     """
     from jdissect.base import paths, replacing
     from jdissect.report import comparison_files
@@ -86,7 +86,7 @@ def _error(text: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
-        raise UserError(f"--top1_errors has '{text}'; percent, or - where not known")
+        raise UserError(f"--top1_errors has '{text}'; give percent, or - if not known")
     return value
 
 
@@ -98,7 +98,7 @@ def _threshold(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise UserError(f"--thresholds has '{text}'; numbers in [0, 1)")
+        raise UserError(f"--thresholds has '{text}'; give numbers in [0, 1)")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 error: python -m jdissect.evaluate --config=configs/mixup.py"""
+"""Measures top-1 and top-5 errors: python -m jdissect.evaluate --config=mixup"""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and evaluates; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.runtime import command_line
 
     flags = command_line.define(
@@ -19,8 +19,8 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.evaluation import run
     from jdissect.runtime import preemption
 
-    # There is nothing to save, so that one of many processes ends at once, too: JAX
-    # would only remember the signal.
+    # There is nothing to save, so a process of many also ends at once: JAX would only
+    # record the signal.
     with preemption.on_sigterm(preemption.end):
         run.evaluate(config, flags.output, processes)
     return 0

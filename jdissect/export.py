@@ -1,12 +1,12 @@
-"""Exports for other programs: python -m jdissect.export RUN [RUN ...] --output=DIR
+"""Exports runs for other programs: python -m jdissect.export RUN [RUN ...] --output=DIR
 
-- `descriptions.csv`, as CLIP-Dissect writes it: layer, unit, description, similarity.
+- `descriptions.csv`, in CLIP-Dissect's format: layer, unit, description, similarity.
   The description is the unit's concept, the similarity its IoU.
-- `report.json`, a layer each, as netdissect 2017 does: {"header": {"name", "image"},
-  "units": [{"unit", "iou", "label", "cat", "image"}]}, by IoU descending. Images are
-  small JPEGs of each unit's top image beside it, where the photographs can be read.
+- `report.json`, one per layer, in netdissect 2017's format: {"header": {"name",
+  "image"}, "units": [{"unit", "iou", "label", "cat", "image"}]}, by IoU descending.
+  Images are small JPEGs of each unit's top image beside it, if they can be read.
 - `units.parquet`, a long table of all pairs of a unit and a concept with an IoU above
-  --cutoff, for pandas.read_parquet and the like.
+  --cutoff, for pandas.read_parquet and others.
 """
 
 import sys
@@ -17,9 +17,9 @@ from jdissect.report.export import FORMATS, write
 
 _OPTIONS = {
     "output": ("", "Folder to write to."),
-    "formats": (list(FORMATS), "Of: descriptions, report, parquet."),
-    "layers": ([], "By default all of each run."),
-    "cutoff": (0.01, "Pairs of a higher IoU go into the Parquet table."),
+    "formats": (list(FORMATS), "Any of descriptions, report, parquet."),
+    "layers": ([], "Layers to export; by default all of each run."),
+    "cutoff": (0.01, "IoU above which pairs go into the Parquet table."),
     "images": (True, "Write the units' top images beside report.json."),
 }
 
@@ -35,21 +35,21 @@ def main(argv: Sequence[str]) -> int:
     options = {**_OPTIONS, "data_path": plain_flags.DATA_PATH}
     flags, folders, _ = plain_flags.parse(argv, usage, options)
     if not folders:
-        raise UserError(f"name a run directory or more: python -m {usage}")
+        raise UserError(f"give one or more run directories: python -m {usage}")
     if not flags.output:
-        raise UserError("--output is not set; name a folder")
+        raise UserError("--output is not set; give a folder")
     output = paths.from_user(flags.output)
     if Path(flags.output).is_file():
         raise UserError(f"{output} is a file; give another --output")
     if unknown := [name for name in flags.formats if name not in FORMATS]:
-        raise UserError(f"--formats has '{unknown[0]}'; of {', '.join(FORMATS)}")
+        raise UserError(f"--formats has '{unknown[0]}'; use {', '.join(FORMATS)}")
     if not 0 <= flags.cutoff < 1:
-        raise UserError(f"--cutoff is {flags.cutoff}; a number in [0, 1)")
+        raise UserError(f"--cutoff is {flags.cutoff}; give a number in [0, 1)")
     found = [open_run(folder) for folder in folders]
     names = [run.name for run in found]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"two runs are both named '{twice[0]}'; export them apart")
-    # All is read before anything is written.
+        raise UserError(f"two runs are both named '{twice[0]}'; export them separately")
+    # Everything is read before anything is written.
     results = {
         run.name: {layer: run.result(layer) for layer in (flags.layers or run.layers)}
         for run in found

@@ -3,9 +3,9 @@
     python -m jdissect.figures augmentations --images=PHOTOS --output=figures
     python -m jdissect.figures detectors runs/mixup --output=figures
 
-`augmentations` is Figure 1: what the five recipes make of photographs (without --images
-of the scenes). `detectors` is Figure 2: a finished run's best units with the images
-they fire at most, dark where they do not fire. Both write an SVG and a PNG.
+`augmentations` is Figure 1: the five recipes applied to photographs (without --images,
+to the scenes). `detectors` is Figure 2: a finished run's best units with their top
+images, darkened where the units do not fire. Both write an SVG and a PNG.
 """
 
 import sys
@@ -19,10 +19,10 @@ def main(argv: Sequence[str]) -> int:
     name = argv[1] if len(argv) > 1 else ""
     if name in ("--help", "-help"):
         print(__doc__.strip())
-        print("\nEach has its own --help.")
+        print("\nEach figure has its own --help.")
         return 0
     if name not in _COMMANDS:
-        said = f"unknown figure '{name}'" if name else "say which figure"
+        said = f"unknown figure '{name}'" if name else "no figure given"
         raise UserError(f"{said}; there are: {', '.join(_COMMANDS)}")
     return _COMMANDS[name]([f"figures {name}", *argv[2:]])
 
@@ -31,11 +31,11 @@ _OUTPUT = ("", "Folder to write to; a figure of the same name is replaced.")
 
 
 def _parse(argv: Sequence[str], usage: str, options: Mapping, limits: Mapping):
-    """(flags, other arguments, folder to write to).
+    """Returns (flags, other arguments, output folder).
 
     Args:
       argv, usage, options: see `plain_flags.parse`; --output is added.
-      limits: {flag: (smallest, largest)} of its numbers.
+      limits: {flag: (smallest, largest)} for numeric flags.
     """
     from jdissect.base import paths
     from jdissect.base.errors import UserError
@@ -48,7 +48,7 @@ def _parse(argv: Sequence[str], usage: str, options: Mapping, limits: Mapping):
         if not least <= value <= most:
             raise UserError(f"--{name} is {value}; it must be in {least} .. {most}")
     if not flags.output:
-        raise UserError("--output=DIR is needed, a folder for the figure")
+        raise UserError("--output=DIR is required: the folder for the figure")
     folder = paths.from_user(flags.output)
     above = () if paths.is_remote(folder) else folder.absolute().parents
     for path in (folder, *above):
@@ -65,17 +65,17 @@ def _augmentations(argv: Sequence[str]) -> int:
         "augmentations --output=DIR [FLAG ...]",
         {
             "images": ("", "Folder of photographs, or files A,B; default: the scenes."),
-            "recipes": ([], "Columns; default: all, 'none' first."),
-            "count": (4, "Images of a folder, or scenes: the first ones."),
-            "seed": (0, "Decides partners, lambda and boxes."),
-            "size": (0, "Side of the pictures; 0 is 224, of scenes 112."),
-            "exif_rotation": (False, "Turn photographs as their EXIF says."),
+            "recipes": ([], "Recipes, one per column; default: all, 'none' first."),
+            "count": (4, "Number of images, the first of the folder or scenes."),
+            "seed": (0, "Seed of partners, lambda and boxes."),
+            "size": (0, "Side of the pictures; 0 is 224, for scenes 112."),
+            "exif_rotation": (False, "Rotate photographs by their EXIF orientation."),
         },
         {"count": (1, 100), "seed": (0, 2**31 - 1), "size": (0, 4096)},
     )
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}'; see --help")
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect import augment
     from jdissect.base.printable import printable
     from jdissect.report.figures import mixed_pictures
@@ -84,12 +84,12 @@ def _augmentations(argv: Sequence[str]) -> int:
     recipes = list(dict.fromkeys(flags.recipes)) or list(augment.RECIPES)
     if unknown := [name for name in recipes if name not in augment.RECIPES]:
         known = ", ".join(augment.RECIPES)
-        raise UserError(f"--recipes: unknown recipe '{unknown[0]}'; known are {known}")
+        raise UserError(f"--recipes: unknown recipe '{unknown[0]}'; known: {known}")
     names, pixels = photographs(
         flags.images, flags.count, flags.size, flags.exif_rotation
     )
     if len(pixels) < 2 and set(recipes) - set(mixed_pictures.ALONE):
-        raise UserError("one image cannot be mixed; two or more are needed")
+        raise UserError("one image cannot be mixed; give two or more")
     figure = mixed_pictures.draw(pixels, recipes, flags.seed)
     for number, name in enumerate(names):
         print(f"{mixed_pictures.letter(number)}: {printable(name)}")
@@ -103,8 +103,8 @@ def _detectors(argv: Sequence[str]) -> int:
 
     usage = "detectors RUN --output=DIR [FLAG ...]"
     options = {
-        "layer": ("", "Of the run; default: the last one it probed."),
-        "per_category": (3, "Detectors a category."),
+        "layer": ("", "Layer of the run; default: its last."),
+        "per_category": (3, "Detectors per category."),
         "data_path": plain_flags.DATA_PATH,
     }
     flags, rest, folder = _parse(argv, usage, options, {"per_category": (1, 100)})

@@ -1,4 +1,4 @@
-"""Starts one process of a run, and outlives it: python -m jdissect.launch -- COMMAND
+"""Starts and supervises one process of a run: python -m jdissect.launch -- COMMAND
 
     python -m jdissect.launch --coordinator_address=HOST:PORT --num_processes=2 \
         --process_id=0 -- -m jdissect.main --config=configs/mixup.py
@@ -8,8 +8,8 @@ from C++ in every other process of the run, in the middle of whatever they do. T
 launcher can still say so in a line. To start the run again is the work of what started
 it: SLURM, Kubernetes, a shell (docs/pods.md).
 
-Exit codes: the worker's own where it ended by itself (0; 1, a traceback; 2, a user's
-error; 130; 143, saved on SIGTERM), else 3: the same command on all hosts goes on.
+Exit codes: the worker's own if it ended by itself (0; 1, a traceback; 2, a user error;
+130; 143, saved on SIGTERM), else 3: the same command on all hosts resumes the run.
 """
 
 import os
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     for name in command_line.PROCESSES:
         if values[name].value:
             arguments.append(f"--{name}={values[name].value}")
-    # Hosts may share --log_dir.
+    # Hosts may share the --log_dir folder.
     who = values.process_id or f"{platform.node()}-{os.getpid()}"
     with log_file(values.log_dir, f"process-{who}.log") as log:
         command = [sys.executable, *arguments]
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
-    """The launcher's flags, and the interpreter's arguments."""
+    """Returns the launcher's flags, and the interpreter's arguments."""
     values = flags.FlagValues()
     for name, text in {
         "log_dir": "Folder for what native libraries print; '' for a new one.",
@@ -70,7 +70,7 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         raise UserError(f"unexpected argument '{rest[0]}' before '--'; see --help")
     arguments = list(argv[place + 1 :])
     if not arguments:
-        raise UserError("nothing to start; give '-- -m MODULE ...', see --help")
+        raise UserError("no module to start; give '-- -m MODULE ...', see --help")
     if not (arguments[0].startswith("-") or Path(arguments[0]).is_file()):
         arguments.insert(0, "-m")
     return values, arguments

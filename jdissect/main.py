@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.runtime import command_line
 
     flags = command_line.define(
@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
             "workdir": "Run directory; default runs/NAME[-VARIANT] of the config.",
             **command_line.PROCESSES,
         },
-        {"overwrite": "Replace the run in --workdir, once the new one is whole."},
+        {"overwrite": "Replace the run in --workdir, once the new one is complete."},
     )
     config = command_line.parse(flags, argv)
     processes = command_line.join(flags)

@@ -1,7 +1,7 @@
-"""Writes report.html of finished runs again: python -m jdissect.page RUN [RUN ...]
+"""Rewrites report.html of finished runs: python -m jdissect.page RUN [RUN ...]
 
-A dissection writes it at its end. Again, where images have come back that were away,
-or where a newer version makes better pages.
+A dissection writes the page at its end. Rewrite it if images have become available
+again, or if a newer version makes better pages.
 """
 
 import sys
@@ -13,19 +13,19 @@ _USAGE = "jdissect.page RUN [RUN ...] [--data_path=DIR]"
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and writes; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.base.errors import UserError
     from jdissect.runtime import plain_flags
 
     options = {"data_path": plain_flags.DATA_PATH}
     flags, folders, _ = plain_flags.parse(argv, _USAGE, options)
     if not folders:
-        raise UserError(f"name a run directory or more: python -m {_USAGE}")
+        raise UserError(f"give one or more run directories: python -m {_USAGE}")
     from jdissect.analysis import uncertainty
     from jdissect.report.pages.page import write_report
     from jdissect.results.finished_run import open_run
 
-    # All of them first: a wrong name is told before minutes are spent.
+    # All runs are opened first, so that a wrong name is reported at once.
     for run in [open_run(folder) for folder in folders]:
         start = time.perf_counter()
         known = {name: uncertainty.estimates(run.result(name)) for name in run.layers}

@@ -1,8 +1,8 @@
-"""Which batch sizes suit this machine: python -m jdissect.probe --config=...
+"""Finds batch sizes that suit this machine: python -m jdissect.probe --config=...
 
-Times the config's network, and its segmenter where that is a network, on random images
-at growing batch sizes, and prints the integers to set. A run itself never probes: batch
-sizes are part of what its bits depend on.
+Times the config's network, and its segmenter if that is a network, on random images at
+growing batch sizes, and prints the values to set. A run itself never probes, because
+its bits depend on the batch sizes.
 """
 
 import sys
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and probes; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.runtime import command_line
 
     flags = command_line.define(argv, {}, {})

@@ -1,10 +1,10 @@
-"""Draws what a segmenter sees, so that one can look before trusting a count:
+"""Draws a segmenter's labels, to check them before trusting a count:
 
     python -m jdissect.segment --config=configs/mixup.py:imagenet --images=PHOTOS \
         --config.segmenter.upernet=weights/upernet --output=seen
 
-writes a PNG an image: the photograph, its objects, materials, parts and colours side by
-side, and which concepts they are.
+writes one PNG per image: the photograph, its objects, materials, parts and colors side
+by side, with the names of the concepts.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and draws; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.base.errors import UserError
     from jdissect.base.paths import local
     from jdissect.runtime import command_line
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     )
     config = command_line.parse(flags, argv)
     if not flags.output:
-        raise UserError("--output=DIR is needed, a folder for the pictures")
+        raise UserError("--output=DIR is required: the folder for the pictures")
     if flags.images:
         config.data.source, config.data.path = "folder", flags.images
     segment(config, local(flags.output, "--output"), flags.overwrite)
@@ -42,7 +42,7 @@ def segment(config, output: Path, overwrite: bool = False) -> None:
     """Draws every image of `config.data` with the labels of `config.segmenter`.
 
     Raises:
-      UserError: something given is wrong.
+      UserError: an input is invalid.
     """
     from jdissect.base.progress import Progress
 
@@ -103,14 +103,14 @@ def _segment(config, output: Path, overwrite: bool, progress) -> None:
     for index, reason in skipped:
         print(f"skipped {printable(source.names[index])}: {reason}", file=sys.stderr)
     if not written:
-        with contextlib.suppress(OSError):  # it was there before, with files in it
+        with contextlib.suppress(OSError):  # it may hold other files
             output.rmdir()
         raise none_read([(source.names[index], why) for index, why in skipped])
     print(f"{written} pictures written to {output}")
 
 
 def _short(name: str, limit: int = 240) -> str:
-    """The name of an image, with room for an ending: file systems take 255 bytes."""
+    """Shortens an image's name to leave room for an ending: names have 255 bytes."""
     folder, slash, file = name.rpartition("/")
     if len(file.encode()) > limit:
         digest = hashlib.sha256(file.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """Dissects the study's five networks: python -m jdissect.study
 
-The five configs run one after the other, each into its run directory (finished ones are
-read again), and are compared as by `jdissect.compare`: Figure 3 of the study, with
+The five configs run in turn, each into its own run directory (finished runs are read
+again), and are compared as by `jdissect.compare`: Figure 3 of the study, with
 intervals, in the folder `comparison`.
 """
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 NAMES = ("baseline", "cutout", "mixup", "cutmix", "saliencymix")
 _OPTIONS = {
-    "variant": ("", "Of the five configs."),
-    "workdir": ("runs/study", "Holds the run directories, and the comparison."),
-    "weights": ("", "Folder of the checkpoints NAME; '' as configs say."),
+    "variant": ("", "Variant of the five configs."),
+    "workdir": ("runs/study", "Folder for the run directories and the comparison."),
+    "weights": ("", "Folder of the checkpoints NAME; '' uses the configs'."),
     "overwrite": (
         False,
-        "Replace runs, each once the new one is whole.",
+        "Replace runs, each once the new one is complete.",
     ),
     "report": (True, "Write report.html of the runs and the comparison."),
 }
@@ -26,7 +26,7 @@ _OPTIONS = {
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and runs; returns the exit code."""
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.base.errors import UserError
     from jdissect.runtime import command_line, plain_flags
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             run_summary.dissect(config, folder, overwrite, tell=lambda _: None)
         except BaseException as error:
-            # Of one network is of all: those that are finished are read again.
+            # The note holds for the whole study: finished runs are read again.
             preemption.note(error)
             raise
         replaced.add(name)
@@ -70,12 +70,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 class _Replaced:
-    """Which networks a study with --overwrite has replaced, while it is unfinished.
+    """Records which networks an unfinished study with --overwrite has replaced.
 
-    The same command again goes on with the others.
+    The same command then resumes with the others.
 
     Attributes:
-      names: theirs.
+      names: names of the replaced networks.
     """
 
     def __init__(self, folder: Path, configs: Mapping, overwrite: bool):
@@ -93,7 +93,7 @@ class _Replaced:
                 self.names = []
 
     def add(self, name: str) -> None:
-        """Keeps that a network is replaced."""
+        """Records that a network has been replaced."""
         from jdissect.base.atomic_files import write_whole
 
         self.names.append(name)
@@ -102,7 +102,7 @@ class _Replaced:
             write_whole(self._path, json.dumps(content).encode())
 
     def forget(self) -> None:
-        """At the end of the study."""
+        """Deletes the record at the end of the study."""
         if self._path:
             self._path.unlink(missing_ok=True)
 

@@ -15,9 +15,9 @@ def main(argv: Sequence[str], train: Callable[..., int] = _train) -> int:
 
     Args:
       argv: the command line.
-      train: does it, with (config, workdir, overwrite, processes).
+      train: trains, given (config, workdir, overwrite, processes).
     """
-    # Imported here so that a bad flag is answered before JAX is loaded.
+    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.runtime import command_line
 
     flags = command_line.define(
@@ -26,7 +26,7 @@ def main(argv: Sequence[str], train: Callable[..., int] = _train) -> int:
             "workdir": "Run directory; default runs/NAME[-VARIANT]-train, of --config.",
             **command_line.PROCESSES,
         },
-        {"overwrite": "Replace a training, once the new one is finished."},
+        {"overwrite": "Replace a training run, once the new one is finished."},
     )
     config = command_line.parse(flags, argv)
     workdir = flags.workdir or f"runs/{command_line.run_name(flags)}-train"

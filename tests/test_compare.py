@@ -308,7 +308,7 @@ def test_damaged_runs(folders, tmp_path, capsys, damage, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "name a run directory"),
+        ([], "give one or more run directories"),
         (["{0}"], "--output is not set"),
         (["{0}", "--output={0}/summary.json"], "is a file"),
         (["/nowhere", "--output={o}"], "/nowhere does not hold a run"),

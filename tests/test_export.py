@@ -141,7 +141,7 @@ def test_several_runs(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "name a run directory"),
+        ([], "give one or more run directories"),
         (["{0}"], "--output is not set"),
         (["{0}", "--output={0}/config.json"], "is a file"),
         (["{0}", "--output={o}", "--formats=xlsx"], "--formats has 'xlsx'"),

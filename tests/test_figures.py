@@ -171,7 +171,7 @@ def test_the_photographs_are_those_of_the_run(stored, tmp_path, monkeypatch, cap
     [
         ([], "there are: augmentations, detectors"),
         (["histograms"], "unknown figure 'histograms'"),
-        (["augmentations"], "--output=DIR is needed"),
+        (["augmentations"], "--output=DIR is required"),
         (["augmentations", "--output=OUT", "--unknown=1"], "unknown"),
         (["augmentations", "--output=OUT", "rest"], "unexpected argument 'rest'"),
         (["augmentations", "--output=FILE"], "is a file"),

@@ -97,7 +97,7 @@ def test_names_and_files_of_every_kind(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--output=DIR is needed"),
+        ([], "--output=DIR is required"),
         (["--output=out"], "config.segmenter.upernet is not set"),
         (["--output=out", "--config.segmenter.name=eyes"], "'eyes'"),
         (["--output=out", "--config.segmenter.quarters=some"], "'some'"),

@@ -1,4 +1,4 @@
-"""The configs in the folder `configs` of the repository; a wheel has them here."""
+"""The repository's folder `configs`; a wheel installs it here."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The converters of the repository's folder `converters`; a wheel has them here."""
+"""The repository's folder `converters`; a wheel installs it here."""
 
 from pathlib import Path
 

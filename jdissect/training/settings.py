@@ -1,4 +1,4 @@
-"""What a configuration says about training, checked."""
+"""Checks the training settings of a config, and derives values from them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,15 +17,15 @@ from jdissect.models.upernet import STRIDE
 from jdissect.scenes import SIDE
 from jdissect.training.batch_norm import fits, fitting
 
-# What changes when files are written, and not what is trained.
+# Keys that change when files are written, but not what is trained.
 _OF_THE_RUN = ("train.log_every", "train.checkpoint_every")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that no training could have.
+    """Rejects invalid training settings.
 
     Raises:
-      UserError: naming key and value.
+      UserError: a value is invalid; names key and value.
     """
     train, mixing = config.train, config.augment
     known = [name for name in models.ARCHITECTURES if name not in SEGMENTERS]
@@ -47,21 +47,21 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def check_segmenter(config: ml_collections.ConfigDict) -> None:
-    """As `check`, of the training of a UPerNet.
+    """Like `check`, for training a UPerNet.
 
     Raises:
-      UserError: naming key and value.
+      UserError: a value is invalid; names key and value.
     """
     if "loss" not in config:
         raise UserError(
-            "this is no config of a segmenter's training; "
-            "--config=configs/segmenter.py is"
+            "this is not a config for training a segmenter; "
+            "use --config=configs/segmenter.py"
         )
     must(config.model.name == "upernet", config, "model.name", "upernet")
     if config.data.source != "scenes":
         raise UserError(
-            f"config.data.source is {config.data.source!r}; a segmenter needs masks of "
-            "objects, parts and materials to train on, which scenes has"
+            f"config.data.source is {config.data.source!r}; a segmenter trains on "
+            "masks of objects, parts and materials, which only 'scenes' has"
         )
     train = config.train
     depths = tuple(map(str, DEPTHS))
@@ -75,13 +75,13 @@ def check_segmenter(config: ml_collections.ConfigDict) -> None:
     side = segmenter_side(config)
     if side < STRIDE:
         raise UserError(
-            f"config.train.window is {train.window}; the network would see it at "
-            f"{side}x{side} pixels, and needs {STRIDE}x{STRIDE}"
+            f"config.train.window is {train.window}; the network would get it at "
+            f"{side}x{side} pixels, but needs {STRIDE}x{STRIDE}"
         )
 
 
 def check_training(config: ml_collections.ConfigDict) -> None:
-    """As `check`, of what any training needs."""
+    """Like `check`, for what all training needs."""
     train, mixing = config.train, config.augment
     must(mixing.jitter >= 0, config, "augment.jitter", "0 or more")
     must(mixing.lighting >= 0, config, "augment.lighting", "0 or more")
@@ -102,10 +102,10 @@ def check_training(config: ml_collections.ConfigDict) -> None:
 
 
 def check_batch(config: ml_collections.ConfigDict, devices: int) -> None:
-    """Refuses a batch that devices or groups cannot share evenly.
+    """Rejects a batch that devices or groups cannot share evenly.
 
     Raises:
-      UserError: it says which sizes would do.
+      UserError: the sizes do not fit; names sizes that do.
     """
     batch, group = config.train.batch_size, config.train.bn_group
     if batch % devices:
@@ -113,13 +113,13 @@ def check_batch(config: ml_collections.ConfigDict, devices: int) -> None:
         would = f"{below} or {above}" if below else f"{above}"
         raise UserError(
             f"config.train.batch_size is {batch}, which {devices} devices cannot share "
-            f"evenly; {would} would do"
+            f"evenly; use {would}"
         )
     if not fits(group, batch, devices):
         would = ", ".join(map(str, fitting(batch, devices)))
         raise UserError(
             f"config.train.bn_group is {group}, which does not divide a batch of "
-            f"{batch} on {devices} device{'s' * (devices > 1)} evenly; these would do: "
+            f"{batch} on {devices} device{'s' * (devices > 1)} evenly; these fit: "
             f"{would}"
         )
     exchange = config.augment.group
@@ -131,9 +131,9 @@ def check_batch(config: ml_collections.ConfigDict, devices: int) -> None:
 
 
 def architecture(config: ml_collections.ConfigDict, classes: int) -> dict[str, Any]:
-    """{'name': ..., **options of `models.build`} of the network to train.
+    """Returns {'name': ..., **options of `models.build`} of the network to train.
 
-    Options at their default that converted networks do not name are left out.
+    Options that have their default and that converted networks lack are left out.
     """
     name = config.model.name
     if not name.startswith("resnet"):
@@ -147,29 +147,29 @@ def architecture(config: ml_collections.ConfigDict, classes: int) -> dict[str, A
 def segmenter_architecture(
     config: ml_collections.ConfigDict, channels: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The same of the UPerNet to train; `channels` are the outputs of its heads."""
+    """Like `architecture`, for a UPerNet; `channels` are the outputs of its heads."""
     options = {key: config.train[key] for key in ("depth", "width", "fpn_dim")}
     return {"name": config.model.name, **options, **channels}
 
 
 def segmenter_side(config: ml_collections.ConfigDict) -> int:
-    """The side at which a UPerNet sees a crop in training.
+    """Returns the side at which a UPerNet sees a crop in training.
 
-    There things are as large as in a whole picture of `image_size`.
+    At that side, objects are as large as in a whole picture of `image_size`.
     """
     return round(config.train.image_size * config.train.window / SIDE)
 
 
 def preprocessing(config: ml_collections.ConfigDict) -> Preprocessing:
-    """The normalization that a network of this architecture is trained with."""
+    """Returns the normalization with which this architecture is trained."""
     return LITE if config.model.name.startswith("efficientnet_lite") else IMAGENET
 
 
 def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Every key that decides what is trained."""
+    """Returns every key that determines what is trained."""
     found = {"model.name": config.model.name, "dtype": config.dtype}
     found |= {f"data.{key}": config.data[key] for key in ("source", "name")}
-    if exif_rotation(config.data):  # trainings of before there was the key go on
+    if exif_rotation(config.data):  # keeps older training runs resumable
         found["data.exif_rotation"] = True
     for part in ("train", "augment"):
         found |= {f"{part}.{key}": value for key, value in config[part].items()}

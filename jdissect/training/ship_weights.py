@@ -1,10 +1,10 @@
-"""Makes a trained network one that comes with the package.
+"""Adds a trained network to those that come with the package.
 
     python -m jdissect.training.ship_weights --run=runs/mixup-train --name=mixup
 
-Writes jdissect/weights/NAME, kernels as float16 if that leaves every reported figure
-as it is (else float32), and the network's entry in jdissect/weights/manifest.json:
-its config, seed, steps, date, and its scores, measured with the weights as written.
+Writes jdissect/weights/NAME, with kernels as float16 if that changes no reported figure
+(else float32), and the network's entry in jdissect/weights/manifest.json: its config,
+seed, steps, date, and its scores, measured with the weights as written.
 """
 
 import json
@@ -31,26 +31,26 @@ Scores = dict[str, Any]
 def ship(
     trained: Path, name: str, measure: Callable[[str, dict], Scores], folder: Path
 ) -> dict[str, Any]:
-    """Writes a network and its entry of the manifest.
+    """Writes a network and its manifest entry.
 
     Args:
       trained: checkpoint folder of the network.
-      name: to ship it under.
-      measure: scores of a checkpoint folder, given its training's config.
-      folder: where shipped networks are.
+      name: name under which to ship it.
+      measure: maps a checkpoint folder and its training config to scores.
+      folder: folder of the shipped networks.
 
     Returns:
-      The entry.
+      The manifest entry.
 
     Raises:
-      UserError: the checkpoint cannot be read, or the folder not be written.
+      UserError: the checkpoint cannot be read, or the folder cannot be written.
     """
     parameters, description = checkpoint_folder.load(trained)
     source = dict(description["source"])
     config = source.pop("config")
-    config["data"]["path"] = ""  # where the pictures lay is of no interest
+    config["data"]["path"] = ""  # the location of the pictures does not matter
     wanted = measure(str(trained), config)
-    # Vectors are few, and the variances among them may not fit in 16 bits.
+    # Vectors are small, and their variances may not fit into 16 bits.
     halves = {
         key: array.astype(np.float16) if array.ndim > 1 else array
         for key, array in parameters.items()
@@ -66,7 +66,7 @@ def ship(
     if rounded == wanted:
         chosen, kind = halves, "float16"
     else:
-        print(f"{name}: float16 changes {_changes(wanted, rounded)}; float32 it is")
+        print(f"{name}: float16 changes {_changes(wanted, rounded)}; using float32")
     sha256 = checkpoint_folder.save(
         folder / name, chosen, description, overwrite=True, tensors=True
     )
@@ -86,11 +86,11 @@ def ship(
 
 
 def measure(weights: str, config: Mapping[str, Any]) -> Scores:
-    """Scores of a network on the validation split of what it was trained on.
+    """Returns a network's scores on the validation split of its training data.
 
     Args:
       weights: checkpoint folder.
-      config: of its training.
+      config: config of its training.
     """
     config = ml_collections.ConfigDict(config)
     if checkpoint_folder.read_description(weights)["kind"] == "segmenter":
@@ -112,8 +112,8 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 _OPTIONS = {
-    "run": ("", "Work directory of a training."),
-    "name": ("", "To ship its network under."),
+    "run": ("", "Work directory of a training run."),
+    "name": ("", "Name under which to ship its network."),
 }
 
 

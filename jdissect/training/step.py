@@ -1,7 +1,7 @@
-"""One training step on all devices, and the state that it moves.
+"""Runs one training step on all devices, and defines the training state.
 
-The state is a copy a device (`devices.Devices.states`); every device computes the
-gradient of its share of the batch, and the sum over devices moves every copy alike.
+Every device has a copy of the state (`devices.Devices.states`) and computes the
+gradient of its shard of the batch; the all-reduced gradient updates every copy alike.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ from jdissect.models import preprocess
 from jdissect.runtime.devices import AXIS, Devices
 from jdissect.training import batch_norm, convolution, recipe
 
-State = dict[str, Any]  # 'params', 'statistics': nnx.State; 'optimizer': Optax's
-# `(network, batch) -> the loss of each image`, inside a step; their mean is the loss.
+State = dict[str, Any]  # 'params', 'statistics': nnx.State; 'optimizer': from Optax
+# `(network, batch) -> per-image loss`, inside a step; the loss is their mean.
 Objective = Callable[[nnx.Module, Mapping[str, jax.Array]], jax.Array]
 
 
@@ -29,7 +29,7 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     values: Mapping[str, np.ndarray],
 ) -> State:
-    """The state of one device.
+    """Returns the initial state for one device.
 
     Args:
       architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
@@ -49,7 +49,7 @@ def initial_state(
 
 
 def first_copy(state: Any) -> Any:
-    """The state of the first device, on the host; all devices' are equal."""
+    """Returns the first device's state, on the host; all devices' are equal."""
 
     def first(array):
         return np.asarray(array.addressable_shards[0].data).reshape(array.shape[1:])
@@ -58,7 +58,7 @@ def first_copy(state: Any) -> Any:
 
 
 def parameters(state: State) -> dict[str, np.ndarray]:
-    """Parameters and statistics by name, as `networks.save` wants them."""
+    """Returns parameters and statistics by name, for `networks.save`."""
     flat = [
         *nnx.to_flat_state(state["params"]),
         *nnx.to_flat_state(state["statistics"]),
@@ -67,7 +67,7 @@ def parameters(state: State) -> dict[str, np.ndarray]:
 
 
 def classification(network: nnx.Module, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """The objective of a classifier; the batch has the fields of `augment.Mixture`."""
+    """A classifier's objective; the batch has the fields of `augment.Mixture`."""
     logits, _ = network(batch["images"], ())
     return recipe.mixed_cross_entropy(
         logits, batch["first"], batch["second"], batch["weight"]
@@ -84,20 +84,20 @@ def train_step(
     dtype: str = "float32",
     objective: Objective = classification,
 ) -> Callable[[State, Mapping[str, jax.Array]], tuple[State, jax.Array]]:
-    """The step `(state, batch) -> (state, loss)`.
+    """Returns the step `(state, batch) -> (state, loss)`.
 
     Args:
       architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
       optimizer: see `recipe.optimizer`.
-      devices: which share the batch.
+      devices: devices that share the batch.
       batch_size: images of the global batch.
       bn_group: images that are normalized together; see `batch_norm`.
-      dtype: of the computation; parameters and loss are float32.
-      objective: what is to become small.
+      dtype: type of the computation; parameters and loss are float32.
+      objective: the objective to minimize.
 
     Returns:
-      A function of the state as `Devices.states` stacks it, which is given up, and of
-      the objective's batch; the loss is [devices], equal numbers.
+      A function of the state from `Devices.states`, which is donated, and of the
+      objective's batch; the loss is [devices], equal numbers.
     """
     model = models.build_abstract(**architecture, dtype=dtype)
     batch_norm.for_training(model, bn_group, len(devices))
@@ -135,19 +135,19 @@ def augmentation(
     seed: int,
     devices: Devices,
 ) -> Callable[..., dict[str, jax.Array]]:
-    """`(step, pixels, sizes, labels) -> batch` for `train_step`.
+    """Returns `(step, pixels, sizes, labels) -> batch` for `train_step`.
 
-    The whole batch is one array here, shared out among the devices by XLA, and random
-    bits are a function of (seed, step) and an image's place in the batch: so the result
-    does not depend on how many devices there are, but for rounding. Of many processes
-    each gives its share of the batch (see `Devices.scatter`).
+    The whole batch is one array, which XLA shards over the devices, and random bits are
+    a function of (seed, step) and an image's position in the batch: so, up to rounding,
+    the result does not depend on the number of devices. In a multi-process run, each
+    process passes its shard of the batch (see `Devices.scatter`).
 
     Args:
       settings: `config.augment`.
       image_size: side of the network's images.
-      preprocessing: what the network needs.
-      seed: of the run.
-      devices: which share the batch.
+      preprocessing: the network's preprocessing.
+      seed: seed of the run.
+      devices: devices that share the batch.
     """
 
     def normalize(images):

@@ -1,4 +1,4 @@
-"""From a configuration to a trained network."""
+"""Trains a classifier, from a config to a trained network."""
 
 import functools
 from typing import Any
@@ -25,7 +25,7 @@ def train(
     overwrite: bool = False,
     processes: Processes = ALONE,
 ) -> int:
-    """Trains the config's network into `workdir`; as `job.train`."""
+    """Trains the config's network into `workdir`; see `job.train`."""
     return job.train(config, workdir, overwrite, processes, _prepare)
 
 
@@ -59,7 +59,7 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
 
 
 def _open(config) -> tuple[Labelled, Labelled | None]:
-    """Images to train and, if asked for, to evaluate on."""
+    """Opens the images for training and, if configured, for evaluation."""
     train = config.train
     images = _open_split(config, "split", train.num_images)
     if len(images.classes) < 2:
@@ -79,7 +79,7 @@ def _open(config) -> tuple[Labelled, Labelled | None]:
 
 
 def _open_split(config, key, *options) -> Labelled:
-    """`open_labelled` of config.train[key], which its errors then name."""
+    """Calls `open_labelled` with config.train[key] as split; errors name that key."""
     try:
         return open_labelled(config.data, config.train[key], *options)
     except UserError as error:
@@ -130,7 +130,7 @@ def _step(config, architecture, devices, optimizer):
 
 
 def _evaluate(config, architecture, validation, processes):
-    """`(state of all devices, description) -> Counts`, by the running statistics."""
+    """Returns `(device states, description) -> Counts`, by running statistics."""
     if validation is None:
         return None
     apply, like = models.as_function(

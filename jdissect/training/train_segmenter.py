@@ -1,4 +1,4 @@
-"""From a configuration to a UPerNet that was trained on the masks of scenes."""
+"""Trains a UPerNet on the masks of scenes, from a config to a trained network."""
 
 import functools
 from typing import Any
@@ -23,7 +23,7 @@ def train(
     overwrite: bool = False,
     processes: Processes = ALONE,
 ) -> int:
-    """Trains the config's UPerNet into `workdir`; as `job.train`."""
+    """Trains the config's UPerNet into `workdir`; see `job.train`."""
     return job.train(config, workdir, overwrite, processes, _prepare)
 
 
@@ -59,17 +59,17 @@ def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job
 
 @in_32_bits
 def measure(weights: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Scores of a checkpoint on the validation split of its training.
+    """Returns a checkpoint's scores on the validation split of its training.
 
     Args:
-      weights: a folder, or 'shipped:NAME'.
-      config: of the training.
+      weights: a checkpoint folder, or 'shipped:NAME'.
+      config: config of the training.
 
     Returns:
-      `MaskCounts.to_json`.
+      the result of `MaskCounts.to_json`.
 
     Raises:
-      UserError: it is no UPerNet with the labels of scenes, or cannot be read.
+      UserError: it is not a UPerNet with the labels of scenes, or cannot be read.
     """
     network = networks.load_segmenter(weights, "upernet", dtype=config.dtype)
     if network.labels != upernet_labels():
@@ -87,7 +87,7 @@ def measure(weights: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _open(config) -> tuple[ScenesSource, ScenesSource | None]:
-    """Pictures to train and, if asked for, to evaluate on."""
+    """Opens the pictures for training and, if configured, for evaluation."""
     train, prepared = config.train, config.data.path or None
     source = open_scenes(train.split, train.num_images, prepared=prepared)
     if len(source.names) < train.batch_size:
@@ -98,7 +98,7 @@ def _open(config) -> tuple[ScenesSource, ScenesSource | None]:
     if train.window > source.image_shape[0]:
         raise UserError(
             f"config.train.window is {train.window}; pictures have "
-            f"{source.image_shape[0]} pixels a side"
+            f"{source.image_shape[0]} pixels per side"
         )
     if not train.validation_split:
         return source, None
@@ -145,7 +145,7 @@ def _step(config, architecture, devices, optimizer):
 
 
 def _evaluate(config, architecture, validation, processes):
-    """`(state of all devices, description) -> MaskCounts`, as the Parser sees it."""
+    """Returns `(state of all devices, description) -> MaskCounts`, using the Parser."""
     if validation is None:
         return None
     made = {}

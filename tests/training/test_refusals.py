@@ -59,7 +59,7 @@ def odd_folders(class_folders, tmp_path_factory):
         ("train.validation_split", "nosuch", "/nosuch does not exist"),
         ("train.validation_split", "other", "does not know: purple; it knows blue,"),
         ("train.batch_size", "64", "there are 40 training images, fewer than"),
-        ("train.bn_group", "3", "these would do: 1, 2, 4, 8"),
+        ("train.bn_group", "3", "these fit: 1, 2, 4, 8"),
         ("train.bn_group", "0", "config.train.bn_group is 0"),
         ("train.milestones", "3,2", "config.train.milestones is"),
         ("train.epochs", "0", "config.train.epochs is 0"),
@@ -101,7 +101,7 @@ def test_a_batch_that_devices_cannot_share(
 ):
     monkeypatch.setattr(train_classifier, "all_devices", lambda mode: [None] * 4)
     arguments = [*command(class_folders), f"--workdir={tmp_path / 'run'}"]
-    for size, would in ((10, "8 or 12 would do"), (3, "; 4 would do")):
+    for size, would in ((10, "; use 8 or 12"), (3, "; use 4")):
         change = f"--config.train.batch_size={size}"
         code, _, error = run(capsys, train, *arguments, change)
         assert code == 2 and error.count("\n") == 1
