@@ -1,10 +1,10 @@
 """ResNet-50 trained without mixing or cutting.
 
-The network that comes with the package, on the pictures it was trained for (`scenes`):
+The network that comes with the package, on the pictures it was trained on (`scenes`):
 
     python -m jdissect.main --config=configs/baseline.py
 
-At the paper's scale, with weights of your own:
+At the paper's scale, with your own weights:
 
     python -m jdissect.main --config=configs/baseline.py:imagenet \
         --config.model.weights=weights/baseline \
@@ -19,8 +19,8 @@ To train it and to measure its error:
         --config.model.weights=runs/baseline/model
 
 Published weights: https://www.dropbox.com/sh/phwbbrtadrclpnx (CutMix-PyTorch),
-model_best.pth.tar; `converters.resnet` makes weights/baseline of it,
-`converters.upernet` and `converters.color` make the segmenters (README).
+model_best.pth.tar; `converters.resnet` converts them to weights/baseline,
+`converters.upernet` and `converters.color` convert the segmenters (README).
 """
 
 import ml_collections
@@ -28,7 +28,7 @@ from jdissect.configs.common import get_study
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """Variants: '' or 'scenes'; 'imagenet', 'places'."""
+    """Returns the config; variants: '' or 'scenes'; 'imagenet', 'places'."""
     config = get_study("baseline", variant)
     config.augment.recipe = "none"
     return config

@@ -1,9 +1,9 @@
-"""EfficientNet-Lite0 with ImageNet weights, against masks drawn by people.
+"""EfficientNet-Lite0 with ImageNet weights, against hand-drawn masks.
 
     python -m jdissect.main --config=configs/efficientnet_lite0.py \
         --config.model.weights=DIR --config.data.path=BRODEN_FOLDER
 
-DIR is made by `python -m converters.efficientnet_lite`.
+`python -m converters.efficientnet_lite` writes DIR.
 """
 
 import ml_collections
@@ -11,7 +11,7 @@ from jdissect.configs.common import get_common
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """No variants."""
+    """Returns the config; there are no variants."""
     if variant:
         from jdissect.base.errors import UserError
 

@@ -1,10 +1,10 @@
 """ResNet-50 trained with SaliencyMix.
 
-The network that comes with the package, on the pictures it was trained for (`scenes`):
+The network that comes with the package, on the pictures it was trained on (`scenes`):
 
     python -m jdissect.main --config=configs/saliencymix.py
 
-At the paper's scale, with weights of your own:
+At the paper's scale, with your own weights:
 
     python -m jdissect.main --config=configs/saliencymix.py:imagenet \
         --config.model.weights=weights/saliencymix \
@@ -19,8 +19,8 @@ To train it and to measure its error:
         --config.model.weights=runs/saliencymix/model
 
 Published weights: the Google Drive folder in SaliencyMix's README,
-model_best.pth.tar; `converters.resnet` makes weights/saliencymix of it,
-`converters.upernet` and `converters.color` make the segmenters (README).
+model_best.pth.tar; `converters.resnet` converts them to weights/saliencymix,
+`converters.upernet` and `converters.color` convert the segmenters (README).
 """
 
 import ml_collections
@@ -28,7 +28,7 @@ from jdissect.configs.common import get_study
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """Variants: '' or 'scenes'; 'imagenet', 'places'."""
+    """Returns the config; variants: '' or 'scenes'; 'imagenet', 'places'."""
     config = get_study("saliencymix", variant)
     config.augment.recipe = "saliencymix"
     return config

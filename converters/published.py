@@ -1,4 +1,4 @@
-"""Published folders of a segmenter: which files they hold, and where those are."""
+"""Locates the files of a published segmenter: on disk, or at an address."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ from jdissect.runtime.machine import cache_dir
 
 
 class Published(NamedTuple):
-    """A segmenter's files.
+    """The files of a segmenter.
 
     Attributes:
       encoder, decoder: PyTorch files.
-      labels: the JSON of its vocabulary.
-      address: where they were fetched from; '' if they were on disk.
+      labels: JSON file with its vocabulary.
+      address: address from which they were downloaded; '' if they were on disk.
     """
 
     encoder: Path
@@ -26,15 +26,16 @@ class Published(NamedTuple):
 
 
 def locate(checkpoint: str, epoch: int | None, default_epoch: int) -> Published:
-    """Finds a segmenter's files, fetching them if need be.
+    """Finds a segmenter's files; downloads them if needed.
 
     Args:
       checkpoint: a folder, or the http(s) address of one.
-      epoch: of training; None is the last in a folder, `default_epoch` at an address.
-      default_epoch: of the published files.
+      epoch: training epoch; None is the last in a folder, `default_epoch` at an
+        address.
+      default_epoch: epoch of the published files.
 
     Raises:
-      UserError: a file is missing or cannot be fetched.
+      UserError: a file is missing or cannot be downloaded.
     """
     if "://" not in checkpoint:
         folder = Path(checkpoint)
@@ -52,7 +53,7 @@ def _names(epoch: int | str) -> tuple[str, str, str]:
 
 
 def _choose(folder: Path, epoch: int | None) -> tuple[str, ...]:
-    """The names of a folder's files: those of `epoch`, or of the last complete one."""
+    """Returns a folder's file names for `epoch`, or for the last complete epoch."""
     needed = "encoder_epoch_N.pth, decoder_epoch_N.pth, labels.json"
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "is missing"

@@ -1,4 +1,4 @@
-"""What the converters of both segmenters share: folders, the encoder, labels."""
+"""Code shared by the converters of both segmenters: folders, the encoder, labels."""
 
 import json
 import re
@@ -32,15 +32,15 @@ class Segmenter(NamedTuple):
     """A kind of segmenter.
 
     Attributes:
-      name: its architecture, a key of `models.ARCHITECTURES`.
-      key: the configuration key that names its checkpoint.
-      converter: reads it; for messages.
-      default_epoch: of the published files.
-      sign: what a tensor of its decoder, and of no other, begins with.
-      decoder: from the decoder's tensors and the file's name to options of the
+      name: name of its architecture, a key of `models.ARCHITECTURES`.
+      key: config key that names its checkpoint.
+      converter: converter that reads it, for messages.
+      default_epoch: epoch of the published files.
+      sign: prefix of a tensor that only its decoder has.
+      decoder: maps the decoder's tensors and the file's name to options of the
         architecture and the mapping; raises UserError.
-      twin: from options of the architecture to the network in PyTorch.
-      read_labels: of `segmenter_labels`.
+      twin: maps options of the architecture to the network in PyTorch.
+      read_labels: function of `segmenter_labels` that reads its labels.
       verify: keyword arguments of `verify.compare`.
     """
 
@@ -58,10 +58,10 @@ class Segmenter(NamedTuple):
 
 
 def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
-    """Runs a segmenter's converter; returns the exit code, 2 for a user's error."""
+    """Runs a segmenter's converter; returns the exit code, 2 for a user error."""
 
     def define(options: flags.FlagValues, where: dict) -> None:
-        default = f"a folder's last, or {kind.default_epoch} at an address"
+        default = f"the folder's last, or {kind.default_epoch} at an address"
         text = f"N of encoder_epoch_N.pth; default: {default}."
         flags.DEFINE_integer("epoch", None, text, lower_bound=0, **where)
         command.define_choice(options, where)
@@ -76,7 +76,7 @@ def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
 
 
 def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
-    torch_files.import_torch()  # before anything is fetched
+    torch_files.import_torch()  # fails before anything is downloaded
     files = published.locate(options.checkpoint, options.epoch, kind.default_epoch)
     roots = resnet_names.roots, lambda names: _decoder_roots(names, kind.sign)
     encoder, decoder = (
@@ -114,7 +114,7 @@ def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
 
 
 def _decoder_roots(names: Collection[str], sign: str) -> list[str]:
-    """What names begin with where there is a decoder whose tensors have this sign."""
+    """Returns the prefixes of names under which there is a decoder with this sign."""
     found = (re.match(rf"((?:.*\.)?){re.escape(sign)}", name) for name in names)
     return sorted({match[1] for match in found if match})
 
@@ -122,7 +122,7 @@ def _decoder_roots(names: Collection[str], sign: str) -> list[str]:
 def plan_encoder(
     tensors: Tensors, where: str
 ) -> tuple[dict[str, int], dict[str, Target]]:
-    """Depth and width of a ResNet with a deep stem, and where its tensors go.
+    """Returns depth and width of a ResNet with a deep stem, and its tensors' targets.
 
     Raises:
       UserError: the tensors are those of something else.
@@ -132,12 +132,12 @@ def plan_encoder(
         if any(name.startswith(("ppm", "conv_last.")) for name in tensors):
             hint = " but a decoder; were the two files swapped?"
         raise UserError(
-            f"{where} is no encoder{hint or ': it lacks blocks in layer1 to layer4'}"
+            f"{where} is not an encoder{hint or ': it lacks blocks of layer1 to 4'}"
         )
     if "conv3.weight" not in tensors:
         raise UserError(
-            f"{where} is no segmenter's encoder: it lacks conv3, the third convolution "
-            "of a deep stem.\nFor a classifier use converters.resnet."
+            f"{where} is not a segmenter's encoder: it lacks conv3, the third "
+            "convolution of a deep stem.\nFor a classifier use converters.resnet."
         )
     depth = resnet_shapes.find_depth(tensors, where)
     width = resnet_shapes.find_width(tensors, where)
@@ -154,13 +154,13 @@ def _check_decoder(tensors: Tensors, where: str, kind: Segmenter) -> None:
         return
     if any(name.startswith("layer1.") for name in tensors):
         raise UserError(
-            f"{where} is no decoder but an encoder; were the two files swapped?"
+            f"{where} is an encoder, not a decoder; were the two files swapped?"
         )
     others = {"fpn_in.": "converters.upernet", "conv_last.": "converters.color"}
     hint = ""
     for sign, converter in others.items():
         if any(name.startswith(sign) for name in tensors):
-            hint = f"\nFor this one use {converter}."
+            hint = f"\nUse {converter} for it."
     raise UserError(
         f"{where} is not the decoder that {kind.converter} reads: "
         f"it has no tensors named {kind.sign}*{hint}"
@@ -168,10 +168,10 @@ def _check_decoder(tensors: Tensors, where: str, kind: Segmenter) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a `labels.json`.
+    """Returns the content of a `labels.json`.
 
     Raises:
-      UserError: it cannot be read, is too large, is no JSON, or has a key twice.
+      UserError: it cannot be read, is too large, is not JSON, or repeats a key.
     """
     try:
         size = path.stat().st_size
@@ -183,7 +183,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no sound JSON: {error}") from error
+        raise UserError(f"{path} is not valid JSON: {error}") from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -191,5 +191,5 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!a} comes twice")
+        raise ValueError(f"the key {twice!a} appears twice")
     return found

@@ -1,9 +1,9 @@
-"""What a PyTorch file claims to hold, before PyTorch is given it.
+"""Checks what a PyTorch file claims to hold before PyTorch opens it.
 
-A pickle says how large the arrays are, and PyTorch allocates what it says, or reads it
-from beyond the file's end. Here the pickle is walked with stand-ins for all that it
-names, so that nothing runs and nothing is allocated, and its claims are compared with
-the file's bytes.
+A pickle says how large its arrays are, and PyTorch allocates that much, or reads beyond
+the file's end. This module walks the pickle with stand-ins for everything that it
+names, so that nothing runs and nothing is allocated, and compares its claims with the
+file's size.
 """
 
 import math
@@ -17,8 +17,8 @@ from typing import IO, Any
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # first in files before PyTorch 1.6
-# Bytes of a number, by storage; of others at least 1.
+_MAGIC = 0x1950A86A20F9469CFC6C  # first value in files before PyTorch 1.6
+# Bytes per number, by storage; others have at least 1.
 _SIZES = {
     "ComplexDoubleStorage": 16,
     "ComplexFloatStorage": 8,
@@ -30,16 +30,16 @@ _SIZES = {
     "BFloat16Storage": 2,
     "ShortStorage": 2,
 }
-# A tensor may repeat the numbers of its storage (`Tensor.expand`), up to so many.
+# Maximum repetitions of a storage's numbers in a tensor (`Tensor.expand`).
 _REPEATED = 1 << 20
 
 
 def check(path: Path) -> None:
-    """Refuses a file that claims more than it has.
+    """Rejects a file that claims more than it holds.
 
     Raises:
-      UserError: it does; the message names the tensor.
-      Exception: of many kinds, if the file is damaged.
+      UserError: a claim is too large; the message names the tensor.
+      Exception: of many types, if the file is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -119,7 +119,7 @@ class _Walker(pickle._Unpickler):
 
 
 class _Thing:
-    """Stands in for an object of any class; those made of a size tell the walker."""
+    """Stands in for an object of any class; records sizes passed to a constructor."""
 
     walker: _Walker | None = None
 
@@ -166,8 +166,8 @@ def _walk_zip(file: IO[bytes], path: Path, size: int) -> tuple[_Walker, Any, dic
         packed = [e.filename for e in entries if e.file_size != e.compress_size]
         if packed or len(sizes) < len(entries) or sum(sizes.values()) > size:
             raise UserError(
-                f"checkpoint {path} is an archive of another form than PyTorch's; save "
-                "it anew with torch.save"
+                f"checkpoint {path} is not an archive in PyTorch's format; save "
+                "it again with torch.save"
             )
         root = entries[0].filename.split("/")[0]
         with archive.open(f"{root}/data.pkl") as pickled:
@@ -183,7 +183,7 @@ def _walk_legacy(file: IO[bytes], path: Path, size: int) -> tuple[_Walker, Any, 
     walker = _Walker(file, *kept)
     content = walker.load()
     if content == _MAGIC:
-        for _ in range(2):  # the format's number, and a machine's kinds of numbers
+        for _ in range(2):  # the format version, and the machine's number types
             _Walker(file, *kept).load()
         content = _Walker(file, *kept).load()
         _Walker(file, *kept).load()  # the storages' order
@@ -200,19 +200,19 @@ def _check_tensor(tensor: _Tensor, path: Path, size: int, name: str) -> None:
     if last >= tensor.storage.count or repeats:
         raise UserError(
             f"checkpoint {path} is damaged: {name} {list(tensor.shape)} claims "
-            f"{count:,} numbers, and {tensor.storage.count:,} are there; fetch it anew"
+            f"{count:,} numbers, but has {tensor.storage.count:,}; download it again"
         )
 
 
 def _refuse(path: Path, size: int, name: str, claimed: int) -> None:
     raise UserError(
-        f"checkpoint {path} is damaged: {name} claims {claimed:,} bytes, and the whole "
-        f"file has {size:,}; fetch it anew"
+        f"checkpoint {path} is damaged: {name} claims {claimed:,} bytes, but the whole "
+        f"file has {size:,}; download it again"
     )
 
 
 def _named(content: Any) -> Iterator[tuple[int, str]]:
-    """(id, name) of the tensors in nested dicts, and of their storages."""
+    """Yields (id, name) of the tensors in nested dicts, and of their storages."""
     left, seen = [("", content)], set()
     while left:
         name, value = left.pop()

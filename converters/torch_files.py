@@ -1,10 +1,10 @@
-"""Reads PyTorch checkpoint files without running what they say.
+"""Reads PyTorch checkpoint files without running code in them.
 
 A pickle is a program. `torch.load(weights_only=True)` reads tensors, numbers and
 containers and refuses everything else, in both of PyTorch's formats: zip archives, and
-the plain pickles of versions before 1.6, in which the networks of the papers come. So
+the plain pickles of versions before 1.6, which the papers' networks use. Also accepted
 are the arguments that training programs keep, an `argparse.Namespace`, and strings of
-Python 2. A file of safetensors holds nothing but arrays.
+Python 2. Safetensors files contain only arrays.
 """
 
 import argparse
@@ -24,24 +24,24 @@ from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.converters import torch_claims
 
-# Where training programs keep the tensors, the better choice first.
+# Keys under which training programs store the tensors, the best choice first.
 _STATE_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
-_PREFIX = "module."  # of torch.nn.DataParallel
-_DEEPEST = 4  # dicts in dicts that are looked at
+_PREFIX = "module."  # from torch.nn.DataParallel
+_DEEPEST = 4  # maximum depth of nested dicts
 
 Key = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class TorchFile:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-      path: of the file.
-      sha256: of its bytes.
-      states: the dicts with tensors in it: where they are, () for the whole file and
+      path: path of the file.
+      sha256: sha256 of its bytes.
+      states: the dicts with tensors in it, by key: () for the whole file and
         ('model_ema',) for what is under that key -> {name: torch tensor}.
-      arch: what the training program says the network is; '' if it does not.
+      arch: the network's name according to the training program; '' if not given.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class TorchFile:
 
     @property
     def likely(self) -> Key:
-        """Where a network's tensors are if nothing is known of it."""
+        """Key of the most likely place of the network's tensors."""
         for key in ((), *((name,) for name in _STATE_KEYS)):
             if len(self.states.get(key, ())) > 1:
                 return key
@@ -59,10 +59,10 @@ class TorchFile:
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
-        """Those of `likely` as NumPy arrays, without 'module.' in their names.
+        """Returns the tensors of `likely` as NumPy arrays, without 'module.'.
 
         Raises:
-          UserError: as `to_numpy`; or a name is there with and without 'module.'.
+          UserError: as `to_numpy`; or a name exists with and without 'module.'.
         """
         state = self.states[self.likely]
         plain = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
@@ -76,7 +76,7 @@ class TorchFile:
 
 
 def import_torch():
-    """The torch module.
+    """Returns the torch module.
 
     Raises:
       UserError: it is not installed.
@@ -95,7 +95,7 @@ def read(path: str | os.PathLike) -> TorchFile:
 
     Raises:
       UserError: torch or the file is missing; the file is damaged, claims more than it
-        has, would run code, or holds no tensors.
+        holds, would run code, or holds no tensors.
     """
     torch = import_torch()
     path = Path(path)
@@ -114,7 +114,7 @@ def read(path: str | os.PathLike) -> TorchFile:
     states = dict(_find_states(torch, content, (), {id(content)}))
     if not states:
         raise UserError(
-            f"checkpoint {path} holds no tensors by name, neither itself nor "
+            f"checkpoint {path} has no named tensors, neither at the top nor "
             f"under a key such as {', '.join(_STATE_KEYS)}"
         )
     arch = content.get("arch") if isinstance(content, Mapping) else None
@@ -123,7 +123,7 @@ def read(path: str | os.PathLike) -> TorchFile:
 
 def _load(torch, path: Path) -> Any:
     if path.stat().st_size == 0:
-        raise UserError(f"checkpoint {path} is empty; fetch it anew")
+        raise UserError(f"checkpoint {path} is empty; download it again")
     try:
         if path.suffix == ".safetensors":
             return _load_safetensors(path)
@@ -136,22 +136,22 @@ def _load(torch, path: Path) -> Any:
             )
     except (OSError, UserError):
         raise
-    except Exception as error:  # torch raises a dozen kinds for damaged files
+    except Exception as error:  # torch raises many types for damaged files
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code:
             raise UserError(
                 f"checkpoint {path} is refused: reading it would run code ({code[1]}), "
                 "which weights do not need.\n"
-                "Save its state_dict alone with a program that you trust."
+                "Save only its state_dict with a program that you trust."
             ) from error
         raise UserError(
-            f"checkpoint {path} is damaged or no PyTorch checkpoint; fetch it anew"
+            f"checkpoint {path} is damaged or not from PyTorch; download it again"
             f"{_reason(error)}"
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """PyTorch's first sentence, as a line; of unpickling it says nothing of use."""
+    """Returns PyTorch's first sentence on one line; '' for unhelpful pickle errors."""
     if isinstance(error, pickle.UnpicklingError) or not str(error):
         return ""
     sentence = str(error).splitlines()[0].split(". ")[0]
@@ -165,7 +165,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _numpy_scalars() -> list:
-    """What NumPy numbers are pickled with; an accuracy beside the weights is one."""
+    """Returns the types that pickle NumPy numbers, such as an accuracy."""
     scalar = np._core.multiarray.scalar
     kinds = {type(np.dtype(code)) for code in ("?bBhHiIlLqQefd")}
     return [
@@ -179,7 +179,7 @@ def _numpy_scalars() -> list:
 def _find_states(
     torch, content: Any, key: Key, seen: set[int]
 ) -> Iterator[tuple[Key, dict[str, Any]]]:
-    """The dicts with tensors by name in what a file holds, and where they are."""
+    """Yields the dicts of named tensors in a file's content, and their keys."""
     if not isinstance(content, Mapping):
         return
     named = [(name, value) for name, value in content.items() if isinstance(name, str)]
@@ -193,11 +193,11 @@ def _find_states(
 
 
 def to_numpy(state: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
-    """Torch tensors as arrays; half precision is widened, other kinds stay.
+    """Converts torch tensors to arrays; half precision is widened, other types stay.
 
     Raises:
-      UserError: one has no data, is sparse or quantized, or is of no numbers that
-        NumPy knows, by name.
+      UserError: a tensor has no data, is sparse or quantized, or has a type that
+        NumPy lacks, by name.
     """
     torch = import_torch()
     tensors = {}
@@ -214,6 +214,6 @@ def to_numpy(state: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
             tensors[full_name] = plain.contiguous().numpy()
         except (TypeError, RuntimeError) as error:
             raise UserError(
-                f"{where}: {name} is of type {tensor.dtype}, which is read as no number"
+                f"{where}: {name} is of type {tensor.dtype}, which is not supported"
             ) from error
     return tensors

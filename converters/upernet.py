@@ -2,11 +2,11 @@
 
     python -m converters.upernet --checkpoint=FOLDER_OR_ADDRESS --output=weights/upernet
 
-Reads encoder_epoch_N.pth, decoder_epoch_N.pth and labels.json of a folder on disk, or
-fetches them. netdissect's are at
+Reads encoder_epoch_N.pth, decoder_epoch_N.pth and labels.json from a folder on disk, or
+downloads them. netdissect's are at
 https://dissect.csail.mit.edu/models/segmodel/upp-resnet50-upernet/
-Sizes are those of the tensors; the labels must fit them. --verify compares the result
-with PyTorch before it is written.
+Sizes are taken from the tensors; the labels must match them. --verify compares the
+result with PyTorch before writing it.
 """
 
 import sys
@@ -19,7 +19,7 @@ from jdissect.converters.resnet_shapes import first_size
 from jdissect.converters import segmenter
 from jdissect.models.segmenter_labels import read_upernet
 
-# head -> the place of its last convolution, and the option that counts its outputs
+# head -> position of its last convolution, and the option that counts its outputs
 HEADS = {
     "object": (1, "objects"),
     "part": (1, "parts"),
@@ -29,7 +29,7 @@ HEADS = {
 
 
 def mapping() -> dict[str, Target]:
-    """Where each tensor of the decoder goes in `jdissect.models.upernet`."""
+    """Maps each tensor of the decoder to `jdissect.models.upernet`."""
     names = {"ppm_last_conv": "ppm_last", "conv_fusion": "fusion"}
     names |= {f"ppm_conv.{k}": f"ppm.{k}" for k in range(4)}
     names |= {f"fpn_in.{k}": f"fpn_in.{k}" for k in range(3)}
@@ -46,7 +46,7 @@ def mapping() -> dict[str, Target]:
 def decoder(
     tensors: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, int], dict[str, Target]]:
-    """The sizes of a decoder, and where its tensors go."""
+    """Returns a decoder's sizes, and where its tensors go."""
     names = ("conv_fusion.0.weight", "conv_fusion.1.weight")
     options = {"fpn_dim": first_size(tensors, names, where)}
     for head, (place, option) in HEADS.items():
@@ -56,7 +56,7 @@ def decoder(
 
 
 def twin(**options):
-    """The network in PyTorch."""
+    """Builds the network in PyTorch."""
     from jdissect.converters.twins.upernet import UPerNet
 
     return UPerNet(**options)

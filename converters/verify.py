@@ -28,18 +28,18 @@ def compare(
 ) -> None:
     """Runs both on the same random images and prints the largest differences.
 
-    The converted network runs as dissection runs it.
-    Relative differences are over the largest absolute value that PyTorch gives.
+    The converted network runs as in a dissection. Differences are relative to the
+    largest absolute value of PyTorch's output.
 
     Args:
-      twin: the network in PyTorch, `twin(images)`. What it returns is either
-        {name: output} or, of a classifier, (logits, {endpoint: map}).
-      sources: of the tensors that are loaded into the twin.
+      twin: the network in PyTorch, `twin(images)`. It returns {name: output} or, for a
+        classifier, (logits, {endpoint: map}).
+      sources: sources of the tensors to load into the twin.
       architecture: name and options of the network in Flax.
-      parameters: the converted ones.
-      scale: standard deviation of the images' channels.
-      side: of the images, pixels; None: SIDE.
-      **options: of the call of the network in Flax.
+      parameters: the converted parameters.
+      scale: standard deviation of the image channels.
+      side: side of the images in pixels; None: SIDE.
+      **options: options for calling the network in Flax.
 
     Raises:
       UserError: a relative difference is above TOLERANCE, or not a number.

@@ -1,1 +1,1 @@
-"""The networks in plain PyTorch, written apart from ours, to compare with."""
+"""The networks in plain PyTorch, written independently, for comparison."""

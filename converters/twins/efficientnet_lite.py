@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def _same(x: torch.Tensor, size: int, stride: int) -> torch.Tensor:
-    """Pads as TensorFlow's SAME does: the odd pixel goes to the bottom and right."""
+    """Pads like TensorFlow's SAME: the odd pixel goes to the bottom and right."""
     pads = []
     for length in (x.shape[3], x.shape[2]):
         total = max((math.ceil(length / stride) - 1) * stride + size - length, 0)
@@ -22,7 +22,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
-# kernel size, stride of the first, expansion, units, repeats
+# kernel size, stride of the first block, expansion, units, repeats
 _STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -35,7 +35,7 @@ _STAGES = (
 
 
 class Block(nn.Module):
-    """Expand, filter each channel, project; skip where the shapes agree."""
+    """Expands, filters each channel, projects; skips where the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, times: int):
         super().__init__()
@@ -106,7 +106,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class TimmBlock(nn.Module):
-    """The same block under timm's names; normalizations are numbered by their place."""
+    """The same block under timm's names; normalizations are numbered by position."""
 
     def __init__(
         self, inputs: int, outputs: int, size: int, stride: int, times: int, same: bool
@@ -150,7 +150,7 @@ class TimmBlock(nn.Module):
 class TimmEfficientNetLite0(nn.Module):
     """timm's tf_efficientnet_lite0 (`same`), or its efficientnet_lite0.
 
-    Takes and returns what `EfficientNetLite0` does.
+    Inputs and outputs are those of `EfficientNetLite0`.
     """
 
     def __init__(self, same: bool, classes: int = 1000):

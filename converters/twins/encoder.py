@@ -13,9 +13,9 @@ class Encoder(nn.Module):
 
     Args:
       depth: 18, 34, 50, 101 or 152.
-      width: units of layer1's planes.
+      width: planes of layer1.
       dilated: whether layer3 and layer4 dilate instead of striding, so that the last
-        map has an eighth of the image's sides.
+        map has an eighth of the image's size.
     """
 
     def __init__(self, depth: int, width: int = 64, dilated: bool = False):
@@ -54,9 +54,9 @@ class Encoder(nn.Module):
 
 
 def _dilate(stage: nn.Module, rate: int) -> None:
-    """Takes the stride from a stage; its 3x3 convolutions look `rate` pixels away.
+    """Removes the stride from a stage; its 3x3 convolutions get dilation `rate`.
 
-    The one that had the stride looks half as far.
+    The one that had the stride gets half of that.
     """
     for conv in (m for m in stage.modules() if isinstance(m, nn.Conv2d)):
         had_stride = conv.stride == (2, 2)
@@ -67,7 +67,7 @@ def _dilate(stage: nn.Module, rate: int) -> None:
 
 
 def conv_norm(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    """A convolution of stride 1 that keeps the size, batch normalization and ReLU."""
+    """Returns a size-preserving convolution, batch normalization and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -76,5 +76,5 @@ def conv_norm(inputs: int, outputs: int, size: int) -> nn.Sequential:
 
 
 def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinear, half-pixel centres, no antialiasing."""
+    """Resizes bilinearly with half-pixel centers, without antialiasing."""
     return functional.interpolate(x, size, mode="bilinear", align_corners=False)

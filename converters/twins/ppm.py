@@ -1,4 +1,4 @@
-"""The colour segmenter in PyTorch, with the tensor names of the published files."""
+"""The color segmenter in PyTorch, with the tensor names of the published files."""
 
 import torch
 from jdissect.converters.twins.encoder import Encoder, conv_norm, resize
@@ -8,7 +8,7 @@ SCALES = (1, 2, 3, 6)
 
 
 class Decoder(nn.Module):
-    """Pyramid pooling of the last map, and an auxiliary head that is never run."""
+    """Pyramid pooling of the last map, and an auxiliary head that never runs."""
 
     def __init__(self, channels: list[int], ppm_dim: int, classes: int):
         super().__init__()
@@ -39,7 +39,7 @@ class Decoder(nn.Module):
 class PPM(nn.Module):
     """Takes normalized images [batch, 3, height, width]; returns {'color': scores}.
 
-    Scores are those before the softmax, [batch, classes, *size].
+    Scores are before softmax, [batch, classes, *size].
     """
 
     def __init__(

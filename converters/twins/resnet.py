@@ -16,7 +16,7 @@ _BLOCKS = {
 class Block(nn.Module):
     """A basic block (3x3, 3x3) or a bottleneck (1x1, 3x3, 1x1).
 
-    `inner` (None: planes) and `groups` are of a bottleneck's 3x3 convolution.
+    `inner` (None: planes) and `groups` apply to a bottleneck's 3x3 convolution.
     """
 
     def __init__(
@@ -64,10 +64,9 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Takes images in NCHW; returns logits and {endpoint: map}, these in NCHW, too.
+    """Takes images in NCHW; returns logits and {endpoint: map in NCHW}.
 
-    Args: as those of `jdissect.models.resnet.ResNet`. Without classes there are no
-    logits.
+    Args: see `jdissect.models.resnet.ResNet`. Without classes there are no logits.
     """
 
     def __init__(

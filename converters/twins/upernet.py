@@ -11,16 +11,16 @@ SCALES = (1, 2, 3, 6)
 
 
 def roi_weights(size: int, bins: int) -> torch.Tensor:
-    """[bins, size]: the weight of each grid point in the mean over each bin.
+    """Returns [bins, size]: the weight of each grid point in the mean over each bin.
 
-    Straight from the definition. Between grid points the interpolated function is a
-    straight line, so the trapezoids between a bin's ends and the grid points inside
-    it are its integral without error.
+    Straight from the definition. The interpolated function is linear between grid
+    points, so trapezoids between a bin's ends and the grid points inside it integrate
+    it exactly.
     """
     return torch.from_numpy(_integrals(size, bins))
 
 
-@functools.cache  # an array: a tensor made in inference mode would stay one
+@functools.cache  # an array: a cached inference-mode tensor would stay one
 def _integrals(size: int, bins: int) -> np.ndarray:
     weights = np.zeros((bins, size))
     for b in range(bins):
@@ -34,13 +34,13 @@ def _integrals(size: int, bins: int) -> np.ndarray:
 
 
 def roi_pool(x: torch.Tensor, bins: int) -> torch.Tensor:
-    """Precise RoI pooling of the whole map to bins x bins, in float64."""
+    """Pools the whole map to bins x bins by Precise RoI pooling, in float64."""
     rows, columns = (roi_weights(size, bins).to(x.device) for size in x.shape[2:])
     return torch.einsum("yh,bchw,xw->bcyx", rows, x.double(), columns).to(x.dtype)
 
 
 class Decoder(nn.Module):
-    """From the encoder's four maps to the scores of four kinds of concepts."""
+    """Maps the encoder's four maps to scores of four kinds of concepts."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
         self, maps: list[torch.Tensor], size: tuple[int, int]
     ) -> dict[str, torch.Tensor]:
         *lower, top = maps
-        # Enlarged before the convolution and its ReLU, which do not commute with it.
+        # Resized before the convolution and its ReLU, which do not commute with it.
         pooled = [
             conv(resize(roi_pool(top, bins), top.shape[2:]))
             for bins, conv in zip(SCALES, self.ppm_conv, strict=True)
@@ -105,8 +105,7 @@ class Decoder(nn.Module):
 class UPerNet(nn.Module):
     """Takes [batch, 3, height, width], BGR minus its means; returns {name: scores}.
 
-    Scores are those before the softmax, [batch, classes, *size], for scenes
-    [batch, classes].
+    Scores are before softmax, [batch, classes, *size], for scenes [batch, classes].
     """
 
     def __init__(

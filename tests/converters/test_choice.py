@@ -68,7 +68,7 @@ def test_raw_and_averaged_weights(pair, take, small_resnet):
         words = {"raw": "raw", "ema": "averaged (EMA)"}
         (line,) = [note for note in taken.notes if note.startswith("took")]
         assert line.startswith(f"took the {words[kind]} weights, '")
-        assert f"{words[other]} ones are there, too" in line
+        assert f"the file also has {words[other]} ones" in line
         assert line.endswith(f"(--weights={other})")
         assert taken.source["weights"] == kind
         assert len(taken.source["left"]) == 1
@@ -79,9 +79,7 @@ def test_the_choice_of_weights_is_said_and_kept(small_resnet, convert):
     content = {"state_dict": small_resnet, "state_dict_ema": shifted(small_resnet)}
     done = convert(resnet, content, "--weights=ema")
     assert done.code == 0, done.err
-    line = (
-        "took the averaged (EMA) weights, 'state_dict_ema'; raw ones are there, too: "
-    )
+    line = "'state_dict_ema'; the file also has raw ones: "
     assert line + "'state_dict' (--weights=raw)" in done.out
     parameters, description = networks.load(done.folder)
     expected = content["state_dict_ema"]["fc.bias"].numpy()
@@ -100,7 +98,7 @@ def test_weights_that_are_not_there(take, small_resnet):
         take(averaged, weights="raw")
     taken = take(averaged)
     assert taken.notes == [
-        "took the averaged (EMA) weights, 'model_ema'; there are no raw ones"
+        "took the averaged (EMA) weights, 'model_ema'; the file has no raw ones"
     ]
     plain = take({"state_dict": small_resnet})
     assert plain.notes == []
@@ -138,7 +136,7 @@ def test_names_of_wrappers_inside(take, small_resnet):
     }
     taken = take(state)
     assert_is(taken, small_resnet)
-    assert taken.notes == ["'_orig_mod.' and the like are taken out of tensors' names"]
+    assert taken.notes == ["removed '_orig_mod.' and the like from tensor names"]
 
 
 def test_what_is_outside_is_listed(take, small_resnet):

@@ -66,7 +66,7 @@ def test_numbers_that_repeat_without_end(legacy, small_resnet, convert):
     small_resnet["fc.weight"] = torch.zeros(1).expand(HUGE, 32)
     done = convert(resnet, small_resnet, legacy=legacy)
     assert done.code == 2
-    words = f"fc.weight [{HUGE}, 32] claims {32 * HUGE:,} numbers, and 1 are there"
+    words = f"fc.weight [{HUGE}, 32] claims {32 * HUGE:,} numbers, but has 1"
     assert words in done.err
 
 
@@ -76,7 +76,7 @@ def test_tensors_that_reach_beyond_their_storage(small_resnet, tmp_path, convert
     torch.save(small_resnet, path)
     rewritten(path, lambda pickled: pickled.replace(number(201), number(301)))
     done = convert(resnet, path)
-    assert "fc.bias [301] claims 301 numbers, and 300 are there" in done.err
+    assert "fc.bias [301] claims 301 numbers, but has 300" in done.err
 
 
 class Calls:
@@ -107,7 +107,7 @@ def test_archives_that_unpack(small_resnet, tmp_path, convert):
             archive.writestr(name, content)
     done = convert(resnet, path)
     assert done.code == 2
-    assert "save it anew with torch.save" in done.err
+    assert "save it again with torch.save" in done.err
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_giving_up_says_how_to_go_on(server, fetch, monkeypatch):
         fetch()
     first, second = str(error.value).splitlines()
     assert first.startswith(f"{server.address}/{ENCODER} was cut off at 300 bytes: ")
-    assert "same command again goes on" in second
+    assert "Run the same command again" in second
     fetch()
     assert server.asked("Range")[-1] == "bytes=300-"
 
@@ -347,7 +347,7 @@ def test_an_absent_file(server, fetch):
     del server.files[ENCODER]
     assert refusal(fetch) == (
         f"{server.address}/{ENCODER} was refused: 404 Not Found\n"
-        "Files of another epoch are asked for with --epoch=N."
+        "Select files of another epoch with --epoch=N."
     )
     assert len(server.requests) == 1
 
@@ -443,9 +443,9 @@ def test_https_is_not_left():
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("ftp://example.org/net", "is not of http:// or https://"),
-        ("file:///tmp", "is not of http:// or https://"),
-        ("http://", "is not of http:// or https://"),
+        ("ftp://example.org/net", "must begin with http(s)"),
+        ("file:///tmp", "must begin with http(s)"),
+        ("http://", "must begin with http(s)"),
         ("http:///net", "is malformed"),
         ("http://example.org:port/net", "is malformed"),
         ("http://[::1/net", "is malformed"),

@@ -123,7 +123,7 @@ def test_mean_and_std_are_said(small_resnet, convert):
         "scale": 1 / 255,
     }
     for flags, words in (
-        (["--mean=0.5,0.5,0.5"], "--mean and --std are needed together"),
+        (["--mean=0.5,0.5,0.5"], "give both --mean and --std"),
         (["--mean=0.5", "--std=1,1,1"], "--mean=0.5 is not 3 numbers in 0 .. 1"),
         (["--mean=a,b,c", "--std=1,1,1"], "--mean=a,b,c is not 3 numbers"),
         (["--mean=0,0,0", "--std=0,1,1"], "--std=0,1,1 must be above 0"),

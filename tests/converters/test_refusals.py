@@ -73,7 +73,7 @@ def test_ignore_never_drops_what_the_network_needs(small_resnet, convert):
     assert "ignored" not in done.out
     done = convert(resnet, small_resnet, "--ignore=(", "--overwrite")
     assert done.code == 2
-    assert "--ignore=( is no regular expression" in done.err
+    assert "--ignore=( is not a regular expression" in done.err
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_truncated_files(legacy, fraction, small_resnet, tmp_path, convert):
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"\0" * 5000, "damaged or no PyTorch checkpoint"),
-        (b"<!DOCTYPE html><html>Not found</html>", "damaged or no PyTorch checkpoint"),
-        (b"PK\3\4 and no more", "damaged or no PyTorch checkpoint"),
+        (b"\0" * 5000, "damaged or not from PyTorch"),
+        (b"<!DOCTYPE html><html>Not found</html>", "damaged or not from PyTorch"),
+        (b"PK\3\4 and no more", "damaged or not from PyTorch"),
     ],
 )
 def test_files_that_are_no_checkpoints(content, words, tmp_path, convert):
@@ -275,8 +275,8 @@ def test_existing_output(small_resnet, tmp_path, convert):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "--checkpoint=FILE and --output=DIR are needed"),
-        (["--checkpoint=a"], "--checkpoint=FILE and --output=DIR are needed"),
+        ([], "--checkpoint=FILE and --output=DIR are required"),
+        (["--checkpoint=a"], "--checkpoint=FILE and --output=DIR are required"),
         (["--bogus=1"], "Unknown command line flag 'bogus'"),
         (["--verify=perhaps"], "verify"),
         (["--checkpoint=a", "--output=b", "c"], "unexpected argument 'c'"),

@@ -393,10 +393,10 @@ def test_ignore(publish_upernet, convert):
 
 
 LABEL_FAULTS = {
-    "labels.json is no sound JSON": b"{",
-    "labels.json is no sound JSON: 'utf-8'": b'{"object": "\xff"}',
-    "the key 'wall' comes twice": b'{"object_part": {"wall": [], "wall": []}}',
-    "labels.json is no sound JSON: maximum": b"[" * 100_000,
+    "labels.json is not valid JSON": b"{",
+    "labels.json is not valid JSON: 'utf-8'": b'{"object": "\xff"}',
+    "the key 'wall' appears twice": b'{"object_part": {"wall": [], "wall": []}}',
+    "labels.json is not valid JSON: maximum": b"[" * 100_000,
     "bytes, too many for labels": b" " * (1 << 21),
     "labels.json is [], not an object": b"[]",
     "labels.json names 4 objects, the network has 3": {
@@ -437,16 +437,16 @@ def test_other_networks_are_refused(
 ):
     source = publish_upernet()
     done = convert(color, source)
-    assert (done.code, "For this one use converters.upernet." in done.err) == (2, True)
+    assert (done.code, "Use converters.upernet for it." in done.err) == (2, True)
     encoder, decoder = (source / f"{p}coder_epoch_3.pth" for p in ("en", "de"))
     encoder.rename(source / "other")
     decoder.rename(encoder)
     (source / "other").rename(decoder)
     done = convert(upernet, source)
-    assert "is no encoder but a decoder; were the two files swapped?" in done.err
+    assert "is not an encoder but a decoder; were the two files swapped?" in done.err
     torch.save(torch.load(decoder, weights_only=True), encoder)
     done = convert(upernet, source)
-    assert "is no decoder but an encoder; were the two files swapped?" in done.err
+    assert "is an encoder, not a decoder; were the two files swapped?" in done.err
     torch.save({"weight": torch.ones(2)}, decoder)
     done = convert(color, source)
     assert "is not the decoder that converters.color reads" in done.err
@@ -456,10 +456,10 @@ def test_other_networks_are_refused(
     assert "converters.resnet" in done.err
     torch.save({"weight": torch.ones(2)}, encoder)
     done = convert(upernet, source)
-    assert "is no encoder: it lacks blocks in layer1 to layer4" in done.err
+    assert "is not an encoder: it lacks blocks of layer1" in done.err
     source = publish_color()
     done = convert(upernet, source)
-    assert (done.code, "For this one use converters.color." in done.err) == (2, True)
+    assert (done.code, "Use converters.color for it." in done.err) == (2, True)
     done = convert(resnet, source / "encoder_epoch_3.pth")
     assert done.code == 2
     assert "deep stem" in done.err
@@ -482,10 +482,10 @@ def test_files_that_are_no_checkpoints(publish_upernet, convert):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "--checkpoint=FOLDER_OR_ADDRESS and --output=DIR are needed"),
+        ([], "--checkpoint=FOLDER_OR_ADDRESS and --output=DIR are required"),
         (["--epoch=-1"], "epoch"),
         (["--epoch=last"], "epoch"),
-        (["--checkpoint=ftp://x/y", "--output=b"], "is not of http:// or https://"),
+        (["--checkpoint=ftp://x/y", "--output=b"], "must begin with http(s)"),
     ],
 )
 @pytest.mark.parametrize("converter", [upernet, color])
