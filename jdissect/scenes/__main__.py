@@ -1,19 +1,19 @@
-"""Scenes on disk: python -m jdissect.scenes --export=DIR, or --prepare=DIR"""
+"""Writes scenes to disk: python -m jdissect.scenes --export=DIR, or --prepare=DIR"""
 
 import sys
 from collections.abc import Sequence
 
 _OPTIONS = {
-    "export": ("", "Folder to write pictures and masks to, as a Broden folder."),
+    "export": ("", "Folder to write pictures and masks to, in Broden's layout."),
     "prepare": (
         "",
         "Folder to write arrays to, for training (config.data.path); the same command "
         "resumes.",
     ),
-    "split": ("probe", "Of the world: train, validation or probe."),
-    "count": (0, "The first so many images; 0: all of the split."),
-    "seed": (0, "Of the world."),
-    "overwrite": (False, "Replace an export that is there."),
+    "split": ("probe", "Split of the world: train, validation or probe."),
+    "count": (0, "Number of images, from the first; 0: all of the split."),
+    "seed": (0, "Seed of the world."),
+    "overwrite": (False, "Replace an existing export."),
 }
 
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"unexpected argument '{rest[0]}'; see --help")
     if bool(options.export) == bool(options.prepare):
         raise UserError("give either --export=DIR or --prepare=DIR; see --help")
-    # Imported here so that a bad flag is answered at once.
+    # Imported here so that a bad flag is reported at once.
     from jdissect.scenes.export import export
     from jdissect.scenes.prepared import prepare
     from jdissect.scenes.source import open_scenes

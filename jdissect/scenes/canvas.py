@@ -1,4 +1,4 @@
-"""What is drawn: surfaces in painting order, their shapes, and shadows."""
+"""The drawn content of a picture: surfaces in painting order, shapes, and shadows."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,19 @@ MIDDLE = SIDE / 2
 
 
 class Surface(NamedTuple):
-    """Labels and looks of one shape.
+    """Labels and appearance of one shape.
 
     Attributes:
         object, part, material, color: numbers in the vocabulary.
-        instance: which object of the picture.
-        red, green, blue: 0 .. 255, before any light.
+        instance: number of the object in the picture.
+        red, green, blue: 0 .. 255, before lighting.
         bright: brightness in the middle of the shape, about 1.
-        across, down: change of brightness a pixel.
-        x, y: where the brightness is `bright`.
-        glow: share of its light that is its own, 0 .. 1.
-        haze: share of the air's colour, 0 .. 1.
-        ground: 1 where the texture lies flat, 2 where it stands up from the ground.
-        level: detail of the texture that is left out.
+        across, down: change of brightness per pixel.
+        x, y: position where the brightness is `bright`.
+        glow: share of its light that it emits, 0 .. 1.
+        haze: share of the air's color, 0 .. 1.
+        ground: 1 if the texture lies flat, 2 if it stands up from the ground.
+        level: texture detail that is left out.
         ux, uy, u, vx, vy, v: texture coordinates (1/256 texels) are u + ux x + uy y
             and v + vx x + vy y.
     """

@@ -1,7 +1,7 @@
-"""The world's label maps as the channels of a UPerNet.
+"""Converts the world's label maps to the channels of a UPerNet.
 
-A world's number is unique over all categories; UPerNet's heads count objects and
-materials from 0, nothing, and parts within their owner
+World numbers are unique over all categories. UPerNet's heads number objects and
+materials from 0, which means no label, and parts within their owner
 (`segmenter_labels.UPerNetLabels`). Concepts keep their (name, category), so results in
 either numbering join by name.
 """
@@ -26,16 +26,16 @@ from jdissect.scenes.world import (
     PARTS,
 )
 
-NO_OWNER = -1  # the part channel of a pixel whose object has no parts
+NO_OWNER = -1  # part channel of pixels whose object has no parts
 
 
 class Channels(NamedTuple):
-    """What a number of the world is to each head.
+    """Maps world numbers to the channels of each head.
 
     Attributes:
         object, material: channel by number; 0 for numbers of other categories.
-        part: channel by object and number; the group's first where the number is no
-            part of the object, NO_OWNER where the object has no parts.
+        part: channel by object and number; the group's first if the number is not a
+            part of the object, NO_OWNER if the object has no parts.
         part_owner: object of each part channel.
     """
 
@@ -47,7 +47,7 @@ class Channels(NamedTuple):
 
 @functools.cache
 def upernet_labels() -> UPerNetLabels:
-    """What the channels of a UPerNet of scenes mean."""
+    """Returns the labels of a UPerNet for scenes."""
     return UPerNetLabels(
         objects=(NOTHING, *OBJECTS),
         parts=(NOTHING, *PARTS),
@@ -63,7 +63,7 @@ def upernet_labels() -> UPerNetLabels:
 
 @functools.cache
 def channels() -> Channels:
-    """From numbers to the channels of `upernet_labels`."""
+    """Returns the map from numbers to the channels of `upernet_labels`."""
     labels = upernet_labels()
     of_object = np.zeros(len(CONCEPTS), np.int16)
     of_material = np.zeros(len(CONCEPTS), np.int16)

@@ -1,9 +1,9 @@
-"""Random numbers and directions that are the same bits on every platform.
+"""Draws random numbers and directions with the same bits on every platform.
 
-NumPy promises that the raw stream of PCG64 and the expansion of a SeedSequence never
-change, but not what `Generator` makes of them; so the few distributions needed are
-made here. Sines come from a table whose entries are rounded to 2^-16: the last bit of
-a C library's sine does not reach them.
+NumPy guarantees that PCG64's raw stream and SeedSequence's expansion never change, but
+not what `Generator` computes from them, so the few distributions needed are implemented
+here. Sines come from a table rounded to 2^-16, which hides differences in the last bit
+of C libraries' sines.
 """
 
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 _BLOCK = 1024  # numbers drawn at once; a picture needs a few hundred
-_STEPS = 1024  # directions a turn
+_STEPS = 1024  # directions per turn
 _ONE = 65536.0  # denominator of the table's entries
 
 Item = TypeVar("Item")
@@ -48,11 +48,11 @@ class Draws:
         return low + int(self.unit() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
-        """True so often."""
+        """Returns True with the given probability."""
         return self.unit() < probability
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """One of the items, each as likely."""
+        """Returns one of the items, each with equal probability."""
         return items[int(self.unit() * len(items))]
 
     def sign(self) -> float:
@@ -60,7 +60,7 @@ class Draws:
         return 1.0 if self.unit() < 0.5 else -1.0
 
     def permutation(self, count: int) -> list[int]:
-        """0 .. count - 1 in random order (Fisher and Yates)."""
+        """Returns 0 .. count - 1 in random order (Fisher-Yates)."""
         items = list(range(count))
         for last in range(count - 1, 0, -1):
             other = int(self.unit() * (last + 1))
@@ -68,7 +68,7 @@ class Draws:
         return items
 
     def raw(self, count: int) -> UInt64[np.ndarray, " count"]:
-        """64 random bits each."""
+        """Returns numbers of 64 random bits."""
         return self._bits.random_raw(count)
 
 
@@ -85,5 +85,5 @@ def _directions() -> list[tuple[float, float]]:
 
 
 def direction(degrees: float) -> tuple[float, float]:
-    """(cosine, sine) of the nearest of 1,024 directions."""
+    """Returns (cosine, sine) of the nearest of 1,024 directions."""
     return _directions()[math.floor(degrees * (_STEPS / 360) + 0.5) % _STEPS]

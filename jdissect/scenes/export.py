@@ -1,7 +1,7 @@
-"""Writes scenes as a folder in Broden's layout (see `data.broden_tables`).
+"""Writes scenes as a folder in Broden's layout (see `datasets.broden_tables`).
 
-`jdissect.data.broden.open_broden` reads it back, pixel for pixel and label for label,
-and so does other software that knows the layout.
+`jdissect.datasets.broden.open_broden` reads it back, pixel for pixel and label for
+label, as does other software that knows the layout.
 """
 
 import csv
@@ -25,9 +25,9 @@ def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
     """Writes images, masks and tables.
 
     Args:
-        source: what to write.
-        folder: where to; made if need be.
-        overwrite: replace what an export left there before.
+        source: scenes to write.
+        folder: folder to write to; created if needed.
+        overwrite: whether to replace an earlier export.
 
     Raises:
         UserError: the folder is a file, or not empty.
@@ -67,7 +67,7 @@ def _export(source: ScenesSource, folder: Path) -> None:
             task.advance(1)
     coverage = pixels / (SIDE * SIDE)
     write_tables(folder, seen, coverage)
-    # Last, so that a folder with an index is whole.
+    # Last, so that a folder with an index is complete.
     header = ["image", "split", "ih", "iw", "sh", "sw", *MAPS]
     _write(folder / "index.csv", header, rows)
 
@@ -80,13 +80,13 @@ def write_tables(
     """Writes `label.csv`, `category.csv` and `c_CATEGORY.csv`.
 
     Args:
-        folder: where to.
-        seen: in how many images a map shows a number.
-        coverage: how many images' worth of pixels that is.
+        folder: folder to write to.
+        seen: number of images in which a map shows a number.
+        coverage: pixels of it, in units of whole images.
     """
     labels = [
-        # One category each, its own: a part with an object's name stays an object
-        # for readers, however much of it the export shows as a part.
+        # One category each, its own: a part with an object's name stays an object for
+        # readers, even where the export shows it as a part.
         [
             number,
             name,
@@ -132,7 +132,7 @@ def _check(folder: Path, overwrite: bool) -> None:
 
 
 def _coded(mask: Int32[np.ndarray, "height width"]) -> np.ndarray:
-    """Numbers as red + 256 * green."""
+    """Encodes numbers as red + 256 * green."""
     red, green = mask % 256, mask // 256
     return np.stack([red, green, np.zeros_like(mask)], axis=-1).astype(np.uint8)
 

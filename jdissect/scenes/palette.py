@@ -1,8 +1,8 @@
-"""The eleven basic colours as paints, and stuff: a material in a colour.
+"""The eleven basic colors as paints, and stuff: a material in a color.
 
-A paint is one of a few muted shades that a person would call by the colour's name,
-moved a little at random. Natural materials have shades of their own: the white of
-snow is not that of a wall, nor the green of a meadow that of a car.
+A paint is one of a few muted shades that people would call by the color's name, with a
+little random variation. Natural materials have their own shades: the white of snow is
+not that of a wall, nor the green of a meadow that of a car.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ _PAINTS: dict[str, tuple[Rgb, ...]] = {
     "yellow": ((232, 200, 78), (222, 186, 92), (240, 214, 112)),
 }
 
-# Where the material decides what a colour's name looks like.
+# Shades of materials that determine what a color name looks like.
 _SHADES: dict[tuple[str, str], tuple[Rgb, ...]] = {
     ("air", "blue"): ((112, 164, 222), (136, 182, 228), (96, 148, 212)),
     ("air", "white"): ((224, 230, 236), (238, 240, 242)),
@@ -68,16 +68,16 @@ _SHADES: dict[tuple[str, str], tuple[Rgb, ...]] = {
     ("wood", "black"): ((54, 44, 40),),
 }
 
-_JITTER = 7.0  # of 255, each channel by itself, and as much for all of them
+_JITTER = 7.0  # of 255, per channel, and as much for all channels
 
 
 class Stuff(NamedTuple):
-    """What a surface is made of.
+    """The material and color of a surface.
 
     Attributes:
         material: number in the vocabulary.
         color: number in the vocabulary.
-        rgb: its shade, 0 .. 255, before any light.
+        rgb: its shade, 0 .. 255, before lighting.
     """
 
     material: int
@@ -86,7 +86,7 @@ class Stuff(NamedTuple):
 
 
 def mix(draws: Draws, material: str, *colors: str) -> Stuff:
-    """A material in one of some colours, in a shade of it."""
+    """Returns a material in one of the colors, in a random shade of it."""
     color = colors[0] if len(colors) == 1 else draws.pick(colors)
     shades = _SHADES.get((material, color)) or _PAINTS[color]
     red, green, blue = draws.pick(shades)

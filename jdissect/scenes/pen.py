@@ -1,8 +1,8 @@
-"""The pen that draws an object: metres to pixels, shapes to surfaces.
+"""Draws an object with a pen that converts meters to pixels, and shapes to surfaces.
 
-A pen stands where its object touches the ground and works in metres, u to the right
-and v upwards; a third coordinate is metres away from the viewer. The camera looks at
-the horizon's middle, so that a point d metres behind another moves towards it.
+A pen stands where its object touches the ground and works in meters, u to the right and
+v upwards; a third coordinate is the distance from the viewer in meters. The camera
+looks at the horizon's middle, so a point d meters behind another moves towards it.
 """
 
 import math
@@ -14,7 +14,7 @@ from jdissect.scenes.raster import Ellipse, Polygon
 from jdissect.scenes.world import OBJECT_NUMBER, OBJECT_PARTS, PART_NUMBER, SIDE
 
 _TEXELS = 256  # fixed point: texture coordinates are in 1/256 texels
-_MEDIUM = 14.0  # pixels a metre at which a texel is a pixel
+_MEDIUM = 14.0  # pixels per meter at which a texel is a pixel
 
 Point = tuple[float, float] | tuple[float, float, float]
 
@@ -23,17 +23,17 @@ class Pen:
     """Draws one object.
 
     Args:
-        canvas: where to.
-        name: the object.
-        x, y: where it touches the ground, pixels.
-        scale: pixels a metre.
-        horizon: row of the horizon, pixels.
-        light: side the light comes from, -1 left, 1 right.
-        mirror: swaps left and right.
+        canvas: canvas to draw on.
+        name: name of the object.
+        x, y: where it touches the ground, in pixels.
+        scale: pixels per meter.
+        horizon: row of the horizon in pixels.
+        light: side that the light comes from, -1 left, 1 right.
+        mirror: whether to swap left and right.
         turn: degrees counter-clockwise about (x, y).
         haze: see `Surface`.
-        offset: where in the texture the object begins, texels.
-        step: texels a pixel; 0: as the scale asks for.
+        offset: texture coordinate where the object begins, in texels.
+        step: texels per pixel; 0: chosen by the scale.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Pen:
         )
 
     def at(self, point: Point) -> tuple[float, float]:
-        """Pixels of a point in metres."""
+        """Returns the pixel position of a point in meters."""
         u, v = point[0], point[1]
         x = self.x + self._ux * u + self._vx * v
         y = self.y + self._uy * u + self._vy * v
@@ -88,12 +88,12 @@ class Pen:
         return x, y
 
     def poly(self, part: str, stuff: Stuff, *points: Point, **look: float) -> None:
-        """A convex polygon.
+        """Draws a convex polygon.
 
         Args:
-            part: of the object; '' for none.
-            stuff: what it is made of.
-            points: corners, metres.
+            part: part of the object; '' for none.
+            stuff: its material and color.
+            points: corners in meters.
             look: see `_surface`.
         """
         corners = [self.at(point) for point in points]
@@ -115,7 +115,7 @@ class Pen:
         v1: float,
         **look: float,
     ) -> None:
-        """A rectangle from (u0, v0) to (u1, v1)."""
+        """Draws a rectangle from (u0, v0) to (u1, v1)."""
         self.poly(part, stuff, (u0, v0), (u1, v0), (u1, v1), (u0, v1), **look)
 
     def block(
@@ -131,7 +131,7 @@ class Pen:
         top_stuff: Stuff | None = None,
         **look: float,
     ) -> None:
-        """A box with the sides that can be seen; `depth` metres behind the front."""
+        """Draws a box with its visible sides; `depth` meters deep."""
         bright = look.pop("bright", 0.0)
         x0, x1 = sorted((self.at((u0, v0))[0], self.at((u1, v0))[0]))
         if (self._ux > 0) == (x0 > MIDDLE):
@@ -168,7 +168,7 @@ class Pen:
         end_width: float | None = None,
         **look: float,
     ) -> None:
-        """A straight limb of some widths (metres) at its ends."""
+        """Draws a straight limb with a width in meters at each end."""
         end_width = width if end_width is None else end_width
         du, dv = end[0] - start[0], end[1] - start[1]
         length = math.sqrt(du * du + dv * dv) or 1.0
@@ -194,7 +194,7 @@ class Pen:
         tilt: float = 0.0,
         **look: float,
     ) -> None:
-        """An ellipse of half axes `ru` and `rv` (default the same), metres."""
+        """Draws an ellipse with half axes `ru` and `rv` (default equal), in meters."""
         rv = ru if rv is None else rv
         cosine, sine = direction(tilt)
         x, y = self.at((u, v))
@@ -214,7 +214,7 @@ class Pen:
     def shadow(
         self, u0: float, u1: float, depth: float = 0.3, strength: float = 0.34
     ) -> None:
-        """A soft shadow on the ground from u0 to u1, on what is painted already."""
+        """Draws a soft shadow on the ground from u0 to u1, on earlier surfaces."""
         x0, x1 = self.at((u0, 0))[0], self.at((u1, 0))[0]
         x, y = (x0 + x1) / 2 - self._light * 0.08 * abs(x1 - x0), self.y
         wide = abs(x1 - x0) / 2
@@ -242,14 +242,14 @@ class Pen:
         grain: float = 0,
         ground: float = 0,
     ) -> int:
-        """Notes a surface and returns its number.
+        """Adds a surface and returns its number.
 
         Args:
             bright: added to the brightness 1.
             round: brightness gained from the middle to the side of the light.
             fall: brightness gained from the middle to the top.
             glow: see `Surface`.
-            grain: 1 turns the texture by a right angle.
+            grain: 1 rotates the texture by a right angle.
             ground: see `Surface`.
         """
         red, green, blue = stuff.rgb

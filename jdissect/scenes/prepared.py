@@ -1,4 +1,4 @@
-"""Pictures drawn once and kept on disk, for training over many epochs.
+"""Draws pictures once and keeps them on disk, for training over many epochs.
 
     from jdissect.scenes import open_scenes, prepare
 
@@ -6,9 +6,9 @@
     source = open_scenes("train", prepared="build/scenes")
 
 A folder SPLIT-SEED holds `pixels.npy` uint8[n, 112, 112, 3], `labels.npy`
-int16[n, 4, 112, 112] and `manifest.json`. Pictures are drawn in chunks that are
-finished or not there, so that an interrupted preparation goes on where it was; the
-arrays appear whole, the manifest last.
+int16[n, 4, 112, 112] and `manifest.json`. Pictures are drawn in chunks that are written
+atomically, so an interrupted preparation resumes; the arrays appear whole, the manifest
+last.
 """
 
 import concurrent.futures
@@ -40,7 +40,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_CHUNK = 250  # pictures a task; 34 MB
+_CHUNK = 250  # pictures per task; 34 MB
 _ARRAYS = {
     "pixels": (np.uint8, (SIDE, SIDE, 3)),
     "labels": (np.int16, (len(MAPS), SIDE, SIDE)),
@@ -49,11 +49,11 @@ _ARRAYS = {
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A folder of prepared pictures; the arrays are mapped when first read.
+    """A folder of prepared pictures; the arrays are memory-mapped on first read.
 
     Attributes:
-        folder: of one split and seed.
-        count: pictures 0 .. count - 1 are there.
+        folder: folder of one split and seed.
+        count: number of pictures, 0 .. count - 1.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Prepared:
     def read(
         self, index: int
     ) -> tuple[UInt8[np.ndarray, "side side 3"], Int16[np.ndarray, "4 side side"]]:
-        """Pixels and label maps of a picture, as `render` gives them."""
+        """Returns pixels and label maps of a picture, as `render` does."""
         arrays = self._arrays
         return np.array(arrays["pixels"][index]), np.array(arrays["labels"][index])
 
@@ -78,10 +78,10 @@ class Prepared:
 
 
 def open_prepared(root: Path, split: str, seed: int) -> Prepared | None:
-    """What `prepare` left in `root` for a split and seed; None: nothing.
+    """Opens what `prepare` wrote in `root` for a split and seed; None if nothing.
 
     Raises:
-        UserError: it is of another version of the generator, or damaged.
+        UserError: it is from another version of the generator, or damaged.
     """
     folder = _folder(root, split, seed)
     manifest = _read_manifest(folder)
@@ -113,18 +113,19 @@ def prepare(
     """Draws the first pictures of a split into memory-mapped arrays.
 
     Args:
-        folder: where; several splits and seeds share it.
+        folder: folder for any number of splits and seeds.
         split: 'train', 'validation' or 'probe'.
-        count: how many pictures; 0: as many as the split has. If as many are there
-            already, nothing is done.
-        seed: of the world.
-        processes: that draw; 0: one a core.
+        count: number of pictures; 0: as many as the split has. Nothing is done if as
+            many exist already.
+        seed: seed of the world.
+        processes: number of drawing processes; 0: one per core.
 
     Returns:
         the folder of the split and seed.
 
     Raises:
-        UserError: no such split, a negative number, or another version's pictures.
+        UserError: the split does not exist, a number is negative, or the pictures are
+            from another version.
     """
     count = resolve(split, count, seed)
     place = _folder(Path(folder), split, seed)
@@ -140,7 +141,7 @@ def prepare(
 def _extend(
     place: Path, split: str, seed: int, done: int, count: int, processes: int
 ) -> None:
-    """Draws pictures done .. count - 1 and joins them to those that are there."""
+    """Draws pictures done .. count - 1 and appends them to the existing ones."""
     chunks = place / f"chunks-{GENERATOR_VERSION}"
     chunks.mkdir(exist_ok=True)
     tasks = [
@@ -158,7 +159,7 @@ def _extend(
         "count": count,
         "sha256": {name: _digest(aside) for name, aside in asides.items()},
     }
-    # Without a manifest the folder counts as empty, so no mixture is ever read.
+    # Without a manifest the folder counts as empty, so no mix is ever read.
     (place / "manifest.json").unlink(missing_ok=True)
     for name, aside in asides.items():
         aside.replace(place / f"{name}.npy")
@@ -190,14 +191,14 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged; delete the folder.") from None
     if version != GENERATOR_VERSION:
         raise UserError(
-            f"{folder} holds pictures of version {version} of the generator, this is "
-            f"version {GENERATOR_VERSION}; delete it and prepare it again."
+            f"{folder} holds pictures of version {version} of the generator, this "
+            f"is version {GENERATOR_VERSION}; delete it and prepare it again."
         )
     return manifest
 
 
 def _run(tasks: list[tuple], processes: int) -> Iterator[int]:
-    """Draws the chunks; yields how many pictures each has."""
+    """Draws the chunks; yields the number of pictures of each."""
     processes = min(processes or resources.cores(), len(tasks))
     if processes <= 1:
         yield from map(_draw, tasks)
@@ -208,7 +209,7 @@ def _run(tasks: list[tuple], processes: int) -> Iterator[int]:
 
 
 def _draw(task: tuple[Path, int, int, int, int]) -> int:
-    """Draws one chunk into a file, unless it is there."""
+    """Draws one chunk into a file, unless the file exists."""
     folder, seed, split, start, end = task
     path = _chunk(folder, start, end)
     if not path.exists():
@@ -232,7 +233,7 @@ def _chunk(folder: Path, start: int, end: int) -> Path:
 
 
 def _join(place: Path, name: str, tasks: list[tuple], done: int, count: int) -> Path:
-    """Joins the chunks' arrays to what is there, in a file aside; returns its path."""
+    """Joins the chunks' arrays to the existing ones in a temporary file."""
     dtype, shape = _ARRAYS[name]
     aside = place / f".{name}.npy"
     whole = np.lib.format.open_memmap(

@@ -1,9 +1,9 @@
-"""Which surface is seen where: convex polygons and ellipses, painted in order.
+"""Determines the visible surface at each point: polygons and ellipses, in paint order.
 
-Shapes are cut into spans, one a row of a grid twice as fine as the picture; then all
+Shapes are cut into spans, one per row of a grid twice as fine as the picture; then all
 spans are painted at once, the last one winning. A point belongs to a shape if its
-centre does, so that shapes with a common edge neither overlap nor leave a gap. Only
-elementwise float64 operations are used (IEEE 754 fixes their results), and sums are of
+center does, so that shapes with a common edge neither overlap nor leave a gap. It uses
+only elementwise float64 operations (IEEE 754 fixes their results), and sums only
 integers.
 """
 
@@ -15,18 +15,18 @@ from jaxtyping import Float, Float32, Int, Int32
 
 from jdissect.scenes.world import SIDE
 
-FINE = 2 * SIDE  # points a side of the grid
+FINE = 2 * SIDE  # points per side of the grid
 
 
 class Polygon(NamedTuple):
-    """A convex polygon; `corners` are (x, y) in pixels, around it either way."""
+    """A convex polygon; `corners` are (x, y) in pixels, in either direction."""
 
     surface: int
     corners: Sequence[tuple[float, float]]
 
 
 class Ellipse(NamedTuple):
-    """Points p with (p - centre)^T M^-1 (p - centre) <= 1, in pixels.
+    """Points p with (p - center)^T M^-1 (p - center) <= 1, in pixels.
 
     M = a a^T + b b^T for the half axes a and b.
     """
@@ -40,11 +40,11 @@ class Ellipse(NamedTuple):
 
 
 class View(NamedTuple):
-    """Which part of the stage a picture shows.
+    """The part of the stage that a picture shows.
 
     Attributes:
-        zoom: how much larger than drawn.
-        left, top: what is at the picture's corner, pixels as drawn.
+        zoom: magnification.
+        left, top: position of the picture's corner, in pixels as drawn.
     """
 
     zoom: float = 1.0
@@ -56,7 +56,7 @@ WHOLE = View()
 
 
 class _Spans(NamedTuple):
-    """Runs of points [start, end) of a row, each of a surface."""
+    """Runs of points [start, end) in a row, each of one surface."""
 
     surface: Int[np.ndarray, " span"]
     row: Int[np.ndarray, " span"]
@@ -67,7 +67,7 @@ class _Spans(NamedTuple):
 def paint(
     polygons: Sequence[Polygon], ellipses: Sequence[Ellipse], view: View = WHOLE
 ) -> Int32[np.ndarray, "fine fine"]:
-    """The highest surface number that covers each point; 0 where none does."""
+    """Returns the highest surface number covering each point; 0 where none does."""
     spans = [_polygon_spans(group, view) for group in _by_corners(polygons)]
     if ellipses:
         spans.append(_ellipse_spans(ellipses, view))
@@ -75,7 +75,7 @@ def paint(
     order = np.argsort(merged.surface, kind="stable")
     seen = np.zeros(FINE * FINE, np.int32)
     place, which = _points(_Spans(*(column[order] for column in merged)))
-    # Where an index repeats, NumPy leaves the last value behind.
+    # For repeated indices, NumPy keeps the last value.
     seen[place] = merged.surface[order][which]
     return seen.reshape(FINE, FINE)
 
@@ -86,13 +86,13 @@ def shadow(
     strengths: Sequence[float],
     view: View = WHOLE,
 ) -> Float32[np.ndarray, "fine fine"]:
-    """How much light is kept from each point, 0 .. 1: the strongest shadow counts.
+    """Returns the share of light kept from each point, 0 .. 1, by the strongest shadow.
 
     Args:
-        seen: of `paint`.
+        seen: result of `paint`.
         ellipses: shadows; each falls on surfaces of lower numbers than its own.
-        strengths: one an ellipse.
-        view: of `paint`.
+        strengths: one per ellipse.
+        view: view passed to `paint`.
     """
     dark = np.zeros(FINE * FINE, np.float32)
     if ellipses:
@@ -110,7 +110,7 @@ def shadow(
 
 
 def _by_corners(polygons: Sequence[Polygon]) -> list[list[Polygon]]:
-    """Groups of one number of corners each: 4, or the most that any has."""
+    """Groups polygons by number of corners: 4, or the largest number."""
     few = [polygon for polygon in polygons if len(polygon.corners) <= 4]
     many = [polygon for polygon in polygons if len(polygon.corners) > 4]
     return [group for group in (few, many) if group]
@@ -155,7 +155,7 @@ def _ellipse_spans(ellipses: Sequence[Ellipse], view: View) -> _Spans:
 def _seen(
     x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"], view: View
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Points as drawn to points of the fine grid."""
+    """Converts points as drawn to points of the fine grid."""
     scale = 2 * view.zoom
     return (x - view.left) * scale, (y - view.top) * scale
 
@@ -163,7 +163,7 @@ def _seen(
 def _rows(
     top: Float[np.ndarray, " shape"], bottom: Float[np.ndarray, " shape"]
 ) -> tuple[Int[np.ndarray, " span"], Int[np.ndarray, " span"]]:
-    """(shape, row) of each pair where the row's middle lies between top and bottom."""
+    """Returns all (shape, row) whose row's middle lies between top and bottom."""
     first = np.clip(np.ceil(top - 0.5), 0, FINE).astype(np.int64)
     last = np.clip(np.ceil(bottom - 0.5), 0, FINE).astype(np.int64)
     count = np.maximum(last - first, 0)
@@ -181,7 +181,7 @@ def _cut(surface, row, left, right) -> _Spans:
 def _points(
     spans: _Spans,
 ) -> tuple[Int[np.ndarray, " point"], Int[np.ndarray, " point"]]:
-    """(index into the flat grid, span) of every point, span by span."""
+    """Returns (index into the flat grid, span) of every point, span by span."""
     length = spans.end - spans.start
     which = np.repeat(np.arange(len(length), dtype=np.int32), length)
     before = np.cumsum(length) - length

@@ -1,4 +1,4 @@
-"""One picture of the world from its key: pure, and the same bits everywhere."""
+"""Draws one picture of the world from its key, purely and with reproducible bits."""
 
 import functools
 from collections.abc import Callable
@@ -41,9 +41,9 @@ _PICTURES, _LABELS = 0, 1  # streams of a split
 
 
 def label(seed: int, split: int, index: int) -> int:
-    """The class of a picture, without drawing it: a place in `CLASSES`.
+    """Returns the class of a picture without drawing it: an index into `CLASSES`.
 
-    Every run of len(CLASSES) pictures from a multiple of it shows each class once.
+    Each aligned run of len(CLASSES) pictures shows each class once.
     """
     block, place = divmod(index, len(CLASSES))
     return _block_labels(seed, split, block)[place]
@@ -56,7 +56,7 @@ def _block_labels(seed: int, split: int, block: int) -> list[int]:
 
 
 def _frame(draws: Draws) -> View:
-    """All of the stage, or a closer look at a part of it."""
+    """Returns a view of the whole stage, or a closer one of a part."""
     if draws.chance(0.5):
         return WHOLE
     zoom = draws.uniform(1.1, 1.7)

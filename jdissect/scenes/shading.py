@@ -1,9 +1,9 @@
-"""From the surfaces that are seen to a picture and its label maps.
+"""Turns visible surfaces into a picture and its label maps.
 
 A pixel has four points. Its labels are those of the surface that most of them show (on
-a tie, of the one painted last); its colour is their mean colour, in the texture of the
-labelled surface. Everything is elementwise or a sum of four in fixed order, so that
-pictures are the same bits everywhere.
+a tie, the one painted last); its color is their mean color, in the texture of the
+labelled surface. All operations are elementwise or sums of four in fixed order, so that
+pictures have the same bits everywhere.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ _ACROSS, _DOWN = _MIDDLES[None, :] - 1, _MIDDLES[:, None] - 1
 
 @dataclasses.dataclass
 class Light:
-    """What falls on a picture.
+    """The lighting of a picture.
 
     Attributes:
         side: -1 from the left, 1 from the right.
         rgb: factors of red, green and blue.
-        air: colour of haze, 0 .. 255.
+        air: color of haze, 0 .. 255.
         across, down: change of brightness from the middle to the right and the bottom.
         lamps: (x, y, reach in pixels, rgb) of lights in the picture.
         shadow: strength of shadows, about 1.
@@ -54,13 +54,13 @@ class Light:
 
 @dataclasses.dataclass
 class Sensor:
-    """How a camera spoils a picture.
+    """Imperfections of the camera.
 
     Attributes:
-        blur: share of the neighbours' light, 0 .. 1.
-        noise: deviation, of 255.
+        blur: share of the neighbors' light, 0 .. 1.
+        noise: standard deviation, of 255.
         vignette: darkening towards the corners.
-        offset: where in the noise to begin.
+        offset: where to begin in the noise.
     """
 
     blur: float = 0.2
@@ -72,7 +72,7 @@ class Sensor:
 def develop(
     canvas: Canvas, light: Light, sensor: Sensor, horizon: float, view: View = WHOLE
 ) -> tuple[UInt8[np.ndarray, "side side 3"], Int16[np.ndarray, "4 side side"]]:
-    """A picture and its label maps (object, part, material, color)."""
+    """Returns a picture and its label maps (object, part, material, color)."""
     fine = paint(canvas.polygons, canvas.ellipses, view)
     points = fine[::2, ::2], fine[::2, 1::2], fine[1::2, ::2], fine[1::2, 1::2]
     seen = _majority(*points)
@@ -111,7 +111,7 @@ def _mean_color(
     seen: Int32[np.ndarray, "side side"],
     points: Sequence[Int32[np.ndarray, "side side"]],
 ) -> Float32[np.ndarray, "side side 3"]:
-    """Colours without light: in haze, and mixed where a pixel's points differ."""
+    """Returns unlit colors: with haze, and mixed where a pixel's points differ."""
     colors, haze = table[:, 5:8], table[:, 14:15]
     colors = (colors * (1 - haze) + np.array(light.air) * haze).astype(np.float32)
     base = colors[seen]
@@ -128,7 +128,7 @@ def _majority(
     c: Int32[np.ndarray, "side side"],
     d: Int32[np.ndarray, "side side"],
 ) -> Int32[np.ndarray, "side side"]:
-    """The value that most of four have; on a tie the largest of those."""
+    """Returns the value that most of four have; on a tie the largest of those."""
     ab, ac, ad, bc, bd, cd = a == b, a == c, a == d, b == c, b == d, c == d
     one = np.int32(1 << 16)
     best = (ab.astype(np.int32) + ac + ad) * one + a
@@ -148,14 +148,14 @@ def _textured(
     x: Float32[np.ndarray, "1 side"],
     y: Float32[np.ndarray, "side 1"],
 ) -> tuple[Float32[np.ndarray, "side side"], Float32[np.ndarray, "side side"]]:
-    """(shade, gloss) of every pixel."""
+    """Returns (shade, gloss) of every pixel."""
     flat, level, ux, uy, u, vx, vy, v = np.moveaxis(coordinates, -1, 0)
-    # In 1/16 pixels, so that everything stays an integer.
+    # In units of 1/16 pixel, so that everything is an integer.
     across, down = (np.floor(axis * 16).astype(np.int32) for axis in (x, y))
     column = (((ux * across + uy * down) >> 4) + u) >> 8
     row = (((vx * across + vy * down) >> 4) + v) >> 8
-    # Lying flat: a texel is a pixel at the picture's bottom, and further away more of
-    # them share one.
+    # For flat textures, a texel is a pixel at the picture's bottom; further away,
+    # several texels share a pixel.
     away = np.float32(70) / (np.maximum(y[:, 0] - np.float32(horizon), 0) + 10)
     lying, flat = flat == 1, flat > 0
     flat_column = np.floor((x - np.float32(MIDDLE)) * away[:, None]).astype(np.int32)
@@ -173,7 +173,7 @@ def _textured(
 def _drawn(
     view: View,
 ) -> tuple[Float32[np.ndarray, "1 side"], Float32[np.ndarray, "side 1"]]:
-    """(x, y) of the pixels' middles, as drawn."""
+    """Returns (x, y) of the pixels' centers, as drawn."""
     middles = np.arange(SIDE, dtype=np.float32) + np.float32(0.5)
     middles = middles / np.float32(view.zoom)
     x, y = middles + np.float32(view.left), middles + np.float32(view.top)
@@ -184,7 +184,7 @@ def _edges(
     instance: Int16[np.ndarray, "side side"],
     maps: Sequence[Int16[np.ndarray, "side side"]],
 ) -> Float32[np.ndarray, "side side"]:
-    """A little less light in the corners where things meet, but for the sky."""
+    """Darkens corners where things meet a little, except in the sky."""
     part = maps[1]
     factor = np.ones((SIDE, SIDE), np.float32)
     other = np.zeros((SIDE, SIDE), bool)
@@ -204,7 +204,7 @@ def _falling(
     across: Float32[np.ndarray, "1 side"],
     down: Float32[np.ndarray, "side 1"],
 ) -> Float32[np.ndarray, "3 side side"]:
-    """Light that falls on each pixel, by channel."""
+    """Returns the light that falls on each pixel, by channel."""
     even = 1 + light.across * _ACROSS + light.down * _DOWN
     falling = np.stack([np.float32(factor) * even for factor in light.rgb])
     for x, y, reach, rgb in light.lamps:
@@ -219,7 +219,7 @@ def _falling(
 def _exposed(
     picture: Float32[np.ndarray, "3 side side"], sensor: Sensor
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """Blur, vignette, noise and eight bits."""
+    """Applies blur, vignette, noise and 8-bit rounding."""
     for axis in (1, 2):
         wide = np.pad(
             picture, [(0, 0)] + [(int(a == axis),) * 2 for a in (1, 2)], "edge"
@@ -246,7 +246,7 @@ def _exposed(
 
 @functools.cache
 def _noise() -> Float32[np.ndarray, "3 noise noise"]:
-    """Nearly normal noise of deviation 1: sums of four random bytes."""
+    """Returns nearly normal noise of deviation 1: sums of four random bytes."""
     size = 3 * _NOISE_TILE * _NOISE_TILE
     raw = Draws(11).raw(size // 2).astype("<u8").view(np.uint8).reshape(size, 4)
     total = raw.astype(np.int32).sum(axis=1) - 510

@@ -1,4 +1,4 @@
-"""The source 'scenes': pictures drawn when they are read, with exact label maps."""
+"""Opens the source 'scenes': pictures drawn on reading, with exact label maps."""
 
 import dataclasses
 import functools
@@ -28,13 +28,13 @@ _CATEGORY_OF_NUMBER = np.array(
 
 @dataclasses.dataclass(frozen=True)
 class ScenesSource:
-    """Pictures of a split, the first `num_images` of an endless row.
+    """The first `num_images` pictures of a split, whose sequence is endless.
 
     Attributes:
         split: 'train', 'validation' or 'probe'; no picture is in two.
-        num_images: how many.
-        seed: of the world; another seed gives other pictures.
-        prepared: pictures that lie on disk; the others are drawn when read.
+        num_images: number of pictures.
+        seed: seed of the world; another seed gives other pictures.
+        prepared: pictures on disk; the others are drawn on reading.
     """
 
     split: str
@@ -56,7 +56,7 @@ class ScenesSource:
 
     @property
     def annotations(self) -> Annotations:
-        """Four maps (object, part, material, color) as large as the pictures."""
+        """Four maps (object, part, material, color) of the pictures' size."""
         return _ANNOTATIONS
 
     @property
@@ -65,16 +65,16 @@ class ScenesSource:
         return CLASSES
 
     def label(self, index: int) -> int:
-        """The class of picture `index`; nothing is drawn."""
+        """Returns the class of picture `index` without drawing it."""
         return label(self.seed, split_number(self.split), self._checked(index))
 
     @functools.cached_property
     def labels(self) -> Int32[np.ndarray, " image"]:
-        """The class of every picture; the classes' counts differ by one at most."""
+        """Class of every picture; the classes' counts differ by at most one."""
         return np.array([self.label(n) for n in range(self.num_images)], np.int32)
 
     def read(self, index: int) -> Example:
-        """Picture `index` with its label maps; the same bits drawn or prepared."""
+        """Returns picture `index` with its label maps; same bits drawn or prepared."""
         index = self._checked(index)
         if self.prepared is not None and index < self.prepared.count:
             pixels, maps = self.prepared.read(index)
@@ -86,18 +86,18 @@ class ScenesSource:
     def content_hashes(
         self, cache_dir: Path | None = None, only: slice = slice(None)
     ) -> tuple[str, ...]:
-        """For each picture the sha256 of what it is drawn from; nothing is drawn."""
+        """Returns for each picture the sha256 of its drawing inputs; draws nothing."""
         del cache_dir
         return self._hashes("pixels", only)
 
     def annotation_hashes(self, cache_dir: Path | None = None) -> tuple[str, ...]:
-        """The same for its label maps."""
+        """Like `content_hashes`, for the label maps."""
         del cache_dir
         return self._hashes("labels")
 
     @property
     def vocabulary_hash(self) -> str:
-        """sha256 over what the numbers mean."""
+        """sha256 over the meaning of the numbers."""
         return hash_texts([text for concept in CONCEPTS for text in concept])
 
     def _hashes(self, what: str, only: slice = slice(None)) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class ScenesSource:
         return int(index)
 
     def __getstate__(self) -> dict[str, object]:
-        # Names and labels are made again where they are needed: workers start fast.
+        # Names and labels are recomputed where needed, so that workers start fast.
         fields = dataclasses.fields(self)
         return {field.name: getattr(self, field.name) for field in fields}
 
@@ -125,24 +125,24 @@ def open_scenes(
 
     Args:
         split: 'train', 'validation' or 'probe'.
-        num_images: take the first ones; 0: as many as `SPLITS` says. Any number can
-            be had.
-        seed: of the world, >= 0.
-        prepared: folder of `prepare`; what it has of this split and seed is read
-            there, the rest is drawn.
+        num_images: number of pictures, from the first; 0: as many as `SPLITS` says.
+            Any number is possible.
+        seed: seed of the world, >= 0.
+        prepared: folder of `prepare`; its pictures of this split and seed are read,
+            others are drawn.
 
     Raises:
-        UserError: no such split, a negative number, no such folder, or pictures that
-            were prepared by another version of the generator.
+        UserError: the split or folder does not exist, a number is negative, or the
+            pictures were prepared by another version of the generator.
     """
     count = resolve(split, num_images, seed)
     if prepared is None:
         return ScenesSource(split, count, seed)
-    # Prepared pictures are mapped into memory.
+    # Prepared pictures are memory-mapped, so they must be local.
     root = paths.local(prepared, "config.data.path of scenes").expanduser()
     if not root.is_dir():
         raise UserError(
-            f"config.data.path: there is no folder {root}; prepare pictures there, or "
+            f"config.data.path: {root} does not exist; prepare pictures there, or "
             "leave the path empty to have them drawn."
         )
     return ScenesSource(split, count, seed, open_prepared(root, split, seed))
@@ -151,6 +151,6 @@ def open_scenes(
 def _annotated(
     labels: Int32[np.ndarray, "maps height width"],
 ) -> Bool[np.ndarray, "categories"]:
-    """Which categories some pixel's number belongs to."""
+    """Returns the categories to which some pixel's number belongs."""
     present = np.flatnonzero(np.bincount(labels.ravel()))
     return _CATEGORY_OF_NUMBER[present].any(axis=0)

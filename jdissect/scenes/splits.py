@@ -1,23 +1,23 @@
-"""The splits of the world: disjoint rows of pictures without end."""
+"""Defines the splits of the world: disjoint, endless sequences of pictures."""
 
 from jdissect.base.errors import UserError
 from jdissect.scenes.world import GENERATOR_VERSION
 
-# Pictures if no number is given. A split's place is part of the key of its pictures:
-# append only.
+# Default numbers of pictures. A split's position is part of its pictures' key: append
+# only.
 SPLITS = {"train": 20_000, "validation": 2_000, "probe": 1_000}
 
 
 def split_number(split: str) -> int:
-    """A split's place in the key of its pictures."""
+    """Returns a split's position in the key of its pictures."""
     return list(SPLITS).index(split)
 
 
 def resolve(split: str, num_images: int, seed: int) -> int:
-    """How many images are meant, after a look at what was asked for.
+    """Returns the number of images, after checking the arguments.
 
     Raises:
-        UserError: no such split, or a negative number.
+        UserError: the split does not exist, or a number is negative.
     """
     if split not in SPLITS:
         raise UserError(

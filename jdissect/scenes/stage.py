@@ -1,8 +1,8 @@
-"""The stage of one picture: camera, light, time of day, and what stands where.
+"""The stage of one picture: camera, light, time of day, and its things.
 
-Layouts put things on the stage in any order; they are drawn from the back to the
-front. A thing is a function `thing(stage, x, y, ...)` that draws an object which
-touches the ground at pixel (x, y).
+Layouts put things on the stage in any order; they are drawn from back to front. A thing
+is a function `thing(stage, x, y, ...)` that draws an object touching the ground at
+pixel (x, y).
 """
 
 from collections.abc import Callable
@@ -17,20 +17,20 @@ from jdissect.scenes.world import SIDE
 
 Thing = Callable[..., None]
 
-FLAT = {"ground": 1, "round": 0.0, "fall": 0.0}  # looks of what lies on the ground
-UPRIGHT = {"ground": 2, "round": 0.0, "fall": 0.0}  # and of what grows there
+FLAT = {"ground": 1, "round": 0.0, "fall": 0.0}  # look of things lying on the ground
+UPRIGHT = {"ground": 2, "round": 0.0, "fall": 0.0}  # look of things growing there
 
 
 class Stage:
-    """What a picture is made of, while it is made.
+    """The content of a picture in the making.
 
     Attributes:
-        draws: the picture's random numbers.
+        draws: the picture's random draws.
         canvas: what is drawn already.
-        light: what falls on it.
-        horizon: its row, pixels; may lie outside the picture.
-        camera: its height above the ground, metres.
-        hazy: whether far things fade into the air.
+        light: the lighting.
+        horizon: its row in pixels; may lie outside the picture.
+        camera: height above the ground in meters.
+        hazy: whether distant things fade into the air.
     """
 
     def __init__(self, draws: Draws, horizon: float, camera: float):
@@ -42,15 +42,15 @@ class Stage:
         self._queue: list[tuple[float, int, Thing, float, dict[str, Any]]] = []
 
     def scale(self, y: float) -> float:
-        """Pixels a metre of what stands on row `y` of the ground."""
+        """Returns the pixels per meter on row `y` of the ground."""
         return max(y - self.horizon, 1.0) / self.camera
 
     def row(self, scale: float) -> float:
-        """The row of the ground where a metre has so many pixels."""
+        """Returns the row of the ground with the given pixels per meter."""
         return self.horizon + scale * self.camera
 
     def stuff(self, material: str, *colors: str) -> Stuff:
-        """A material in one of some colours."""
+        """Returns a material in one of the colors."""
         return mix(self.draws, material, *colors)
 
     def pen(
@@ -64,14 +64,14 @@ class Stage:
         mirror: bool | None = None,
         turn: float = 0.0,
     ) -> Pen:
-        """The pen of a new object.
+        """Returns the pen of a new object.
 
         Args:
-            name: of the object.
-            x, y: where it touches the ground, pixels.
-            lift: how far above it is, metres.
-            size: how much larger than usual.
-            mirror: left to right; None: as it happens.
+            name: name of the object.
+            x, y: where it touches the ground, in pixels.
+            lift: height above the ground in meters.
+            size: factor on its usual size.
+            mirror: whether to swap left and right; None: random.
             turn: degrees counter-clockwise.
         """
         scale = self.scale(y)
@@ -92,7 +92,7 @@ class Stage:
         )
 
     def haze(self, y: float) -> float:
-        """Share of the air's colour in what stands on row `y`."""
+        """Returns the share of the air's color on row `y`."""
         return self.hazy * 6 / (max(y - self.horizon, 0.0) + 6)
 
     def ground(
@@ -104,14 +104,14 @@ class Stage:
         part: str = "",
         **look: float,
     ) -> None:
-        """A band of ground over the whole width, from row `top` to `bottom`."""
+        """Draws a band of ground over the whole width, from row `top` to `bottom`."""
         pen = self.flat(name)
         corners = ((0, -top), (SIDE, -top), (SIDE, -bottom), (0, -bottom))
         usual = UPRIGHT if name == "grass" else FLAT
         pen.poly(part, stuff, *corners, **(usual | look))
 
     def flat(self, name: str, haze: float = 0.0) -> Pen:
-        """A pen for large things, in pixels: u is the column, -v the row."""
+        """Returns a pen for large things, in pixels: u is the column, -v the row."""
         return Pen(
             self.canvas,
             name,
@@ -126,16 +126,16 @@ class Stage:
         )
 
     def put(self, thing: Thing, x: float, y: float, **options: Any) -> None:
-        """Has `thing(stage, x, y, **options)` drawn when its turn comes.
+        """Schedules `thing(stage, x, y, **options)` to be drawn in its order.
 
-        Things further away come first; on one row, those put first. `over`, an
-        option that the thing does not see, is added to the row that decides.
+        More distant things come first; on the same row, those put first. The option
+        `over`, which is not passed on, is added to the row for the order.
         """
         row = y + options.pop("over", 0.0)
         self._queue.append((row, len(self._queue), thing, x, y, options))
 
     def play(self) -> None:
-        """Draws what was put on the stage."""
+        """Draws the things that were put on the stage."""
         queue, self._queue = sorted(self._queue, key=lambda entry: entry[:2]), []
         for _, _, thing, x, y, options in queue:
             thing(self, x, y, **options)
@@ -149,15 +149,15 @@ class Stage:
         bottom: float,
         **options: Any,
     ) -> None:
-        """Puts low .. high of a thing anywhere between two rows."""
+        """Puts low .. high copies of a thing at random between two rows."""
         for _ in range(self.draws.integer(low, high)):
             self.put(thing, self.anywhere(), self.between(top, bottom), **options)
 
     def anywhere(self) -> float:
-        """A column of the picture."""
+        """Returns a random column of the picture."""
         return self.draws.uniform(-4, SIDE + 4)
 
     def between(self, top: float, bottom: float) -> float:
-        """A row between two; far ones are likelier, as there is more ground."""
+        """Returns a row between two; far ones are likelier, as there is more ground."""
         share = self.draws.unit()
         return top + (bottom - top) * share * (0.6 + 0.4 * share)

@@ -1,10 +1,9 @@
-"""How the materials look: tiles of 256 x 256 that repeat without a seam.
+"""Makes the textures of the materials: seamless tiles of 256 x 256.
 
-A tile has two layers: `shade` multiplies a surface's colour by 1 + shade, `gloss` adds
-white (mortar, reflections, the glitter of water). Each comes at four levels, a level's
-detail half as fine as the one before, for surfaces that are far away. Tiles are made
-once a process, of integer sums and elementwise arithmetic only, so that they are the
-same everywhere.
+A tile has two layers: `shade` multiplies a surface's color by 1 + shade, `gloss` adds
+white (mortar, reflections, glitter of water). Each has four levels, each with half the
+detail of the one before, for distant surfaces. Tiles are made once per process, with
+integer sums and elementwise arithmetic only, so that they are the same everywhere.
 """
 
 import functools
@@ -17,7 +16,7 @@ from jaxtyping import Float32, Int64
 from jdissect.scenes.draws import Draws
 from jdissect.scenes.world import MATERIALS
 
-TILE = 256  # texels a side
+TILE = 256  # texels per side
 LEVELS = 4
 
 Layer = Float32[np.ndarray, "tile tile"]
@@ -29,7 +28,7 @@ def tiles() -> tuple[
     Float32[np.ndarray, "material level tile tile"],
     Float32[np.ndarray, "material level tile tile"],
 ]:
-    """(shade, gloss) of every material, in the order of `MATERIALS`."""
+    """Returns (shade, gloss) of every material, in the order of `MATERIALS`."""
     layers = [_MAKERS[name](_Noise(place)) for place, name in enumerate(MATERIALS)]
     return tuple(
         np.stack([_levels(pair[which]) for pair in layers]) for which in (0, 1)
@@ -43,20 +42,20 @@ class _Noise:
         self._draws = Draws(7, key)
 
     def __call__(self, along: int = 0, across: int = 0) -> Layer:
-        """Noise of mean 0 and deviation 1, averaged over 2 n + 1 texels each way."""
+        """Returns noise of mean 0 and deviation 1, averaged over 2 n + 1 texels."""
         raw = self._draws.raw(TILE * TILE // 8).astype("<u8").view(np.uint8)
         values = raw.reshape(TILE, TILE).astype(np.int64) - 128
-        for _ in range(2):  # twice a box is nearly a bell
+        for _ in range(2):  # two box filters are nearly a bell
             values = _box(_box(values, along, 1), across, 0)
         return _normalized(values)
 
     def of_cells(self, cells: Int64[np.ndarray, "tile tile"]) -> Layer:
-        """A random value in [-1, 1] for each cell number below 65536."""
+        """Returns a random value in [-1, 1] for each cell number below 65536."""
         table = (self._draws.raw(65536) >> np.uint64(40)).astype(np.float32)
         return table[cells] / np.float32(2**23) - 1
 
     def points(self, count: int) -> Int64[np.ndarray, "2 count"]:
-        """Random rows and columns."""
+        """Returns random rows and columns."""
         return (self._draws.raw(2 * count) >> np.uint64(56)).astype(int).reshape(2, -1)
 
 
@@ -65,7 +64,7 @@ def _box(values, reach, axis):
 
 
 def _normalized(values: Int64[np.ndarray, "tile tile"]) -> Layer:
-    """To mean 0 and deviation 1; the sums are of integers, so they are exact."""
+    """Normalizes to mean 0 and deviation 1; the integer sums are exact."""
     mean = int(values.sum()) / values.size
     square = sum(int(v) for v in (values * values).sum(axis=1)) / values.size
     deviation = math.sqrt(max(square - mean * mean, 1.0))
@@ -83,7 +82,7 @@ def _levels(layer: Layer) -> Float32[np.ndarray, "level tile tile"]:
 
 
 def _wave(phase):
-    """A triangle wave of period 1 between -1 and 1."""
+    """Returns a triangle wave of period 1 between -1 and 1."""
     return np.abs(phase - np.floor(phase) - 0.5) * 4 - 1
 
 
@@ -92,14 +91,14 @@ def _nothing() -> Layer:
 
 
 def _bricks(height: int, width: int):
-    """(cell number, texels from the top, texels from the left) of a running bond."""
+    """Returns (cell number, texels from top, texels from left) of a running bond."""
     course = _ROW // height
     shifted = (_COLUMN + (course % 2) * (width // 2)) % TILE
     return course * 64 + shifted // width, _ROW % height, shifted % width
 
 
 def _cells(noise: _Noise, count: int):
-    """(nearest, second nearest distance, nearest point) to random points."""
+    """Returns (nearest, second nearest distance, nearest point) to random points."""
     rows, columns = noise.points(count)
     near = np.full((TILE, TILE), 10**6)
     second, owner = near.copy(), near.copy()

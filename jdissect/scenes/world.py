@@ -1,17 +1,17 @@
-"""The vocabulary of the world 'scenes': what its pictures show, and its numbers.
+"""The vocabulary of the world 'scenes': its concepts and their numbers.
 
-Numbers run through objects, parts, materials and colours, from 1; 0 is nothing. A part
-with an object's name (door, wall, window) has the object's number, as in UPerNet's
+Numbers run through objects, parts, materials and colors, from 1; 0 means no label. A
+part with an object's name (door, wall, window) has the object's number, as in UPerNet's
 vocabulary.
 """
 
-# Any change that changes a pixel or a label of any picture takes a new version.
+# Any change to a pixel or a label of any picture needs a new version.
 GENERATOR_VERSION = 1
 
 SIDE = 112  # pixels; pictures and label maps are square
-MAPS = ("object", "part", "material", "color")  # of a picture, in this order
+MAPS = ("object", "part", "material", "color")  # label maps of a picture, in this order
 
-# What a classifier is to tell apart.
+# The classes that a classifier distinguishes.
 CLASSES = (
     "bathroom",
     "beach",
@@ -32,7 +32,7 @@ CLASSES = (
 )
 
 OBJECT_PARTS: dict[str, tuple[str, ...]] = {
-    # what fills a picture
+    # background
     "sky": ("cloud", "sun"),
     "mountain": ("peak",),
     "water": ("foam",),
@@ -47,7 +47,7 @@ OBJECT_PARTS: dict[str, tuple[str, ...]] = {
     "wall": ("skirting board",),
     "floor": (),
     "ceiling": (),
-    # what grows or lies about
+    # plants and rocks
     "rock": (),
     "tree": ("trunk", "crown"),
     "fir": ("trunk", "crown"),
@@ -55,17 +55,17 @@ OBJECT_PARTS: dict[str, tuple[str, ...]] = {
     "bush": ("berry",),
     "flower": ("stem", "petal"),
     "cactus": ("stem", "branch"),
-    # who lives there
+    # people and animals
     "person": ("head", "hair", "torso", "arm", "leg", "shoe"),
     "dog": ("head", "ear", "torso", "leg", "tail"),
     "cow": ("head", "horn", "torso", "leg", "tail", "udder"),
-    # what moves
+    # vehicles
     "car": ("body", "window", "wheel", "door", "headlight"),
     "bus": ("body", "window", "wheel", "door", "headlight"),
     "tractor": ("body", "cab", "wheel", "exhaust"),
     "train": ("body", "window", "wheel", "door", "headlight"),
     "boat": ("hull", "mast", "sail", "cab"),
-    # what is built
+    # structures
     "house": ("wall", "roof", "door", "window", "chimney"),
     "building": ("wall", "window", "door", "balcony", "cornice"),
     "barn": ("wall", "roof", "door"),
@@ -81,7 +81,7 @@ OBJECT_PARTS: dict[str, tuple[str, ...]] = {
     "ball": ("stripe",),
     "slide": ("chute", "ladder"),
     "swing": ("frame", "rope", "seat"),
-    # what stands in a room
+    # furniture and interior
     "chair": ("seat", "backrest", "leg"),
     "table": ("top", "leg", "drawer"),
     "sofa": ("seat", "backrest", "arm", "cushion"),

@@ -485,7 +485,7 @@ def test_files_that_are_no_checkpoints(publish_upernet, convert):
         ([], "--checkpoint=FOLDER_OR_ADDRESS and --output=DIR are required"),
         (["--epoch=-1"], "epoch"),
         (["--epoch=last"], "epoch"),
-        (["--checkpoint=ftp://x/y", "--output=b"], "must begin with http(s)"),
+        (["--checkpoint=ftp://x/y", "--output=b"], "must begin with http"),
     ],
 )
 @pytest.mark.parametrize("converter", [upernet, color])

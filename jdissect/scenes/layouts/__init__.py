@@ -1,1 +1,1 @@
-"""What belongs together: a function a class, which gives a stage with its things."""
+"""Layouts: one function per class that returns a stage with its things."""

@@ -1,4 +1,4 @@
-"""What may lie or stand about anywhere, so that one object does not tell a class."""
+"""Adds things that may be anywhere, so that one object does not reveal the class."""
 
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.things.beings import dog, person
@@ -13,7 +13,7 @@ _INSIDE = (person, person, dog, plant, plant, chair, chair, ball, table)
 
 
 def outside(stage: Stage, top: float) -> None:
-    """Up to three things on firm ground, nearer than row `top`; seldom a car."""
+    """Adds up to three things on firm ground, nearer than row `top`; rarely a car."""
     draws = stage.draws
     if top > 104:
         return
@@ -30,7 +30,7 @@ def outside(stage: Stage, top: float) -> None:
 
 
 def inside(stage: Stage, wall: float) -> None:
-    """Up to two things on the floor before a wall at row `wall`."""
+    """Adds up to two things on the floor before a wall at row `wall`."""
     draws = stage.draws
     if draws.chance(0.4):
         for _ in range(draws.integer(1, 2)):

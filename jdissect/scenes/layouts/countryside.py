@@ -52,7 +52,7 @@ def farm(draws: Draws) -> Stage:
 
 
 def _ploughed(stage: Stage, top: float) -> None:
-    """A field from row `top` down, with furrows that lead away."""
+    """A field from row `top` down, with furrows leading into the distance."""
     soil = stage.stuff("soil", "brown")
     dark = soil._replace(rgb=tuple(c * 0.78 for c in soil.rgb))
     if stage.draws.chance(0.35):  # something grows in the rows

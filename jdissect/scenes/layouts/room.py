@@ -1,4 +1,4 @@
-"""An empty room: a box seen from the front, with side walls and a ceiling."""
+"""Builds an empty room: a box seen from the front, with side walls and a ceiling."""
 
 from jdissect.scenes.canvas import MIDDLE
 from jdissect.scenes.draws import Draws
@@ -7,9 +7,9 @@ from jdissect.scenes.stage import FLAT, Stage
 from jdissect.scenes.things.walls import curtain, window
 from jdissect.scenes.world import SIDE
 
-_HEIGHT = 2.5  # of rooms, metres
+_HEIGHT = 2.5  # of rooms, in meters
 
-Choices = tuple[tuple[str, ...], ...]  # of stuff: a material, then its colours
+Choices = tuple[tuple[str, ...], ...]  # stuff: a material, then its colors
 
 _WALLS: Choices = (
     ("plaster", "white", "white", "yellow", "blue", "green", "pink", "gray", "orange"),
@@ -26,13 +26,13 @@ class Room:
     """A room on a stage.
 
     Args:
-        draws: of the picture.
-        walls, floors: materials with their colours; (): those of any room.
+        draws: random draws of the picture.
+        walls, floors: materials with their colors; (): those of any room.
 
     Attributes:
-        stage: where it is; walls, floor and ceiling are drawn.
+        stage: its stage, with walls, floor and ceiling drawn.
         wall: row where the far wall meets the floor.
-        scale: pixels a metre at that wall.
+        scale: pixels per meter at that wall.
         left, right: columns of the far wall's ends.
     """
 
@@ -63,7 +63,7 @@ class Room:
         stage, h = self.stage, self.stage.horizon
 
         def out(x: float, y: float) -> tuple[float, float]:
-            """A point much nearer, on the line from the vanishing point."""
+            """Returns a point much nearer, on the line from the vanishing point."""
             return MIDDLE + (x - MIDDLE) * 4, -(h + (y - h) * 4)
 
         left, right, top, low = self.left, self.right, self._top, self.wall
@@ -119,7 +119,7 @@ class Room:
         pen.box("skirting board", board, left, -low, right, -low + high)
 
     def slots(self, count: int, margin: float = 0.5) -> list[float]:
-        """Columns at the far wall, evenly apart, in random order; in the picture."""
+        """Returns visible columns at the far wall, evenly spaced, in random order."""
         left = max(self.left, -6) + margin * self.scale
         right = min(self.right, SIDE + 6) - margin * self.scale
         draws = self.stage.draws
@@ -130,17 +130,17 @@ class Room:
         return [places[n] for n in draws.permutation(count)]
 
     def near(self, low: float, high: float) -> float:
-        """A row of the floor, this many pixels before the wall."""
+        """Returns a row of the floor, `low` .. `high` pixels in front of the wall."""
         return min(self.wall + self.stage.draws.uniform(low, high), 110)
 
 
 def _pale(stuff: Stuff, share: float) -> Stuff:
-    """With a share of white: large walls are seldom in a full colour."""
+    """Mixes in white: large walls rarely have a saturated color."""
     return stuff._replace(rgb=tuple(c + (242 - c) * share for c in stuff.rgb))
 
 
 def put_window(room: Room, x: float, curtains: float) -> None:
-    """Puts a window into the far wall; `curtains` is how likely it has some."""
+    """Puts a window into the far wall; `curtains` is the probability of curtains."""
     stage, draws = room.stage, room.stage.draws
     wide, high = draws.uniform(0.9, 1.7), draws.uniform(0.9, 1.25)
     lift = draws.uniform(0.85, 1.0)

@@ -21,7 +21,7 @@ from jdissect.scenes.things.outdoors import ball, bench, sign, umbrella
 from jdissect.scenes.things.vehicles import boat, car
 from jdissect.scenes.world import SIDE
 
-# Of a lake: object, material, colours.
+# Shores of a lake: object, material, colors.
 _BANKS = (
     ("grass", "grass", "green", "green", "yellow", "brown"),
     ("grass", "grass", "green", "green", "yellow", "brown"),
@@ -162,7 +162,7 @@ def mountain_lake(draws: Draws) -> Stage:
 
 
 def desert(draws: Draws) -> Stage:
-    """Dunes and rocks, cacti, hardly a soul."""
+    """Dunes and rocks, cacti, rarely people."""
     stage, _ = outdoors(draws, (34, 66), (1.9, 3.0))
     h = stage.horizon
     if draws.chance(0.5):

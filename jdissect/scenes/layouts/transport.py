@@ -22,7 +22,7 @@ from jdissect.scenes.world import SIDE
 
 
 def station(draws: Draws) -> Stage:
-    """A train, or tracks that wait for one, beside a platform."""
+    """A train, or empty tracks, beside a platform."""
     stage, _ = outdoors(draws, (38, 62), (2.3, 3.2))
     h = stage.horizon
     if draws.chance(0.5):

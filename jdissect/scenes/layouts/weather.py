@@ -1,22 +1,22 @@
-"""Time of day and weather: the sky, and the light that comes with it."""
+"""Chooses time of day and weather: the sky, and the light that comes with it."""
 
 from jdissect.scenes.draws import Draws
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.world import SIDE
 
-# As often as they are listed.
+# Repetitions set the frequencies.
 _TIMES = ("day",) * 11 + ("overcast",) * 4 + ("dusk",) * 3 + ("night",) * 3
 
 
 def outdoors(
     draws: Draws, horizon: tuple[float, float], camera: tuple[float, float]
 ) -> tuple[Stage, str]:
-    """A stage under the open sky, the sky drawn, and the time of day.
+    """Returns a stage with the sky drawn, and the time of day.
 
     Args:
-        draws: of the picture.
-        horizon: its row lies between these.
-        camera: its height lies between these, metres.
+        draws: random draws of the picture.
+        horizon: range of its row.
+        camera: range of its height in meters.
     """
     stage = Stage(draws, draws.uniform(*horizon), draws.uniform(*camera))
     time = draws.pick(_TIMES)

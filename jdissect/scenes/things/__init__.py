@@ -1,1 +1,1 @@
-"""What there is to see, a function an object: `thing(stage, x, y, ...)`."""
+"""Things in the pictures, one function per object: `thing(stage, x, y, ...)`."""

@@ -24,7 +24,7 @@ _TROUSERS = ("blue", "black", "gray", "brown", "white")
 def _reach(
     start: tuple[float, float], degrees: float, length: float
 ) -> tuple[float, float]:
-    """The end of a limb; 0 degrees hangs straight down, positive to the right."""
+    """Returns the end of a limb; 0 degrees points down, positive to the right."""
     cosine, sine = direction(degrees - 90)
     return start[0] + length * cosine, start[1] + length * sine
 
@@ -41,10 +41,10 @@ def person(
     """A person, 1.7 m.
 
     Args:
-        pose: 'stand', 'walk', 'wave', 'sit' (on a seat of 0.45 m); '': any but 'sit'.
+        pose: 'stand', 'walk', 'wave', 'sit' (on a seat of 0.45 m); '': not 'sit'.
         size: 0.6 is a child.
-        lift: above the ground, metres.
-        summer: in bathing clothes.
+        lift: height above the ground in meters.
+        summer: whether in bathing clothes.
     """
     draws = stage.draws
     pose = pose or draws.pick(("stand", "walk", "walk", "wave"))

@@ -1,4 +1,4 @@
-"""What people build: houses, towers and what stands in harbours."""
+"""Houses, towers and harbor structures."""
 
 from jdissect.scenes.palette import Stuff
 from jdissect.scenes.pen import Pen
@@ -6,7 +6,7 @@ from jdissect.scenes.stage import Stage
 
 
 def _lit_pane(stage: Stage) -> tuple[Stuff, dict[str, float]]:
-    """A window's glass from outside: lit at night, half the time."""
+    """Returns a window's glass from outside; at night it is lit half the time."""
     if stage.light.night and stage.draws.chance(0.55):
         return stage.stuff("glass", "yellow"), {"glow": 0.9}
     return stage.stuff("glass", "blue", "gray", "black"), {"bright": -0.1}
@@ -15,7 +15,7 @@ def _lit_pane(stage: Stage) -> tuple[Stuff, dict[str, float]]:
 def _window(
     stage: Stage, pen: Pen, frame: Stuff, u: float, v: float, wide: float, high: float
 ) -> None:
-    """A window of a facade around (u, v): frame and panes."""
+    """Draws a window of a facade around (u, v): frame and panes."""
     glass, look = _lit_pane(stage)
     pen.box(
         "window",
@@ -64,7 +64,7 @@ def house(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
             eaves + rise + 0.7,
             0.8,
         )
-    if draws.chance(0.5):  # the gable looks at us
+    if draws.chance(0.5):  # the gable faces the viewer
         top = (0.0, eaves + rise)
         for edge in (-wide, wide):
             over = edge * 1.1

@@ -1,4 +1,4 @@
-"""What one puts things into."""
+"""Cupboards, bookcases and kitchen appliances."""
 
 from jdissect.scenes.palette import Stuff
 from jdissect.scenes.stage import Stage
@@ -18,9 +18,9 @@ def cabinet(
     """A cupboard: a night table, sideboard, wardrobe or kitchen unit by its size.
 
     Args:
-        wide, high: metres; 0: of a sideboard.
-        wood, top: stuff of its doors and of its top, to match others.
-        lift: above the ground, metres.
+        wide, high: meters; 0: as a sideboard.
+        wood, top: stuff of its doors and its top, to match other furniture.
+        lift: height above the ground in meters.
     """
     draws = stage.draws
     wide, high = wide or draws.uniform(0.8, 1.4), high or draws.uniform(0.7, 0.95)

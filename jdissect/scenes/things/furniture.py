@@ -1,4 +1,4 @@
-"""What one sits on, eats at and lies in."""
+"""Chairs, tables, sofas and beds."""
 
 from jdissect.scenes.stage import Stage
 

@@ -1,4 +1,4 @@
-"""Smaller things of a household, and what a bathroom has."""
+"""Smaller household things, and bathroom fixtures."""
 
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.things.walls import GAY

@@ -1,4 +1,4 @@
-"""Things that grow, lie about or fill the distance."""
+"""Plants, rocks and mountains."""
 
 from jdissect.scenes.palette import Stuff
 from jdissect.scenes.stage import Stage
@@ -6,12 +6,12 @@ from jdissect.scenes.world import SIDE
 
 
 def mountains(stage: Stage, base: float, tallest: float, snow: float = 0.5) -> None:
-    """A ridge over the whole width, drawn at once.
+    """A ridge over the whole width, drawn immediately.
 
     Args:
         base: row of its foot.
-        tallest: of its peaks, pixels.
-        snow: how likely it has white peaks.
+        tallest: height of its highest peak in pixels.
+        snow: probability of white peaks.
     """
     draws = stage.draws
     slope = stage.stuff("stone", "gray", "gray", "brown", "blue")
@@ -94,7 +94,7 @@ def rock(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 
 
 def leaves(stage: Stage) -> Stuff:
-    """Foliage of this season."""
+    """Returns foliage of the picture's season."""
     return stage.stuff("foliage", *["green"] * 7, "yellow", "orange", "red")
 
 

@@ -1,4 +1,4 @@
-"""Things that stand about in the open."""
+"""Outdoor things: fences, benches, lamps, signs, playground equipment."""
 
 from jdissect.scenes.stage import Stage
 

@@ -1,4 +1,4 @@
-"""What drives, rolls and sails."""
+"""Cars, buses, tractors, trains and boats."""
 
 from jdissect.scenes.palette import Stuff
 from jdissect.scenes.pen import Pen
@@ -13,7 +13,7 @@ def _wheel(pen: Pen, tyre: Stuff, hub: Stuff, u: float, r: float) -> None:
 
 
 def _pane(stage: Stage) -> tuple[Stuff, dict[str, float]]:
-    """Glass of a vehicle, and its look."""
+    """Returns the glass of a vehicle, and its look."""
     if stage.light.night:
         return stage.stuff("glass", "black", "black", "yellow"), {"bright": 0.0}
     return stage.stuff("glass", "blue", "gray", "black"), {"bright": -0.05}

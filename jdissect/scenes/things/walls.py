@@ -1,4 +1,4 @@
-"""What is in a room's walls or hangs on them."""
+"""Things in or on a room's walls."""
 
 from jdissect.scenes.stage import Stage
 
