@@ -45,7 +45,7 @@ class Preprocessing:
         if len(mean) not in (1, 3) or len(std) != len(mean) or 0 in std or not finite:
             raise UserError(
                 f"preprocessing {description!r} needs mean and std of three channels "
-                "(or of one, for grey images), std not 0"
+                "(or of one, for gray images), std not 0"
             )
         return cls(mean, std, scale)
 

@@ -89,7 +89,7 @@ def test_bad_scenes(capsys, tmp_path):
     for change, message in (
         ("train.split=probes", "config.train.split: scenes (version"),
         ("train.validation_split=x", "config.train.validation_split: scenes (version"),
-        ("data.path=/nowhere", "config.data.path: there is no folder /nowhere"),
+        ("data.path=/nowhere", "config.data.path: /nowhere does not exist"),
     ):
         code, _, error = run(capsys, train, *arguments, f"--config.{change}")
         assert code == 2 and message in error and error.count("\n") == 1

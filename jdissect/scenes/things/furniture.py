@@ -90,7 +90,7 @@ def chair(stage: Stage, x: float, y: float, kind: str = "", view: str = "") -> N
 def table(
     stage: Stage, x: float, y: float, wide: float = 0.0, drawers: bool = False
 ) -> None:
-    """A table, 0.75 m high, `wide` metres; with drawers a desk."""
+    """A table, 0.75 m high, `wide` meters; with drawers a desk."""
     draws = stage.draws
     wide = (wide or draws.uniform(1.1, 1.7)) / 2
     pen = stage.pen("table", x, y, mirror=False)

@@ -7,7 +7,7 @@ def fence(stage: Stage, x: float, y: float, length: float = 0.0) -> None:
     """A fence from `x` to the right, 1.1 m high.
 
     Args:
-        length: metres; 0 leads out of the picture.
+        length: meters; 0 leads out of the picture.
     """
     pen = stage.pen("fence", x, y, mirror=False)
     wood = stage.stuff("wood", "brown", "white", "white", "gray", "green")
@@ -105,7 +105,7 @@ def traffic_light(stage: Stage, x: float, y: float) -> None:
 
 
 def sign(stage: Stage, x: float, y: float, wide: float = 0.0) -> None:
-    """A sign on a pole, 2.6 m; with `wide` metres a board on two poles."""
+    """A sign on a pole, 2.6 m; with `wide` meters a board on two poles."""
     draws = stage.draws
     pen = stage.pen("sign", x, y, mirror=False)
     iron = stage.stuff("metal", "gray", "white", "black")
@@ -132,7 +132,7 @@ def sign(stage: Stage, x: float, y: float, wide: float = 0.0) -> None:
 
 
 def umbrella(stage: Stage, x: float, y: float) -> None:
-    """A sunshade, 2.2 m, in two colours."""
+    """A sunshade, 2.2 m, in two colors."""
     draws = stage.draws
     pen = stage.pen(
         "umbrella", x, y, turn=draws.uniform(-14, 14), size=draws.uniform(0.9, 1.15)

@@ -59,7 +59,7 @@ def window(
 def curtain(
     stage: Stage, x: float, y: float, wide: float = 1.2, top: float = 2.25
 ) -> None:
-    """Two curtains, `wide` metres apart, under a rod at `top`."""
+    """Two curtains, `wide` meters apart, under a rod at `top`."""
     draws = stage.draws
     pen = stage.pen("curtain", x, y, mirror=False)
     cloth = stage.stuff("fabric", *GAY)

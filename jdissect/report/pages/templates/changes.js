@@ -1,6 +1,6 @@
-// Counts of every network at the slider's threshold, and what two of them do not share.
+// Counts of every network at the slider's threshold, and differences between two.
 
-// By column: the highest IoU of a unit whose own concept it is, 0 where there is none.
+// By column: the highest IoU of a unit with this concept as its own; 0 without one.
 function levels(model) {
   const found = new Float64Array(page.concepts.length);
   for (let unit = 0; unit < model.units; unit++) {

@@ -1,4 +1,4 @@
-// How many unique concepts there are at a threshold.
+// Counts unique concepts at a threshold.
 
 // {concepts: Map column -> its best unit's IoU and number of units, detectors}
 function detected(layer, threshold) {
@@ -50,7 +50,7 @@ function showCounts(layer, threshold, pick) {
   showCloud(layer, concepts, pick);
 }
 
-// All concepts that are found, those of most units first.
+// Lists all concepts found, those with most units first.
 function showCloud(layer, concepts, pick) {
   const found = [...concepts].sort(
     ([a, one], [b, other]) => other.units - one.units || other.iou - one.iou || a - b,

@@ -1,6 +1,6 @@
-// What the lists of both kinds of page share: slider, category filter, pages.
+// Shared by the lists of both kinds of page: slider, category filter, pages.
 
-// The slider and the number beside it; calls `changed` with the threshold.
+// Connects the slider and its number field; calls `changed` with the threshold.
 function setUpThreshold(start, highest, changed) {
   const range = byId("threshold");
   const number = byId("threshold-number");
@@ -20,7 +20,7 @@ function setUpThreshold(start, highest, changed) {
   range.value = number.value = String(start);
 }
 
-// Calls `changed` with the set of numbers of the categories that are ticked.
+// Calls `changed` with the set of checked category numbers.
 function setUpCategories(changed) {
   const boxes = [...byId("categories").querySelectorAll("input")];
   for (const box of boxes) box.checked = true;
@@ -30,7 +30,7 @@ function setUpCategories(changed) {
   return new Set(boxes.map((box) => Number(box.value)));
 }
 
-// Shows `items` a page at a time through `make(item)`.
+// Shows `items` one page at a time, rendered by `make(item)`.
 function pager(container, size, make) {
   const nav = byId("pager");
   let items = [];
@@ -60,7 +60,7 @@ function pager(container, size, make) {
   };
 }
 
-// Concepts whose name holds the words of a search, as a test of a column.
+// Returns a test of a column: whether its concept contains the words of a search.
 function matcher(query, names) {
   const text = query.trim().toLowerCase();
   const lower = names.map((name) => name.toLowerCase());

@@ -1,5 +1,5 @@
-// Thumbnails and the masks over them, both made when they are about to be seen.
-const PIXEL = 4; // canvas pixels a mask pixel
+// Thumbnails and the masks over them, both made shortly before they are visible.
+const PIXEL = 4; // canvas pixels per mask pixel
 const OUTLINE = "#ffe14d";
 const opened = new Map(); // blocks by id
 
@@ -32,7 +32,7 @@ function load(image) {
   else image.parentElement.classList.add("missing");
 }
 
-// A thumbnail; `mask` (a function or null) gives {runs, height, width} when asked.
+// Makes a thumbnail; `mask` is null or a function returning {runs, height, width}.
 function picture(place, alt, mask, tag = "span", attributes = {}) {
   const image = element("img", { alt, "data-place": place, decoding: "async" });
   const made = element(tag, { class: "picture", ...attributes }, image);
@@ -52,7 +52,7 @@ function picture(place, alt, mask, tag = "span", attributes = {}) {
   return made;
 }
 
-// Draws the masks of all pictures in `parent` once it has the focus or is touched.
+// Draws the masks of all pictures in `parent` once it is focused or touched.
 function drawWithin(parent) {
   const draw = () => {
     for (const one of parent.querySelectorAll(".picture")) one.drawMask?.();
@@ -61,7 +61,7 @@ function drawWithin(parent) {
   return draw;
 }
 
-// Mask `number` of a block of masks; null where the block has none.
+// Returns mask `number` of a block of masks; null if the block has none.
 function maskOf(masks, unit, rank) {
   if (!masks || rank >= masks.ranks) return null;
   const number = unit * masks.ranks + rank;

@@ -3,7 +3,7 @@ const PER_PAGE = 48;
 const page = json("page");
 const state = {
   query: "",
-  concept: null, // a column, where one concept is shown
+  concept: null, // a column, if one concept is shown
   categories: null,
   threshold: 0.04,
   below: false,
@@ -13,7 +13,7 @@ const layers = page.layers.map((layer, number) => ({ ...layer, number }));
 let layer = null;
 let matches = null;
 let order = []; // the units of the list
-let pushed = false; // whether the open unit has a place of its own in the history
+let pushed = false; // whether the open unit has its own history entry
 
 function ready(number) {
   const one = layers[number];
@@ -109,7 +109,7 @@ function showList() {
   showClosest();
 }
 
-// Where a search finds no unit: the units that come closest to such concepts.
+// For a search that finds no unit: the units closest to such concepts.
 function showClosest() {
   const list = byId("closest");
   list.hidden = order.length > 0 || (state.query === "" && state.concept === null);
@@ -158,7 +158,7 @@ function showLayer(number) {
   showList();
 }
 
-// The unit that the address names, as [layer's number, unit].
+// Returns the unit that the address names, as [layer number, unit].
 function named() {
   const parts = /^#(?:(.+)\/)?unit-(\d+)$/.exec(location.hash);
   if (!parts) return null;
@@ -193,7 +193,7 @@ async function follow() {
   showAllMasks();
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
-  // A dialog's images are in sight; browsers do not always tell an observer.
+  // A dialog's images are visible; browsers do not always notify an observer.
   byId("unit-body").querySelectorAll("img[data-place]").forEach(load);
 }
 
@@ -216,7 +216,7 @@ function showAllMasks() {
 
 function setUpUnit() {
   const dialog = byId("unit");
-  // Closing a unit goes back in the history, and must not move what is below it.
+  // Closing a unit goes back in the history, and must not scroll the page below.
   history.scrollRestoration = "manual";
   byId("cards").addEventListener("click", () => (pushed = true));
   byId("closest").addEventListener("click", () => (pushed = true));

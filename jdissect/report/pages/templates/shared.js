@@ -20,14 +20,14 @@ const swatch = (category) =>
 // "1 unit", "2 units"
 const many = (count, word) =>
   `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
-// A threshold in three decimals, or in all that it has.
+// A threshold with three decimals, or with all of its own.
 const decimals = (value) => {
   const text = value.toFixed(3);
   return Number(text) === value ? text : String(value);
 };
 const digits = (value) => Number(value.toPrecision(4)).toString();
 
-// All of the document is there; what stands behind the script may be used.
+// The whole document is parsed, so elements after the script can be used.
 const complete = new Promise((resolve) => {
   if (document.readyState !== "loading") resolve();
   else document.addEventListener("DOMContentLoaded", () => resolve());
@@ -51,7 +51,7 @@ function typed([kind, text]) {
   return new ARRAYS[kind](bytes.buffer);
 }
 
-// An object like the block's, with its packed arrays unpacked.
+// Returns a copy of the block's object with its packed arrays unpacked.
 function unpacked(content) {
   if (content === null) return null;
   const isPacked = (value) =>

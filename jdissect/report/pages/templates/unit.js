@@ -8,7 +8,7 @@ function drawn(tag, attributes, ...children) {
   return made;
 }
 
-// A unit's concept, or why it has none.
+// Returns a unit's concept, or why it has none.
 function titleOf(layer, unit) {
   const column = layer.best[unit];
   if (column >= 0) return layer.concepts[column];
@@ -33,7 +33,7 @@ function unitPicture(layer, unit, rank, tag, attributes) {
 const cutName = () => [element("i", {}, "T"), element("sub", {}, "k")];
 
 // Pixels per width, as bins are narrow around T_k, on a logarithmic scale. A bin without
-// width holds exact zeros; it is said in words, and its bar is as high as the highest.
+// width holds exact zeros; it is labelled in words, and its bar is as high as the highest.
 function histogramOf(layer, unit) {
   const data = layer.histograms();
   const counts = data.counts.subarray(unit * data.bins, (unit + 1) * data.bins);
@@ -151,7 +151,7 @@ function bestConcepts(layer, unit, pick) {
   );
 }
 
-// The large pictures; a press keeps a mask shown, for hands without a mouse.
+// The large pictures; pressing one keeps its mask shown, for touch screens.
 function topImages(layer, unit) {
   const figures = [];
   for (let rank = 0; rank < layer.k; rank++) {
