@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     flags = command_line.define(argv, _FLAGS, {})
     config = command_line.parse(flags, argv)
     if not flags.units:
-        raise UserError(f"--units is not set; it can be {unit_selection.FORMS}")
+        raise UserError(f"--units is not set; use {unit_selection.FORMS}")
     choice = unit_selection.parse(flags.units)
     numbers = {}
     for name, least, most, default in (

@@ -322,7 +322,7 @@ def test_both_ways_of_the_same_ablation(model):
     [
         ([], "--units is not set"),
         (["--units="], "--units is not set"),
-        (["--units=most"], "--units is 'most'; it can be"),
+        (["--units=most"], "--units is 'most'; use"),
         (["--units=3,,4"], "--units is '3,,4'"),
         (["--units=-1"], "--units is '-1'"),
         (["--units=top:0"], "--units is 'top:0'"),

@@ -94,7 +94,7 @@ def test_real_weights_are_right_on_178_of_200(capsys, command, shared, tmp_path)
         (["--config.model.weights="], "config.model.weights is not set"),
         (["--config.model.name=resnet50"], "holds a efficientnet_lite0"),
         (["--config.model.name=vit"], "must be one of resnet18, resnet34, resnet50"),
-        (["--config.data.source=broden"], "has no classes; it can be folder"),
+        (["--config.data.source=broden"], "has no classes; use folder"),
         (["--config.data.path=/nowhere"], "/nowhere does not exist"),
         (
             ["--config.data.path=FOLDERS"],

@@ -91,7 +91,7 @@ def parse(text: str) -> UnitChoice:
             if twice:
                 raise UserError(f"--units names unit {twice[0]} twice")
             return UnitChoice(text, numbers=numbers)
-    raise UserError(f"--units is '{text}'; it can be {FORMS}")
+    raise UserError(f"--units is '{text}'; use {FORMS}")
 
 
 def _number(kind, text):

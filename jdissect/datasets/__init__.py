@@ -78,9 +78,7 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
     """
     name = data_config.source
     if name not in _OPENERS:
-        raise UserError(
-            f"config.data.source is {name!r}; it can be {', '.join(_OPENERS)}."
-        )
+        raise UserError(f"config.data.source is {name!r}; use {', '.join(_OPENERS)}.")
     if data_config.num_images < 0:
         raise UserError(
             f"config.data.num_images is {data_config.num_images}; give a number "

@@ -110,7 +110,7 @@ def _listed_in(choice: str, names: Sequence[str], where: str) -> tuple[str, ...]
         text = paths.read_bytes(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(
-            f"{what} does not exist; it can be 'text', 'number', or a file that lists "
+            f"{what} does not exist; use 'text', 'number', or a file that lists "
             "the classes in order, one per line."
         ) from None
     except OSError as error:

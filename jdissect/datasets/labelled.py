@@ -191,7 +191,7 @@ def open_labelled(
     name = data_config.source
     if name not in openers:
         raise UserError(
-            f"config.data.source is {name!r}, which has no classes; it can be "
+            f"config.data.source is {name!r}, which has no classes; use "
             f"{', '.join(openers)}."
         )
     if num_images < 0:

@@ -77,7 +77,7 @@ def quarters(
       ValueError: unknown mode.
     """
     if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; it can be {', '.join(map(repr, MODES))}")
+        raise ValueError(f"mode is {mode!r}; use {', '.join(map(repr, MODES))}")
     objects = objects.astype(jnp.int32)
     batch, height, width = objects.shape
     size = height * width

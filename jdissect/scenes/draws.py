@@ -33,18 +33,18 @@ class Draws:
         self._ahead: list[float] = []
 
     def unit(self) -> float:
-        """Uniform in [0, 1), a multiple of 2^-53."""
+        """Returns a uniform number in [0, 1), a multiple of 2^-53."""
         if not self._ahead:
             raw = self._bits.random_raw(_BLOCK)
             self._ahead = ((raw >> np.uint64(11)) * 2.0**-53).tolist()
         return self._ahead.pop()
 
     def uniform(self, low: float, high: float) -> float:
-        """Uniform in [low, high)."""
+        """Returns a uniform number in [low, high)."""
         return low + (high - low) * self.unit()
 
     def integer(self, low: int, high: int) -> int:
-        """Uniform among low .. high, both included."""
+        """Returns a uniform integer from low to high, both included."""
         return low + int(self.unit() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
@@ -56,7 +56,7 @@ class Draws:
         return items[int(self.unit() * len(items))]
 
     def sign(self) -> float:
-        """-1.0 or 1.0."""
+        """Returns -1.0 or 1.0."""
         return 1.0 if self.unit() < 0.5 else -1.0
 
     def permutation(self, count: int) -> list[int]:

@@ -86,4 +86,4 @@ def open_segmenter(
         upernet = open_upernet(config, source.image_shape, hashes, devices, cache)
         size = config.mask_size or upernet.mask_shape[0]
         return CombinedSegmenter(upernet, open_colornames(size))
-    raise UserError(f"config.segmenter.name is {name!r}; it can be {', '.join(NAMES)}")
+    raise UserError(f"config.segmenter.name is {name!r}; use {', '.join(NAMES)}")

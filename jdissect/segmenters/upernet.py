@@ -184,7 +184,7 @@ def open_upernet(
     options = config.segmenter
     if options.quarters not in QUARTERS:
         raise UserError(
-            f"config.segmenter.quarters is {options.quarters!r}; it can be "
+            f"config.segmenter.quarters is {options.quarters!r}; use "
             f"{', '.join(QUARTERS)}"
         )
     if not options.upernet:

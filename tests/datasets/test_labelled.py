@@ -198,7 +198,7 @@ def test_classes_from_a_file(numbered, settings, tmp_path):
     def opened():
         return open_labelled(settings("folder", root, class_order=str(file)), "")
 
-    with pytest.raises(UserError, match="classes.txt does not exist; it can be 'text'"):
+    with pytest.raises(UserError, match="classes.txt does not exist; use 'text'"):
         opened()
     # As a spreadsheet saves it: a byte order mark, line ends of Windows.
     file.write_bytes("\ufeffärmel\r\n10\r\nunseen\r\n2\r\n\r\n".encode())

@@ -23,7 +23,7 @@ from jdissect.scenes.world import SIDE
 
 
 def farm(draws: Draws) -> Stage:
-    """Fields and meadows, a barn, cows, a tractor."""
+    """Lays out fields and meadows, a barn, cows, a tractor."""
     stage, _ = outdoors(draws, (34, 64), (1.9, 2.9))
     h = stage.horizon
     if draws.chance(0.3):
@@ -52,7 +52,7 @@ def farm(draws: Draws) -> Stage:
 
 
 def _ploughed(stage: Stage, top: float) -> None:
-    """A field from row `top` down, with furrows leading into the distance."""
+    """Draws a field from row `top` down, with furrows leading into the distance."""
     soil = stage.stuff("soil", "brown")
     dark = soil._replace(rgb=tuple(c * 0.78 for c in soil.rgb))
     if stage.draws.chance(0.35):  # something grows in the rows
@@ -76,7 +76,7 @@ def _ploughed(stage: Stage, top: float) -> None:
 
 
 def forest(draws: Draws) -> Stage:
-    """Many trees, near and far."""
+    """Lays out many trees, near and far."""
     stage, _ = outdoors(draws, (34, 64), (1.6, 2.4))
     h = stage.horizon
     floor = draws.integer(0, 2)
@@ -125,7 +125,7 @@ def forest(draws: Draws) -> Stage:
 
 
 def garden(draws: Draws) -> Stage:
-    """Lawn and beds behind a house or a fence, with chairs outside."""
+    """Lays out lawn and beds behind a house or a fence, with chairs outside."""
     stage, _ = outdoors(draws, (34, 62), (1.7, 2.4))
     h = stage.horizon
     stage.ground("grass", stage.stuff("grass", "green", "green", "green", "yellow"), h)

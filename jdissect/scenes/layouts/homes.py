@@ -23,7 +23,7 @@ from jdissect.scenes.world import SIDE
 
 
 def kitchen(draws: Draws) -> Stage:
-    """Units along the wall, stove and refrigerator, a table in front."""
+    """Lays out units along the wall, stove and refrigerator, a table in front."""
     walls = (
         ("tile", "white", "blue", "green", "yellow", "orange"),
         ("plaster", "white", "yellow", "green", "blue", "orange"),
@@ -105,7 +105,7 @@ def kitchen(draws: Draws) -> Stage:
 
 
 def living_room(draws: Draws) -> Stage:
-    """Sofa, television, lamp, carpet and pictures."""
+    """Lays out sofa, television, lamp, carpet and pictures."""
     room = Room(draws)
     stage, wall = room.stage, room.wall
     places = room.slots(3)
@@ -147,7 +147,7 @@ def living_room(draws: Draws) -> Stage:
 
 
 def bedroom(draws: Draws) -> Stage:
-    """A bed with night table and lamp, wardrobe, curtains."""
+    """Lays out a bed with night table and lamp, wardrobe, curtains."""
     room = Room(draws)
     stage, wall = room.stage, room.wall
     places = room.slots(3)
@@ -188,7 +188,7 @@ def bedroom(draws: Draws) -> Stage:
 
 
 def bathroom(draws: Draws) -> Stage:
-    """Bathtub, basin, toilet, mirror and towels."""
+    """Lays out bathtub, basin, toilet, mirror and towels."""
     walls = (
         ("tile", "white", "white", "blue", "green", "pink", "gray"),
         ("plaster", "white", "blue", "green"),

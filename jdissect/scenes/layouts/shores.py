@@ -31,7 +31,7 @@ _BANKS = (
 
 
 def beach(draws: Draws) -> Stage:
-    """Sand by the sea, the waterline slanting."""
+    """Lays out sand by the sea, the waterline slanting."""
     stage, time = outdoors(draws, (30, 60), (1.9, 3.0))
     h = stage.horizon
     if draws.chance(0.25):
@@ -100,7 +100,7 @@ def beach(draws: Draws) -> Stage:
 
 
 def mountain_lake(draws: Draws) -> Stage:
-    """Peaks over a lake with a near shore."""
+    """Lays out peaks over a lake with a near shore."""
     stage, time = outdoors(draws, (36, 62), (2.0, 3.4))
     h = stage.horizon
     if draws.chance(0.5):
@@ -162,7 +162,7 @@ def mountain_lake(draws: Draws) -> Stage:
 
 
 def desert(draws: Draws) -> Stage:
-    """Dunes and rocks, cacti, rarely people."""
+    """Lays out dunes and rocks, cacti, rarely people."""
     stage, _ = outdoors(draws, (34, 66), (1.9, 3.0))
     h = stage.horizon
     if draws.chance(0.5):

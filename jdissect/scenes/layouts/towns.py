@@ -26,7 +26,7 @@ from jdissect.scenes.world import SIDE
 def row_of_houses(
     stage: Stage, y: float, kinds: Sequence[Thing], gap: float = 0.5
 ) -> None:
-    """Houses side by side along row `y`."""
+    """Draws houses side by side along row `y`."""
     draws = stage.draws
     scale = stage.scale(y)
     x = draws.uniform(-4, 1) * scale
@@ -42,7 +42,7 @@ def row_of_houses(
 
 
 def street(draws: Draws) -> Stage:
-    """A street across the picture, or one that leads away."""
+    """Lays out a street across the picture, or one that leads away."""
     return _street_along(draws) if draws.chance(0.5) else _street_across(draws)
 
 
@@ -104,7 +104,7 @@ def _street_along(draws: Draws) -> Stage:
     half = draws.uniform(42, 58)
 
     def strip(part, stuff, left, right, top=0.03, bottom=1.0):
-        """Ground between two lines through the vanishing point; 1 is the bottom row."""
+        """Draws ground between two lines through the vanishing point; 1: bottom row."""
         a, b = h + (SIDE - h) * top, h + (SIDE - h) * bottom
         road.poly(
             part,
@@ -168,7 +168,7 @@ def _street_along(draws: Draws) -> Stage:
 
 
 def playground(draws: Draws) -> Stage:
-    """Slides and swings, on grass or sand."""
+    """Lays out slides and swings, on grass or sand."""
     stage, _ = outdoors(draws, (36, 64), (1.7, 2.6))
     h = stage.horizon
     stage.ground("grass", stage.stuff("grass", "green", "green", "yellow"), h)

@@ -22,7 +22,7 @@ from jdissect.scenes.world import SIDE
 
 
 def station(draws: Draws) -> Stage:
-    """A train, or empty tracks, beside a platform."""
+    """Lays out a train, or empty tracks, beside a platform."""
     stage, _ = outdoors(draws, (38, 62), (2.3, 3.2))
     h = stage.horizon
     if draws.chance(0.5):
@@ -105,7 +105,7 @@ def station(draws: Draws) -> Stage:
 
 
 def harbour(draws: Draws) -> Stage:
-    """Boats at a quay with cranes, containers and sheds."""
+    """Lays out boats at a quay with cranes, containers and sheds."""
     stage, _ = outdoors(draws, (34, 58), (2.6, 4.2))
     h = stage.horizon
     sea = stage.stuff("water", "blue", "blue", "green", "gray")
@@ -157,7 +157,7 @@ def harbour(draws: Draws) -> Stage:
 
 
 def _pier(stage: Stage, stuff: Stuff, y: float) -> None:
-    """A pier from one side whose front is at row `y`, with cranes and containers."""
+    """Draws a pier from one side with its front at row `y`, cranes and containers."""
     draws = stage.draws
     left = draws.chance(0.5)
     end = draws.uniform(40, 72)

@@ -13,7 +13,7 @@ from jdissect.scenes.world import SIDE
 
 
 def office(draws: Draws) -> Stage:
-    """Desks with computers, office chairs, shelves."""
+    """Lays out desks with computers, office chairs, shelves."""
     room = Room(
         draws,
         floors=(
@@ -79,7 +79,7 @@ def office(draws: Draws) -> Stage:
 
 
 def classroom(draws: Draws) -> Stage:
-    """A blackboard and rows of tables with chairs."""
+    """Lays out a blackboard and rows of tables with chairs."""
     room = Room(
         draws,
         floors=(

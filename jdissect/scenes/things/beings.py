@@ -38,7 +38,7 @@ def person(
     lift: float = 0.0,
     summer: bool = False,
 ) -> None:
-    """A person, 1.7 m.
+    """Draws a person, 1.7 m.
 
     Args:
         pose: 'stand', 'walk', 'wave', 'sit' (on a seat of 0.45 m); '': not 'sit'.
@@ -130,7 +130,7 @@ def person(
 
 
 def dog(stage: Stage, x: float, y: float) -> None:
-    """A dog, 0.6 m."""
+    """Draws a dog, 0.6 m."""
     draws = stage.draws
     pen = stage.pen("dog", x, y, size=draws.uniform(0.85, 1.15))
     coat = stage.stuff("hair", "brown", "black", "white", "gray", "orange", "yellow")
@@ -154,7 +154,7 @@ def dog(stage: Stage, x: float, y: float) -> None:
 
 
 def cow(stage: Stage, x: float, y: float) -> None:
-    """A cow, 1.4 m, often spotted, at times grazing."""
+    """Draws a cow, 1.4 m, often spotted, at times grazing."""
     draws = stage.draws
     pen = stage.pen("cow", x, y, size=draws.uniform(0.9, 1.1))
     coat = stage.stuff("hair", "brown", "white", "white", "black", "orange")

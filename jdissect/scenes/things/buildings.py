@@ -32,7 +32,7 @@ def _window(
 
 
 def house(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A house of one or two floors, gable or eaves towards the viewer."""
+    """Draws a house of one or two floors, gable or eaves towards the viewer."""
     draws = stage.draws
     pen = stage.pen("house", x, y, size=size, mirror=False)
     wall = stage.stuff(
@@ -116,7 +116,7 @@ def house(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 def building(
     stage: Stage, x: float, y: float, floors: int = 0, wide: float = 0.0
 ) -> None:
-    """A block of flats or offices, 4 to 8 floors."""
+    """Draws a block of flats or offices, 4 to 8 floors."""
     draws = stage.draws
     pen = stage.pen("building", x, y, mirror=False)
     wall = stage.stuff(
@@ -175,7 +175,7 @@ def building(
 
 
 def barn(stage: Stage, x: float, y: float) -> None:
-    """A barn with a broken roof and a wide door."""
+    """Draws a barn with a broken roof and a wide door."""
     draws = stage.draws
     pen = stage.pen("barn", x, y, mirror=False)
     wall = stage.stuff("wood", "red", "red", "brown", "gray", "white")
@@ -209,7 +209,7 @@ def barn(stage: Stage, x: float, y: float) -> None:
 
 
 def lighthouse(stage: Stage, x: float, y: float) -> None:
-    """A lighthouse with bands, 12 m."""
+    """Draws a lighthouse with bands, 12 m."""
     pen = stage.pen("lighthouse", x, y, size=stage.draws.uniform(0.8, 1.1))
     white = stage.stuff("plaster", "white")
     band = stage.stuff("plaster", "red", "red", "blue", "black")
@@ -242,7 +242,7 @@ def lighthouse(stage: Stage, x: float, y: float) -> None:
 
 
 def crane(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A harbour crane, 15 m: lattice mast, jib, counterweight, cable."""
+    """Draws a harbour crane, 15 m: lattice mast, jib, counterweight, cable."""
     draws = stage.draws
     pen = stage.pen("crane", x, y, size=size * draws.uniform(0.85, 1.15))
     steel = stage.stuff("metal", "yellow", "orange", "red", "blue", "gray")
@@ -276,7 +276,7 @@ def crane(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 
 
 def container(stage: Stage, x: float, y: float, stacked: int = 0) -> None:
-    """Containers in a stack, 6 m long."""
+    """Draws containers in a stack, 6 m long."""
     draws = stage.draws
     for level in range(stacked or draws.integer(1, 3)):
         shift = draws.uniform(-2, 2)

@@ -15,7 +15,7 @@ def cabinet(
     top: Stuff | None = None,
     lift: float = 0.0,
 ) -> None:
-    """A cupboard: a night table, sideboard, wardrobe or kitchen unit by its size.
+    """Draws a cupboard: a night table, sideboard, wardrobe or kitchen unit by its size.
 
     Args:
         wide, high: meters; 0: as a sideboard.
@@ -61,7 +61,7 @@ def cabinet(
 
 
 def bookcase(stage: Stage, x: float, y: float) -> None:
-    """Shelves with books, 1.8 m."""
+    """Draws shelves with books, 1.8 m."""
     draws = stage.draws
     pen = stage.pen("bookcase", x, y, mirror=False)
     wood = stage.stuff("wood", *WOODS)
@@ -91,7 +91,7 @@ def bookcase(stage: Stage, x: float, y: float) -> None:
 
 
 def refrigerator(stage: Stage, x: float, y: float) -> None:
-    """A refrigerator, 1.8 m."""
+    """Draws a refrigerator, 1.8 m."""
     draws = stage.draws
     pen = stage.pen("refrigerator", x, y, mirror=False)
     paint = stage.stuff("metal", "white", "white", "gray", "red", "black", "blue")
@@ -106,7 +106,7 @@ def refrigerator(stage: Stage, x: float, y: float) -> None:
 
 
 def stove(stage: Stage, x: float, y: float) -> None:
-    """A stove with oven door, knobs and hob, 0.9 m."""
+    """Draws a stove with oven door, knobs and hob, 0.9 m."""
     pen = stage.pen("stove", x, y, mirror=False)
     paint = stage.stuff("metal", "white", "gray", "black", "red")
     dark, glass = stage.stuff("metal", "black"), stage.stuff("glass", "black", "gray")

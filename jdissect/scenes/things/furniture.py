@@ -22,7 +22,7 @@ CLOTHS = (
 
 
 def chair(stage: Stage, x: float, y: float, kind: str = "", view: str = "") -> None:
-    """A chair, 0.9 m.
+    """Draws a chair, 0.9 m.
 
     Args:
         kind: 'wood', 'plastic', 'office'; '': one of the first two.
@@ -90,7 +90,7 @@ def chair(stage: Stage, x: float, y: float, kind: str = "", view: str = "") -> N
 def table(
     stage: Stage, x: float, y: float, wide: float = 0.0, drawers: bool = False
 ) -> None:
-    """A table, 0.75 m high, `wide` meters; with drawers a desk."""
+    """Draws a table, 0.75 m high, `wide` meters; with drawers a desk."""
     draws = stage.draws
     wide = (wide or draws.uniform(1.1, 1.7)) / 2
     pen = stage.pen("table", x, y, mirror=False)
@@ -120,7 +120,7 @@ def table(
 
 
 def sofa(stage: Stage, x: float, y: float) -> None:
-    """A sofa or armchair, 0.85 m high."""
+    """Draws a sofa or armchair, 0.85 m high."""
     draws = stage.draws
     pen = stage.pen("sofa", x, y, mirror=False)
     cloth = stage.stuff(
@@ -164,7 +164,7 @@ def sofa(stage: Stage, x: float, y: float) -> None:
 
 
 def bed(stage: Stage, x: float, y: float) -> None:
-    """A bed seen from its side or its foot."""
+    """Draws a bed seen from its side or its foot."""
     draws = stage.draws
     pen = stage.pen("bed", x, y)
     wood = stage.stuff("wood", *WOODS)

@@ -5,7 +5,7 @@ from jdissect.scenes.things.walls import GAY
 
 
 def beach_towel(stage: Stage, x: float, y: float) -> None:
-    """A towel on the ground."""
+    """Draws a towel on the ground."""
     pen = stage.pen("towel", x, y)
     cloth = stage.stuff("fabric", *GAY)
     stripe = stage.stuff("fabric", "white", "blue", "red", "yellow")
@@ -17,7 +17,7 @@ def beach_towel(stage: Stage, x: float, y: float) -> None:
 def lamp(
     stage: Stage, x: float, y: float, kind: str = "floor", lift: float = 0.0
 ) -> None:
-    """A lamp: on the 'floor' (1.5 m), a 'table' lamp, or 'hanging' from above."""
+    """Draws a lamp: on the 'floor' (1.5 m), a 'table' lamp, or 'hanging' from above."""
     draws = stage.draws
     size = {"floor": 1.0, "table": 0.55, "hanging": 0.9}[kind]
     pen = stage.pen("lamp", x, y, lift=lift, mirror=False)
@@ -57,7 +57,7 @@ def lamp(
 
 
 def television(stage: Stage, x: float, y: float, lift: float = 0.0) -> None:
-    """A television."""
+    """Draws a television."""
     draws = stage.draws
     pen = stage.pen("television", x, y, lift=lift, mirror=False)
     case = stage.stuff("plastic", "black", "black", "gray")
@@ -71,7 +71,7 @@ def television(stage: Stage, x: float, y: float, lift: float = 0.0) -> None:
 
 
 def computer(stage: Stage, x: float, y: float, lift: float = 0.76) -> None:
-    """A screen on its stand with a keyboard, on a desk."""
+    """Draws a screen on its stand with a keyboard, on a desk."""
     draws = stage.draws
     pen = stage.pen("computer", x, y, lift=lift, mirror=False)
     case = stage.stuff("plastic", "black", "gray", "white")
@@ -106,7 +106,7 @@ def computer(stage: Stage, x: float, y: float, lift: float = 0.76) -> None:
 def plant(
     stage: Stage, x: float, y: float, size: float = 1.0, lift: float = 0.0
 ) -> None:
-    """A plant in a pot, 0.9 m."""
+    """Draws a plant in a pot, 0.9 m."""
     draws = stage.draws
     pen = stage.pen("plant", x, y, size=size * draws.uniform(0.8, 1.2), lift=lift)
     pot = stage.stuff("ceramic", "orange", "brown", "white", "blue", "gray", "red")
@@ -125,7 +125,7 @@ def plant(
 
 
 def carpet(stage: Stage, x: float, y: float) -> None:
-    """A carpet on the floor, with a border; `y` is its near edge."""
+    """Draws a carpet on the floor, with a border; `y` is its near edge."""
     draws = stage.draws
     pen = stage.pen("carpet", x, y, mirror=False)
     cloth = stage.stuff("fabric", *GAY)
@@ -144,7 +144,7 @@ def carpet(stage: Stage, x: float, y: float) -> None:
 
 
 def bottle(stage: Stage, x: float, y: float, lift: float = 0.78) -> None:
-    """A bottle."""
+    """Draws a bottle."""
     pen = stage.pen("bottle", x, y, lift=lift, mirror=False)
     glass = stage.stuff("glass", "green", "brown", "blue", "white", "red")
     pen.box("", glass, -0.07, 0, 0.07, 0.24, round=0.2)
@@ -161,7 +161,7 @@ def bottle(stage: Stage, x: float, y: float, lift: float = 0.78) -> None:
 
 
 def cup(stage: Stage, x: float, y: float, lift: float = 0.78) -> None:
-    """A cup with a handle."""
+    """Draws a cup with a handle."""
     pen = stage.pen("cup", x, y, lift=lift)
     clay = stage.stuff("ceramic", *GAY)
     pen.disc("handle", clay, 0.1, 0.08, 0.055, 0.065, bright=-0.15)
@@ -171,7 +171,7 @@ def cup(stage: Stage, x: float, y: float, lift: float = 0.78) -> None:
 
 
 def bathtub(stage: Stage, x: float, y: float) -> None:
-    """A bathtub along the wall, with its tap."""
+    """Draws a bathtub along the wall, with its tap."""
     pen = stage.pen("bathtub", x, y)
     white = stage.stuff("ceramic", "white", "white", "white", "pink", "blue", "green")
     metal = stage.stuff("metal", "gray", "yellow")
@@ -210,7 +210,7 @@ def bathtub(stage: Stage, x: float, y: float) -> None:
 
 
 def toilet(stage: Stage, x: float, y: float) -> None:
-    """A toilet from its side: bowl, lid and tank."""
+    """Draws a toilet from its side: bowl, lid and tank."""
     pen = stage.pen("toilet", x, y)
     white = stage.stuff("ceramic", "white", "white", "white", "pink", "blue")
     lid = stage.stuff("plastic", "white", "white", "black", "brown", "blue")
@@ -234,7 +234,7 @@ def toilet(stage: Stage, x: float, y: float) -> None:
 
 
 def sink(stage: Stage, x: float, y: float, kind: str = "stand") -> None:
-    """A wash basin on its 'stand', or set 'in' a worktop of 0.9 m."""
+    """Draws a wash basin on its 'stand', or set 'in' a worktop of 0.9 m."""
     pen = stage.pen("sink", x, y)
     white = stage.stuff("ceramic", "white", "white", "white", "gray", "pink", "blue")
     metal = stage.stuff("metal", "gray", "gray", "yellow")

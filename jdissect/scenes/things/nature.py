@@ -6,7 +6,7 @@ from jdissect.scenes.world import SIDE
 
 
 def mountains(stage: Stage, base: float, tallest: float, snow: float = 0.5) -> None:
-    """A ridge over the whole width, drawn immediately.
+    """Draws a ridge over the whole width, at once.
 
     Args:
         base: row of its foot.
@@ -65,7 +65,7 @@ def mountains(stage: Stage, base: float, tallest: float, snow: float = 0.5) -> N
 
 
 def rock(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A boulder, about 0.7 m."""
+    """Draws a boulder, about 0.7 m."""
     draws = stage.draws
     pen = stage.pen("rock", x, y, size=size * draws.uniform(0.6, 1.5))
     stone = stage.stuff("stone", "gray", "gray", "brown")
@@ -101,7 +101,7 @@ def leaves(stage: Stage) -> Stuff:
 def tree(
     stage: Stage, x: float, y: float, size: float = 1.0, leaf: Stuff | None = None
 ) -> None:
-    """A broad tree, about 6 m."""
+    """Draws a broad tree, about 6 m."""
     draws = stage.draws
     pen = stage.pen("tree", x, y, size=size * draws.uniform(0.8, 1.25))
     bark = stage.stuff("wood", "brown", "brown", "gray", "black")
@@ -137,7 +137,7 @@ def tree(
 
 
 def fir(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A conifer, about 7 m."""
+    """Draws a conifer, about 7 m."""
     draws = stage.draws
     pen = stage.pen("fir", x, y, size=size * draws.uniform(0.75, 1.3))
     bark = stage.stuff("wood", "brown")
@@ -164,7 +164,7 @@ def fir(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 
 
 def palm(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A palm, about 6 m, leaning."""
+    """Draws a palm, about 6 m, leaning."""
     draws = stage.draws
     pen = stage.pen("palm", x, y, size=size * draws.uniform(0.8, 1.2))
     bark = stage.stuff("wood", "brown", "gray")
@@ -204,7 +204,7 @@ def palm(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 def bush(
     stage: Stage, x: float, y: float, size: float = 1.0, leaf: Stuff | None = None
 ) -> None:
-    """A round shrub, about 1 m, sometimes with berries or blossoms."""
+    """Draws a round shrub, about 1 m, sometimes with berries or blossoms."""
     draws = stage.draws
     pen = stage.pen("bush", x, y, size=size * draws.uniform(0.8, 1.4))
     leaf = leaf or stage.stuff("foliage", "green")
@@ -237,7 +237,7 @@ def bush(
 def flower(
     stage: Stage, x: float, y: float, size: float = 1.0, petal: Stuff | None = None
 ) -> None:
-    """Three or four flowers, about 0.5 m."""
+    """Draws three or four flowers, about 0.5 m."""
     draws = stage.draws
     pen = stage.pen("flower", x, y, size=size * draws.uniform(0.8, 1.2))
     green = stage.stuff("foliage", "green")
@@ -255,7 +255,7 @@ def flower(
 
 
 def cactus(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A saguaro, about 3 m."""
+    """Draws a saguaro, about 3 m."""
     draws = stage.draws
     pen = stage.pen("cactus", x, y, size=size * draws.uniform(0.7, 1.2))
     green = stage.stuff("foliage", "green")

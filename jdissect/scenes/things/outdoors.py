@@ -4,7 +4,7 @@ from jdissect.scenes.stage import Stage
 
 
 def fence(stage: Stage, x: float, y: float, length: float = 0.0) -> None:
-    """A fence from `x` to the right, 1.1 m high.
+    """Draws a fence from `x` to the right, 1.1 m high.
 
     Args:
         length: meters; 0 leads out of the picture.
@@ -23,7 +23,7 @@ def fence(stage: Stage, x: float, y: float, length: float = 0.0) -> None:
 
 
 def bench(stage: Stage, x: float, y: float) -> None:
-    """A bench, 1.6 m."""
+    """Draws a bench, 1.6 m."""
     pen = stage.pen("bench", x, y, mirror=False)
     wood = stage.stuff("wood", "brown", "brown", "green", "white", "red", "yellow")
     iron = stage.stuff("metal", "black", "gray")
@@ -38,7 +38,7 @@ def bench(stage: Stage, x: float, y: float) -> None:
 
 
 def streetlight(stage: Stage, x: float, y: float) -> None:
-    """A street lamp, 5 m: one arm, two arms or an old lantern."""
+    """Draws a street lamp, 5 m: one arm, two arms or an old lantern."""
     draws = stage.draws
     pen = stage.pen("streetlight", x, y)
     iron = stage.stuff("metal", "black", "gray", "gray", "green")
@@ -81,7 +81,7 @@ def streetlight(stage: Stage, x: float, y: float) -> None:
 
 
 def traffic_light(stage: Stage, x: float, y: float) -> None:
-    """A traffic light, 3.4 m."""
+    """Draws a traffic light, 3.4 m."""
     draws = stage.draws
     pen = stage.pen("traffic light", x, y)
     iron = stage.stuff("metal", "gray", "black")
@@ -105,7 +105,7 @@ def traffic_light(stage: Stage, x: float, y: float) -> None:
 
 
 def sign(stage: Stage, x: float, y: float, wide: float = 0.0) -> None:
-    """A sign on a pole, 2.6 m; with `wide` meters a board on two poles."""
+    """Draws a sign on a pole, 2.6 m; with `wide` meters a board on two poles."""
     draws = stage.draws
     pen = stage.pen("sign", x, y, mirror=False)
     iron = stage.stuff("metal", "gray", "white", "black")
@@ -132,7 +132,7 @@ def sign(stage: Stage, x: float, y: float, wide: float = 0.0) -> None:
 
 
 def umbrella(stage: Stage, x: float, y: float) -> None:
-    """A sunshade, 2.2 m, in two colors."""
+    """Draws a sunshade, 2.2 m, in two colors."""
     draws = stage.draws
     pen = stage.pen(
         "umbrella", x, y, turn=draws.uniform(-14, 14), size=draws.uniform(0.9, 1.15)
@@ -183,7 +183,7 @@ def umbrella(stage: Stage, x: float, y: float) -> None:
 
 
 def ball(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A ball, 0.5 m, with a stripe."""
+    """Draws a ball, 0.5 m, with a stripe."""
     draws = stage.draws
     pen = stage.pen("ball", x, y, size=size, turn=draws.uniform(-60, 60))
     paint = stage.stuff(
@@ -198,7 +198,7 @@ def ball(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 
 
 def slide(stage: Stage, x: float, y: float) -> None:
-    """A slide, 2.4 m: ladder, top and chute."""
+    """Draws a slide, 2.4 m: ladder, top and chute."""
     pen = stage.pen("slide", x, y)
     chute = stage.stuff("plastic", "red", "yellow", "blue", "orange", "green", "pink")
     steel = stage.stuff("metal", "gray", "blue", "yellow", "red")
@@ -217,7 +217,7 @@ def slide(stage: Stage, x: float, y: float) -> None:
 
 
 def swing(stage: Stage, x: float, y: float) -> None:
-    """A swing of two seats, 2.4 m."""
+    """Draws a swing of two seats, 2.4 m."""
     draws = stage.draws
     pen = stage.pen("swing", x, y, mirror=False)
     steel = stage.stuff("metal", "red", "blue", "yellow", "green", "gray")

@@ -29,7 +29,7 @@ def _headlight(stage: Stage, pen: Pen, u: float, v: float, r: float) -> None:
 
 
 def car(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
-    """A car from the side, 4 m: saloon, hatchback or van."""
+    """Draws a car from the side, 4 m: saloon, hatchback or van."""
     draws = stage.draws
     pen = stage.pen("car", x, y, size=size)
     paint = stage.stuff("metal", *_LACQUERS)
@@ -103,7 +103,7 @@ def car(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
 
 
 def car_ahead(stage: Stage, x: float, y: float) -> None:
-    """A car from the front or the back, 1.8 m wide."""
+    """Draws a car from the front or the back, 1.8 m wide."""
     draws = stage.draws
     pen = stage.pen("car", x, y, mirror=False)
     paint = stage.stuff("metal", *_LACQUERS)
@@ -142,7 +142,7 @@ def car_ahead(stage: Stage, x: float, y: float) -> None:
 
 
 def bus(stage: Stage, x: float, y: float) -> None:
-    """A bus from the side, 9 m."""
+    """Draws a bus from the side, 9 m."""
     pen = stage.pen("bus", x, y)
     paint = stage.stuff("metal", "red", "yellow", "white", "blue", "green", "orange")
     band = stage.stuff("metal", "white", "gray", "blue", "black")
@@ -163,7 +163,7 @@ def bus(stage: Stage, x: float, y: float) -> None:
 
 
 def tractor(stage: Stage, x: float, y: float) -> None:
-    """A tractor, 3.4 m."""
+    """Draws a tractor, 3.4 m."""
     pen = stage.pen("tractor", x, y)
     paint = stage.stuff("metal", "red", "green", "blue", "orange", "yellow")
     tyre = stage.stuff("rubber", "black")
@@ -184,7 +184,7 @@ def tractor(stage: Stage, x: float, y: float) -> None:
 
 
 def train(stage: Stage, x: float, y: float, cars: int = 2) -> None:
-    """A train from the side; `x` is the front of its first coach, 14 m each."""
+    """Draws a train from the side; `x` is the front of its first coach, 14 m each."""
     draws = stage.draws
     pen = stage.pen("train", x, y, mirror=draws.chance(0.5) if x == 56 else x < 56)
     paint = stage.stuff(
@@ -244,7 +244,7 @@ def train(stage: Stage, x: float, y: float, cars: int = 2) -> None:
 
 
 def boat(stage: Stage, x: float, y: float, kind: str = "") -> None:
-    """A boat on the water, 6 m: 'sail', 'motor' or 'row'."""
+    """Draws a boat on the water, 6 m: 'sail', 'motor' or 'row'."""
     draws = stage.draws
     kind = kind or draws.pick(("sail", "sail", "motor"))
     pen = stage.pen(

@@ -24,7 +24,7 @@ def window(
     wide: float = 1.2,
     high: float = 1.2,
 ) -> None:
-    """A window in a room's wall; daylight or night behind it."""
+    """Draws a window in a room's wall; daylight or night behind it."""
     draws = stage.draws
     pen = stage.pen("window", x, y, lift=lift, mirror=False)
     wood = stage.stuff("wood", "white", "white", "brown")
@@ -59,7 +59,7 @@ def window(
 def curtain(
     stage: Stage, x: float, y: float, wide: float = 1.2, top: float = 2.25
 ) -> None:
-    """Two curtains, `wide` meters apart, under a rod at `top`."""
+    """Draws two curtains, `wide` meters apart, under a rod at `top`."""
     draws = stage.draws
     pen = stage.pen("curtain", x, y, mirror=False)
     cloth = stage.stuff("fabric", *GAY)
@@ -84,7 +84,7 @@ def curtain(
 
 
 def door(stage: Stage, x: float, y: float) -> None:
-    """A room's door, 2 m."""
+    """Draws a room's door, 2 m."""
     pen = stage.pen("door", x, y)
     wood = stage.stuff("wood", "white", "brown", "brown", "gray", "blue", "green")
     frame = stage.stuff("wood", "white", "brown")
@@ -98,7 +98,7 @@ def door(stage: Stage, x: float, y: float) -> None:
 
 
 def painting(stage: Stage, x: float, y: float, lift: float = 1.3) -> None:
-    """A picture on the wall: a landscape, or shapes."""
+    """Draws a picture on the wall: a landscape, or shapes."""
     draws = stage.draws
     pen = stage.pen("painting", x, y, lift=lift)
     wide, high = draws.uniform(0.25, 0.5), draws.uniform(0.4, 0.7)
@@ -130,7 +130,7 @@ def painting(stage: Stage, x: float, y: float, lift: float = 1.3) -> None:
 
 
 def clock(stage: Stage, x: float, y: float, lift: float = 1.7) -> None:
-    """A round clock, on a wall."""
+    """Draws a round clock, on a wall."""
     draws = stage.draws
     pen = stage.pen("clock", x, y, lift=lift, size=draws.uniform(0.9, 1.3))
     dark = stage.stuff("metal", "black")
@@ -155,7 +155,7 @@ def clock(stage: Stage, x: float, y: float, lift: float = 1.7) -> None:
 
 
 def mirror(stage: Stage, x: float, y: float, lift: float = 1.15) -> None:
-    """A mirror on the wall, round or square."""
+    """Draws a mirror on the wall, round or square."""
     draws = stage.draws
     pen = stage.pen("mirror", x, y, lift=lift, mirror=False)
     frame = stage.stuff(
@@ -172,7 +172,7 @@ def mirror(stage: Stage, x: float, y: float, lift: float = 1.15) -> None:
 
 
 def towel(stage: Stage, x: float, y: float, lift: float = 0.75) -> None:
-    """A towel on a wall."""
+    """Draws a towel on a wall."""
     pen = stage.pen("towel", x, y, lift=lift)
     cloth = stage.stuff("fabric", *GAY)
     stripe = stage.stuff("fabric", "white", "blue", "red", "yellow")
@@ -181,7 +181,7 @@ def towel(stage: Stage, x: float, y: float, lift: float = 0.75) -> None:
 
 
 def blackboard(stage: Stage, x: float, y: float, lift: float = 0.9) -> None:
-    """A blackboard with writing, 2.6 m wide."""
+    """Draws a blackboard with writing, 2.6 m wide."""
     draws = stage.draws
     pen = stage.pen("blackboard", x, y, lift=lift, mirror=False)
     wide = draws.uniform(1.0, 1.5)
