@@ -180,7 +180,7 @@ def test_runs_that_differ(folders, tmp_path, capsys, identity, message):
     command = [folders[0], other, f"--output={output}", "--force"]
     drawn = len(identity) > 1  # once is enough
     code, text, _ = run(capsys, *command, figures=drawn)
-    assert code == 0 and f"by force: different {message}" in text
+    assert code == 0 and f"Forced comparison of different {message}" in text
     if drawn:
         figure = (output / "unique_concepts.svg").read_text()
         assert "Forced comparison" in figure

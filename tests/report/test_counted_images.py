@@ -353,8 +353,8 @@ def test_names_in_images_csv(make_run):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0,a,0,0,XYZ", "line 2 is no index,name,block,skipped,sha256"),
-        ("0,a,0,0", "line 2 is no index,name,block,skipped,sha256"),
+        ("0,a,0,0,XYZ", "line 2 is not index,name,block,skipped,sha256"),
+        ("0,a,0,0", "line 2 is not index,name,block,skipped,sha256"),
         ("0,a,0,no," + "0" * 64, "line 2"),
         ("1,a,0,0," + "0" * 64, "line 2"),
         ("0,a,32,0," + "0" * 64, "line 2"),

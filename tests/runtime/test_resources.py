@@ -137,7 +137,7 @@ def test_a_batch_that_no_memory_holds(system):
     check(32, 56)
     # 224 x 224 x 3 bytes and two a pixel of a map, 4 times.
     for size, mask, needed in ((200_000, 56, "125.4"), (1024, 4096, "138.1")):
-        with pytest.raises(UserError, match=f"takes {needed} GB at least") as error:
+        with pytest.raises(UserError, match=f"takes at least {needed} GB") as error:
             check(size, mask)
         assert f"config.data.batch_size is {size}; " in str(error.value)
         assert "100.0 are free" in str(error.value)

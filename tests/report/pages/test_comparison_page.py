@@ -92,7 +92,7 @@ def test_what_cannot_be_compared(models, tmp_path):
     with pytest.raises(ValueError, match="nothing"):
         comparison_page.write_comparison(tmp_path, [])
     fewer = synthetic.make_result(20, 30)
-    with pytest.raises(ValueError, match="other concepts than baseline"):
+    with pytest.raises(ValueError, match="and baseline have different concepts"):
         comparison_page.write_comparison(
             tmp_path, [models[0], ComparedModel("b", fewer)]
         )
