@@ -24,7 +24,7 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         return
     aside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        # The system applies the user's umask to 0o666. Reading the umask ourselves
+        # The system applies the user's umask to 0o666. Reading the umask here
         # means changing it for a moment, in which other threads may create files.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(aside, flags, 0o666), "wb") as file:

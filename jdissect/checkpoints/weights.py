@@ -136,7 +136,7 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
 
 
 def _reserve(place: paths.Path, size: int) -> None:
-    """Checks that so many bytes are free, by reserving and releasing them.
+    """Checks that `size` bytes are free, by reserving and releasing them.
 
     If the disk fills up while Orbax writes, other threads print hundreds of lines.
 

@@ -260,7 +260,7 @@ def interrupted(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _leave_others(130)
         return 130
-    # All processes got the signal and met where they saved; otherwise part soon.
+    # After a signal all processes met where they saved; otherwise part soon.
     if endings := _endings():
         endings.part(preemption.EXIT_CODE)
     return preemption.EXIT_CODE
