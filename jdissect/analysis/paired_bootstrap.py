@@ -6,7 +6,6 @@ them change (McNemar, 1947), not the two shares by themselves.
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -108,6 +107,6 @@ def rank_correlation(
     """Spearman's, in [-1, 1]; equal values share their mean rank. NaN for constants."""
     import scipy.stats  # takes a second to import
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
-        return float(scipy.stats.spearmanr(first, second).statistic)
+    if not np.ptp(first) or not np.ptp(second):  # SciPy warns of these
+        return float("nan")
+    return float(scipy.stats.spearmanr(first, second).statistic)

@@ -192,8 +192,8 @@ def test_all_kinds_of_commands_propose_their_own():
     ):
         with pytest.raises(UserError, match="'outptu'; did you mean --output"):
             parse()
-    with pytest.raises(UserError, match="'restart'; did you mean --restarts"):
-        launch.main(["launch", "--restart=1", "--", "x"])
+    with pytest.raises(UserError, match="'log_dri'; did you mean --log_dir"):
+        launch.main(["launch", "--log_dri=x", "--", "x"])
     values = flags.FlagValues()
     flags.DEFINE_string("checkpoint", "", "", flag_values=values)
     with pytest.raises(UserError, match="'chekpoint'; did you mean --checkpoint"):

@@ -36,8 +36,8 @@ def test_a_refusal_of_the_worker_passes_through():
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        ([], "nothing to start"),
-        (["--"], "nothing to start"),
+        ([], "no module to start"),
+        (["--"], "no module to start"),
         (["-m", "x"], "Unknown command line flag 'm'"),
         (["x"], "unexpected argument 'x' before '--'"),
         (["--log_dir=/dev/null", "--", "-m", "x"], "--log_dir /dev/null"),

@@ -140,7 +140,7 @@ def test_a_batch_that_no_memory_holds(system):
         with pytest.raises(UserError, match=f"takes at least {needed} GB") as error:
             check(size, mask)
         assert f"config.data.batch_size is {size}; " in str(error.value)
-        assert "100.0 are free" in str(error.value)
+        assert "100.0 GB are free" in str(error.value)
     system("proc/self/cgroup", "0::/")
     system("cgroup/memory.max", GB)
     system("cgroup/memory.current", GB // 2)
