@@ -8,8 +8,10 @@ import pathlib
 import shutil
 import tempfile
 
+import jaxtyping
 import pytest
 
+import jdissect
 from tests import rule_checkpoints
 
 # What one test compiled another finds, in this process or one that it starts. Read by
@@ -21,6 +23,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Threads of PyTorch and NumPy that wait for each other keep a core busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Modules whose annotations are checked at every call: the kernels, and what
+# `jdissect` exports. Nothing may import them before.
+CHECKED = ("jdissect.ops", *jdissect._HOMES.values(), *jdissect._MODULES.values())
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -356,6 +363,12 @@ def real_features(lite0, annotated_images):
         for batch in loader.batches(open_broden(str(annotated_images)), 32)
     ]
     return np.concatenate(found)
+
+
+@pytest.fixture
+def types_unchecked(monkeypatch):
+    """As for a user: what is of a wrong type gets to the function."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

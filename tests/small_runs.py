@@ -59,6 +59,7 @@ def result(seed=0, units=30, concepts=CONCEPTS, images=64, layer="layer4", **cha
     maps = np.take_along_axis(maps, order[..., None, None], axis=1)
     edges = np.sort(rng.normal(size=(units, 11)), axis=1).astype(np.float32)
     images_of = np.stack([rng.permutation(images)[:5] for _ in range(units)])
+    values, maps = values[:, :images], maps[:, :images]
     return Result(
         thresholds=rng.uniform(0.5, 1, units).astype(np.float32),
         intersection=np.ascontiguousarray(intersection),

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.special
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jdissect.analysis import resampling
 from jdissect.base.concepts import reported_categories
@@ -123,7 +123,7 @@ class Samples:
     """
 
     plain: Float[np.ndarray, "resample concept"]
-    crossed: Float[np.ndarray, "resample split concept"]
+    crossed: Float[np.ndarray, "crossed_resample split concept"]
     stability: Float[np.ndarray, " unit"]
     categories: tuple[str, ...]
     groups: int
@@ -134,7 +134,9 @@ class Samples:
         found = {name: names == name for name in reported_categories(self.categories)}
         return {**found, TOTAL: np.ones(len(names), bool)}
 
-    def counts(self, threshold: float, category: str = TOTAL):
+    def counts(
+        self, threshold: float, category: str = TOTAL
+    ) -> tuple[Int[np.ndarray, " resample"], Float[np.ndarray, " crossed_resample"]]:
         """Returns (counts, cross-fitted counts), float64[1 + resample] each."""
         here = self._in_category[category]
         crossed = (self.crossed[..., here] > threshold).sum(axis=-1).mean(axis=-1)
@@ -173,7 +175,7 @@ def sample(
       the resamples; None if `why_not` gives a reason.
     """
     counts = counts or result.blocks
-    if why_not(result, counts):
+    if counts is None or why_not(result, counts):
         return None
     found = resampling.candidates(result, counts, min(lowest, resampling.LOWEST))
     return resample(found, _filled(counts), result.categories)
@@ -227,7 +229,9 @@ def resample(
     )
 
 
-def draws(groups: int):
+def draws(
+    groups: int,
+) -> tuple[Float[np.ndarray, "weighting group"], Float[np.ndarray, "split group"]]:
     """Returns (weights [1 + resample, group], halves [split, group]) of a bootstrap.
 
     The first weights are all 1; a half has `groups // 2` ones.
@@ -244,7 +248,7 @@ def crossed(
     found: resampling.Candidates,
     weights: Float[np.ndarray, "weighting group"],
     halves: Float[np.ndarray, "split group"],
-) -> Float[np.ndarray, "weighting split concept"]:
+) -> Float[np.ndarray, "weighting 2*split concept"]:
     """Returns cross-fitted levels: each split both ways under every weighting.
 
     Copies of a block in a resample always stay in the same half.

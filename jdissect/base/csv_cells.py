@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 # Characters that start a formula in a spreadsheet (OWASP: CSV injection), including
@@ -29,7 +29,7 @@ def true_text(cell: str) -> str:
     return cell.removeprefix(_QUOTE)
 
 
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Returns rows as CSV text; None becomes an empty cell, and text is made safe."""
     whole, line = io.StringIO(), io.StringIO()
     # With both characters as line end, a cell that contains either one is quoted.

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jdissect.base.arrays import AnyArray
 from jdissect.base.concepts import NOTHING, Concepts, categories
 from jdissect.base.errors import UserError
 from jdissect.dissection.batches_given import Given, as_array, parameters, shown
@@ -27,11 +28,12 @@ def dissect(
     apply: Apply,
     params: Any,
     images: Any,
-    label_maps: Int[Array, "image map mask_height mask_width"] | Callable[[Any], Any],
+    label_maps: Int[AnyArray, "image map mask_height mask_width"]
+    | Callable[[Any], Any],
     *,
     concepts: Concepts,
     layers: str | Sequence[str],
-    annotated: Bool[Array, "image category"] | None = None,
+    annotated: Bool[AnyArray, "image category"] | None = None,
     quantile: float = 0.01,
     batch_size: int = 32,
 ) -> Result | dict[str, Result]:
@@ -148,10 +150,10 @@ class _Labels:
 
     def __init__(self, label_maps, annotated, concepts, count):
         self._function = label_maps if callable(label_maps) else None
-        self._maps = None
+        self._maps: np.ndarray | None = None
         self._concepts = concepts
-        self._annotated = None
-        self._shape: tuple | None = None  # (maps, height, width) per image
+        self._annotated: np.ndarray | None = None
+        self._shape: tuple | None = None  # (maps, height, width) of an image
         if self._function is None:
             self._maps = as_array(label_maps, "label_maps")
             self._check(self._maps, "label_maps")
@@ -177,9 +179,9 @@ class _Labels:
                     f"{name} ends before the images: it holds {len(array)}, but images "
                     f"gave {last} so far"
                 )
-        maps = self._maps
         if self._function is None:
-            maps = maps[first:last]
+            assert self._maps is not None
+            maps = self._maps[first:last]
         else:
             what = f"label_maps of the batch from image {first}"
             maps = as_array(self._function(batch), what)

@@ -194,7 +194,8 @@ class Dissection:
             counts = self._intersections(counting, exact, groups)
         found = {}
         for layer in settings.layers:
-            by_block, by_image = groups.packed(counts[layer], self._category)
+            integers = [np.asarray(part) for part in counts[layer]]
+            by_block, by_image = groups.packed(integers, self._category)
             overlap = iou.result(counts[layer], self._category)
             histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
             names, of_category = layer_result.column_names(

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops.upsample import Axis, interpolate, plan_axis, stretch
 
 BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
@@ -111,10 +112,10 @@ def used_bits(geometry: Geometry) -> UInt[np.ndarray, " block"]:
 
 def pack(
     predicate: Callable[[Float[Array, "block unit"], Any], Bool[Array, "block unit"]],
-    features: Float[Array, "height width unit"],
+    features: Float[AnyArray, "height width unit"],
     per_unit: Any,
     geometry: Geometry,
-    zero: Int[Array, ""],
+    zero: Int[AnyArray, ""],
 ) -> UInt[Array, "block unit"]:
     """Sets the bits of the pixels for which `predicate(values, per_unit)` holds.
 
@@ -158,7 +159,7 @@ def pack(
 
 
 def by_block(
-    pixels: Shaped[Array, "*rest height width"],
+    pixels: Shaped[AnyArray, "*rest height width"],
 ) -> Shaped[Array, "*rest block 32"]:
     """Reorders pixels to the bit order of `pack`; pixels outside the grid are 0."""
     *rest, height, width = pixels.shape
@@ -169,7 +170,7 @@ def by_block(
     return jnp.moveaxis(pixels, -3, -2).reshape(*rest, -1, BLOCK_ROWS * BLOCK_COLUMNS)
 
 
-def pack_bits(flags: Bool[Array, "*rest 32"]) -> UInt[Array, "*rest"]:
+def pack_bits(flags: Bool[AnyArray, "*rest 32"]) -> UInt[Array, "*rest"]:
     """Packs flags in the order of `by_block` into words."""
     bits = np.uint32(1) << np.arange(flags.shape[-1], dtype=np.uint32)
     return jnp.where(flags, bits, np.uint32(0)).sum(axis=-1, dtype=jnp.uint32)

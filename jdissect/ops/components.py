@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from jdissect.base.arrays import AnyArray
+
 MODES = ("netdissect", "all")
 
 
@@ -36,7 +38,7 @@ class Work(NamedTuple):
 
 
 def components(
-    labels: Int[Array, "batch height width"],
+    labels: Int[AnyArray, "batch height width"],
 ) -> Int[Array, "batch height width"]:
     """Returns the root of every pixel's component.
 
@@ -53,7 +55,7 @@ def components(
 
 
 def quarters(
-    objects: Int[Array, "batch height width"], num_objects: int, mode: str
+    objects: Int[AnyArray, "batch height width"], num_objects: int, mode: str
 ) -> Int[Array, "batch 2 height width"]:
     """Returns two maps that split each object component at its bounding box's middle.
 
@@ -110,7 +112,7 @@ def quarters(
 
 
 def _label(
-    labels: Int[Array, "batch height width"],
+    labels: Int[AnyArray, "batch height width"],
 ) -> tuple[Int[Array, "batch height width"], Work]:
     """Returns the roots as `components` does, and the cost."""
     batch, height, width = labels.shape
@@ -158,7 +160,7 @@ _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != 
 
 
 def _links(
-    labels: Int[Array, "batch height width"],
+    labels: Int[AnyArray, "batch height width"],
 ) -> list[Bool[Array, "batch height width"]]:
     """Returns for each of the eight neighbors whether it has the pixel's label."""
     _, height, width = labels.shape

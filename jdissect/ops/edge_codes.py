@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import float_keys as order
 
 COARSE = 8  # number of edges, from the lowest, with coarse codes
@@ -47,21 +48,21 @@ class Codes(NamedTuple):
       lowest, highest: float32[unit], pixels above either get one code more.
     """
 
-    edges: Int[Array, "edge unit"]
-    scale: Float[Array, " unit"]
-    bottom: Float[Array, " unit"]
-    base: Float[Array, " unit"]
-    top: Float[Array, " unit"]
-    to_coarse: Float[Array, " unit"]
-    to_fine: Float[Array, " unit"]
-    bias: Int[Array, " unit"]
-    lowest: Float[Array, " unit"]
-    highest: Float[Array, " unit"]
+    edges: Int[AnyArray, "edge unit"]
+    scale: Float[AnyArray, " unit"]
+    bottom: Float[AnyArray, " unit"]
+    base: Float[AnyArray, " unit"]
+    top: Float[AnyArray, " unit"]
+    to_coarse: Float[AnyArray, " unit"]
+    to_fine: Float[AnyArray, " unit"]
+    bias: Int[AnyArray, " unit"]
+    lowest: Float[AnyArray, " unit"]
+    highest: Float[AnyArray, " unit"]
 
 
 def encode(
-    values: Float[Array, "*pixel unit"], codes: Codes
-) -> Int[Array, "*pixel unit"]:
+    values: Float[AnyArray, "*pixel unit"], codes: Codes
+) -> Int[AnyArray, "*pixel unit"]:
     """Returns the codes of pixels, int8; for NumPy arrays computed in NumPy."""
     xp = np if isinstance(values, np.ndarray) else jnp
     return (_sums(values, codes, xp) - codes.bias).astype(np.int8)
@@ -117,7 +118,7 @@ def _plan(keys) -> Codes:
 
 
 def _scaled(keys, scale, ends) -> Codes:
-    bottom, base, top = (np.float32(end * scale) for end in ends)
+    bottom, base, top = (np.asarray(end * scale, np.float32) for end in ends)
     steps = np.maximum((base - bottom).astype(np.float64) / _COARSE_CODES, 1)
     step = np.exp2(np.ceil(np.log2(steps))).astype(np.float32)
     return Codes(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import bit_masks
 from jdissect.ops import float_keys as order
 from jdissect.ops.upsample import Axis, interpolate, stretch
@@ -27,9 +28,9 @@ _SAMPLES = 8  # sampled pixels per image and axis
 
 
 def sample(
-    features: Float[Array, "image height width unit"],
+    features: Float[AnyArray, "image height width unit"],
     geometry: bit_masks.Geometry,
-    zero: Int[Array, ""],
+    zero: Int[AnyArray, ""],
 ) -> Float[Array, "image sample unit"]:
     """Returns a lattice of at most 8x8 pixels per image, for `place_edges`."""
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jdissect.base.arrays import AnyArray
+
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _SMALLEST_NORMAL = np.int32(0x00800000)
 _OFFSET = np.int32(_SMALLEST_NORMAL - 1)
@@ -19,14 +21,14 @@ KEY_OF_LARGEST = int(np.float32(np.finfo(np.float32).max).view(np.int32) - _OFFS
 KEY_OF_LOWEST = -KEY_OF_LARGEST
 
 
-def to_keys(values: Float[Array, "..."]) -> Int[Array, "..."]:
+def to_keys(values: Float[AnyArray, "..."]) -> Int[Array, "..."]:
     """Returns int32 keys of float32 values: `a < b` iff `to_keys(a) < to_keys(b)`."""
     bits = jax.lax.bitcast_convert_type(values, jnp.int32)
     size = jnp.maximum((bits & _MAGNITUDE) - _OFFSET, 0)
     return jnp.where(bits < 0, -size, size)
 
 
-def canonical(values: Float[Array, "..."]) -> Float[Array, "..."]:
+def canonical(values: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     """Returns the values in float32 with -0 and subnormals as +0."""
     bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
     bits = jnp.where((bits & _MAGNITUDE) < _SMALLEST_NORMAL, 0, bits)

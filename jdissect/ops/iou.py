@@ -16,8 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import bit_masks, float_keys, mask_overlap
 from jdissect.ops.refine import listed
 
@@ -35,9 +36,9 @@ class Counts(NamedTuple):
         that count for each category; the last category is over all images.
     """
 
-    intersection: Int[Array, "group concept unit"]
-    concept: Int[Array, "group concept"]
-    unit: Int[Array, "group category unit"]
+    intersection: Int[AnyArray, "group concept unit"]
+    concept: Int[AnyArray, "group concept"]
+    unit: Int[AnyArray, "group category unit"]
 
 
 def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
@@ -51,15 +52,15 @@ def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
 
 def update(
     counts: Counts,
-    features: Float[Array, "image height width unit"],
-    valid: Bool[Array, " image"],
-    labels: Int[Array, "image map mask_height mask_width"],
-    annotated: Bool[Array, "image category"],
-    group: Int[Array, " image"],
-    cuts: Float[Array, " unit"],
-    category: Int[Array, " concept"],
+    features: Float[AnyArray, "image height width unit"],
+    valid: Bool[AnyArray, " image"],
+    labels: Int[AnyArray, "image map mask_height mask_width"],
+    annotated: Bool[AnyArray, "image category"],
+    group: Int[AnyArray, " image"],
+    cuts: Float[AnyArray, " unit"],
+    category: Int[AnyArray, " concept"],
     geometry: bit_masks.Geometry,
-    zero: Int[Array, ""],
+    zero: Int[AnyArray, ""],
 ) -> Counts:
     """Adds images to the counts.
 

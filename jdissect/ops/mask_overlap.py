@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops.refine import listed
 
 _UNITS = 256  # units per tile: their masks of 56x56 pixels are 100 KB
@@ -18,7 +19,7 @@ _WORDS = 4  # words of a concept per round
 
 
 def product(
-    planes: UInt[Array, "concept block"], masks: UInt[Array, "block unit"]
+    planes: UInt[AnyArray, "concept block"], masks: UInt[AnyArray, "block unit"]
 ) -> Int[Array, "concept unit"]:
     """Counts the bits that each concept's plane shares with each unit's mask."""
     form = sparse if jax.default_backend() == "cpu" else dense
@@ -26,7 +27,7 @@ def product(
 
 
 def sparse(
-    planes: UInt[Array, "concept block"], masks: UInt[Array, "block unit"]
+    planes: UInt[AnyArray, "concept block"], masks: UInt[AnyArray, "block unit"]
 ) -> Int[Array, "concept unit"]:
     """`product` over the planes' nonzero words only."""
     blocks, units = masks.shape
@@ -56,7 +57,7 @@ def sparse(
 
 
 def dense(
-    planes: UInt[Array, "concept block"], masks: UInt[Array, "block unit"]
+    planes: UInt[AnyArray, "concept block"], masks: UInt[AnyArray, "block unit"]
 ) -> Int[Array, "concept unit"]:
     """`product` over all words."""
     blocks, units = masks.shape

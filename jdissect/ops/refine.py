@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import bit_masks
 from jdissect.ops import float_keys as order
 from jdissect.ops.sketch import Bracket
@@ -30,7 +31,7 @@ _GROUPS = 1024  # groups of words processed at once
 _CHUNK = 1024  # words whose next pixel is computed at once
 
 
-def listed(flags: Bool[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:
+def listed(flags: Bool[AnyArray, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:
     """Returns the positions of the true flags, ascending, and their number.
 
     Prefix sums are a matrix product with a triangle of ones: exact (below 2^24), and
@@ -57,7 +58,7 @@ def listed(flags: Bool[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, ""]]:
 def over_words(
     function: Callable[[Any, Int[Array, " chunk"], Bool[Array, " chunk"]], Any],
     carry: Any,
-    words: UInt[Array, "block unit"],
+    words: UInt[AnyArray, "block unit"],
 ) -> Any:
     """Folds `function` over the positions of the nonzero words, by chunks.
 
@@ -110,11 +111,11 @@ def empty(units: int) -> Int[Array, "unit slot"]:
 
 def update(
     counts: Int[Array, "unit slot"],
-    features: Float[Array, "image height width unit"],
-    valid: Bool[Array, " image"],
+    features: Float[AnyArray, "image height width unit"],
+    valid: Bool[AnyArray, " image"],
     bracket: "Arguments",
     geometry: bit_masks.Geometry,
-    zero: Int[Array, ""],
+    zero: Int[AnyArray, ""],
 ) -> Int[Array, "unit slot"]:
     """Adds the pixels of images to the counts.
 
@@ -191,8 +192,8 @@ def update(
 
         return over_words(count, counts, words), None
 
-    counts = jax.lax.scan(one_image, counts.reshape(-1), (features, valid))[0]
-    return counts.reshape(units, SLOTS)
+    found = jax.lax.scan(one_image, counts.reshape(-1), (features, valid))[0]
+    return found.reshape(units, SLOTS)
 
 
 class Arguments(NamedTuple):
@@ -204,10 +205,10 @@ class Arguments(NamedTuple):
       cut_low, cut_high: float32, `float_keys.cuts` of both ends.
     """
 
-    low: Int[Array, " unit"]
-    shift: Int[Array, " unit"]
-    cut_low: Float[Array, " unit"]
-    cut_high: Float[Array, " unit"]
+    low: Int[AnyArray, " unit"]
+    shift: UInt[AnyArray, " unit"]
+    cut_low: Float[AnyArray, " unit"]
+    cut_high: Float[AnyArray, " unit"]
 
 
 def as_arguments(bracket: Bracket) -> Arguments:
@@ -263,7 +264,9 @@ def narrow(
     return narrowed, wrong
 
 
-def widest(low: Int[np.ndarray, " unit"], high: Int[np.ndarray, " unit"], pixels: int):
+def widest(
+    low: Int[np.ndarray, " unit"], high: Int[np.ndarray, " unit"], pixels: int
+) -> Bracket:
     """Returns the bracket that is never wrong: from the lowest to the highest key."""
     return Bracket(
         low=np.asarray(low, np.int64) - 1,

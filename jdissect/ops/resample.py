@@ -6,11 +6,14 @@ matrix products on any backend, without a custom kernel.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from jdissect.base.arrays import AnyArray
 
 _FEW = 4  # channels
 
@@ -64,7 +67,7 @@ def precise_roi(size: int, bins: int) -> Float[np.ndarray, "bins size"]:
 
 
 def resample(
-    maps: Float[Array, "batch height width channel"],
+    maps: Float[AnyArray, "batch height width channel"],
     rows: Float[np.ndarray, "height2 height"],
     columns: Float[np.ndarray, "width2 width"],
 ) -> Float[Array, "batch height2 width2 channel"]:
@@ -76,8 +79,8 @@ def resample(
         preferred_element_type=maps.dtype,
     )
     flat = maps.reshape(batch, height, width * channels)
-    rows = jnp.broadcast_to(jnp.asarray(rows, maps.dtype), (batch, *rows.shape))
-    flat = product(rows, flat, (((2,), (1,)), ((0,), (0,))))
+    across = jnp.broadcast_to(jnp.asarray(rows, maps.dtype), (batch, *rows.shape))
+    flat = product(across, flat, (((2,), (1,)), ((0,), (0,))))
     count = flat.shape[1]
     if channels <= _FEW:
         # One product for all rows and channels, mostly of zeros: on a CPU, products of
@@ -90,15 +93,15 @@ def resample(
         )
         return flat.reshape(batch, count, -1, channels)
     flat = flat.reshape(batch * count, width, channels)
-    columns = jnp.broadcast_to(
+    across = jnp.broadcast_to(
         jnp.asarray(columns, maps.dtype), (batch * count, *columns.shape)
     )
-    flat = product(columns, flat, (((2,), (1,)), ((0,), (0,))))
+    flat = product(across, flat, (((2,), (1,)), ((0,), (0,))))
     return flat.reshape(batch, count, -1, channels)
 
 
 def resize(
-    maps: Float[Array, "batch height width channel"], shape: tuple[int, int]
+    maps: Float[Array, "batch height width channel"], shape: Sequence[int]
 ) -> Float[Array, "batch height2 width2 channel"]:
     """Resizes to `shape`, (height, width), with `bilinear`."""
     if maps.shape[1:3] == tuple(shape):
@@ -111,7 +114,7 @@ def resize(
 
 
 def pool(
-    maps: Float[Array, "batch height width channel"],
+    maps: Float[AnyArray, "batch height width channel"],
     bins: int,
     matrix=adaptive_average,
 ) -> Float[Array, "batch bins bins channel"]:

@@ -30,6 +30,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
+from jdissect.base.arrays import AnyArray
+
 # Half the sides of the windows, in pixels.
 NEIGHBOURHOODS = (12, 24, 48, 28, 56, 112)
 # OpenCV's weights of red, green and blue in a gray level, in units of 1 / 2^15.
@@ -37,7 +39,7 @@ _GREY = (9798, 19235, 3735)
 
 
 def fine_grained(
-    images: UInt8[Array, "batch height width 3"],
+    images: UInt8[AnyArray, "batch height width 3"],
 ) -> UInt8[Array, "batch height width"]:
     """Returns the saliency of every pixel; jittable, any height and width.
 
@@ -60,7 +62,7 @@ def fine_grained(
 
 
 def _grey(
-    images: UInt8[Array, "batch height width 3"],
+    images: UInt8[AnyArray, "batch height width 3"],
 ) -> Int[Array, "batch height width"]:
     red, green, blue = jnp.moveaxis(images.astype(jnp.int32), -1, 0)
     weighted = red * _GREY[0] + green * _GREY[1] + blue * _GREY[2]
@@ -150,8 +152,8 @@ def _stretch(
 
 
 def _to_bytes(
-    total: Float[Array, "batch height width"],
-) -> UInt8[Array, "batch height width"]:
+    total: Float[AnyArray, "*pixel"],
+) -> UInt8[Array, "*pixel"]:
     """Scales whole numbers of 0..510 by 255 / 255: odd k above 255 become k - 1."""
     total = total.astype(jnp.int32)
     return jnp.where(total > 255, total & 0xFE, total).astype(jnp.uint8)

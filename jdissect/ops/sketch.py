@@ -25,8 +25,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import bit_masks
 from jdissect.ops import edge_codes as codes_
 from jdissect.ops import float_keys as order
@@ -47,10 +48,10 @@ class Sketch(NamedTuple):
       invalid: int32[unit], 1 if an activation was NaN or infinite.
     """
 
-    above: Int[Array, "edge unit"]
-    low: Int[Array, " unit"]
-    high: Int[Array, " unit"]
-    invalid: Int[Array, " unit"]
+    above: Int[AnyArray, "edge unit"]
+    low: Int[AnyArray, " unit"]
+    high: Int[AnyArray, " unit"]
+    invalid: Int[AnyArray, " unit"]
 
 
 def empty(units: int) -> Sketch:
@@ -76,11 +77,11 @@ def merge(first: Sketch, second: Sketch) -> Sketch:
 
 def update(
     sketch: Sketch,
-    features: Float[Array, "image height width unit"],
-    valid: Bool[Array, " image"],
+    features: Float[AnyArray, "image height width unit"],
+    valid: Bool[AnyArray, " image"],
     codes: codes_.Codes,
     geometry: bit_masks.Geometry,
-    zero: Int[Array, ""],
+    zero: Int[AnyArray, ""],
 ) -> Sketch:
     """Adds the pixels of images to the sketch.
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import float_keys as order
 
 _NO_IMAGE = np.int32(np.iinfo(np.int32).max)
@@ -20,8 +21,8 @@ _NO_KEY = np.int32(np.iinfo(np.int32).min)
 class TopK(NamedTuple):
     """The top images so far, best first: int32[k, unit] each."""
 
-    key: Int[Array, "k unit"]
-    image: Int[Array, "k unit"]
+    key: Int[AnyArray, "k unit"]
+    image: Int[AnyArray, "k unit"]
 
 
 def empty(k: int, units: int) -> TopK:
@@ -44,9 +45,9 @@ def merge(first: TopK, second: TopK) -> TopK:
 
 def update(
     best: TopK,
-    features: Float[Array, "image height width unit"],
-    index: Int[Array, " image"],
-    valid: Bool[Array, " image"],
+    features: Float[AnyArray, "image height width unit"],
+    index: Int[AnyArray, " image"],
+    valid: Bool[AnyArray, " image"],
 ) -> TopK:
     """Adds images to the best so far.
 

@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jdissect.base.arrays import AnyArray
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Axis:
@@ -63,7 +65,9 @@ def plan_axis(size: int, target: int) -> Axis:
     return Axis(size, target, pad, low, low + pad, weight.astype(np.float32))
 
 
-def fence(values: Float[Array, "..."], zero: Int[Array, ""]) -> Float[Array, "..."]:
+def fence(
+    values: Float[AnyArray, "..."], zero: Int[AnyArray, ""]
+) -> Float[Array, "..."]:
     """Returns the same values, opaque to the compiler.
 
     Args:
@@ -81,7 +85,7 @@ def interpolate(a, b, weight, zero):
 
 
 def padded(
-    features: Float[Array, "*batch height width unit"], rows: Axis, columns: Axis
+    features: Float[AnyArray, "*batch height width unit"], rows: Axis, columns: Axis
 ) -> Float[Array, "*batch padded_height padded_width unit"]:
     """Returns the grid padded with zeros, float32."""
     lead = [(0, 0)] * (features.ndim - 3)
@@ -90,10 +94,10 @@ def padded(
 
 
 def stretch(
-    features: Float[Array, "*batch height width unit"],
+    features: Float[AnyArray, "*batch height width unit"],
     rows: Axis,
     columns: Axis,
-    zero: Int[Array, ""],
+    zero: Int[AnyArray, ""],
 ) -> Float[Array, "*batch padded_height target_width unit"]:
     """Upsamples along x only, on the zero-padded grid."""
     grid = padded(features, rows, columns)
@@ -115,7 +119,7 @@ def _upsample(features, zero, *, shape):
 
 
 def upsample(
-    features: Float[Array, "*batch height width unit"], shape: tuple[int, int]
+    features: Float[AnyArray, "*batch height width unit"], shape: tuple[int, int]
 ) -> Float[Array, "*batch target_height target_width unit"]:
     """Returns every pixel of the upsampled maps, float32.
 

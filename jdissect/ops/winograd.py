@@ -24,7 +24,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-TILE = 4  # side of an output tile
+from jdissect.base.arrays import AnyArray
+
+TILE = 4  # side of a tile of the output
 POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 SIDE = TILE + 2  # side of an input tile
 
@@ -48,8 +50,8 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def convolve(
-    maps: Float[Array, "batch height width channel"],
-    kernel: Float[Array, "36 channel unit"],
+    maps: Float[AnyArray, "batch height width channel"],
+    kernel: Float[AnyArray, "36 channel unit"],
     dilation: int = 1,
 ) -> Float[Array, "batch height width unit"]:
     """Convolves with stride 1 and zero padding; keeps the size.
@@ -82,7 +84,7 @@ def transform_kernel(
 
 
 def tiles(
-    maps: Float[Array, "batch height width channel"], dilation: int
+    maps: Float[AnyArray, "batch height width channel"], dilation: int
 ) -> Float[Array, "36 tile channel"]:
     """Returns B^T d B of every tile."""
     batch, height, width, channels = maps.shape

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jdissect.base.arrays import AnyArray
 from jdissect.ops import winograd
 
 _FEWEST = 64  # minimum number of channels and units
@@ -46,8 +47,8 @@ def worth_it(maps: tuple[int, ...], kernel: tuple[int, ...], dilation: int = 1) 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(
-    maps: Float[Array, "batch height width channel"],
-    kernel: Float[Array, "3 3 channel unit"],
+    maps: Float[AnyArray, "batch height width channel"],
+    kernel: Float[AnyArray, "3 3 channel unit"],
     dilation: int = 1,
 ) -> Float[Array, "batch height width unit"]:
     """Convolves with stride 1 and zero padding; keeps the size.

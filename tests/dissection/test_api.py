@@ -146,6 +146,7 @@ def test_save_and_load(tmp_path):
         ({"concepts": [("-", "-")] * 3}, "names no concept"),
     ],
 )
+@pytest.mark.usefixtures("types_unchecked")
 def test_refusals(change, message):
     images, labels = data()
     arguments = {"label_maps": labels, "concepts": CONCEPTS, "layers": "a"} | change
@@ -219,6 +220,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("case", LATE)
+@pytest.mark.usefixtures("types_unchecked")
 def test_every_batch_is_checked(case):
     images, labels = data()
     change, message = LATE[case]

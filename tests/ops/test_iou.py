@@ -64,7 +64,7 @@ def test_against_brute_force(shape, maps, concepts):
     np.testing.assert_array_equal(union, want[1])
     np.testing.assert_array_equal(fires, masks[:5].sum(axis=(0, 1, 2)))
     assert intersection.dtype == union.dtype == np.int64
-    packed = group_counts.Groups(3, group).packed(counts, category)[0]
+    packed = group_counts.Groups(3, group).packed(jax.device_get(counts), category)[0]
     unit, column = (index.ravel() for index in np.indices(intersection.shape))
     for number in range(3):
         here = np.flatnonzero(group[:5] == number)

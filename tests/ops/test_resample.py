@@ -1,5 +1,6 @@
 """Resampling matrices against PyTorch in float64, golden arrays and definitions."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ def test_resize_is_pytorchs(shape, channels):
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(maps.transpose(0, 3, 1, 2)).double(), shape, mode="bilinear"
     ).numpy()
-    found = np.asarray(resample.resize(maps, shape)).transpose(0, 3, 1, 2)
+    found = np.asarray(resample.resize(jnp.asarray(maps), shape)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected, atol=3e-6)
 
 
@@ -53,7 +54,7 @@ def test_precise_roi_is_the_mean_of_hats(size, bins):
 
 def test_a_constant_map_stays_constant_but_at_the_far_border():
     """Beyond the last grid point Precise RoI pooling sees zeros."""
-    ones = np.ones((1, 4, 4, 1), np.float32)
+    ones = jnp.ones((1, 4, 4, 1), jnp.float32)
     for shape in ((9, 2), (4, 4)):
         np.testing.assert_allclose(resample.resize(ones, shape), 1, atol=1e-6)
     np.testing.assert_allclose(resample.pool(ones, 7), 1, atol=1e-6)

@@ -8,7 +8,7 @@ from benchmarks.support.streams import streams
 from jdissect.ops import bit_masks, edge_codes, edges, float_keys, refine, sketch
 from tests.ops import reference
 
-ZERO = np.int32(0)
+ZERO = np.zeros((), np.int32)
 
 
 def run_sketch(maps, geometry, coded, batch=64):
