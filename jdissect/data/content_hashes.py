@@ -38,7 +38,9 @@ def hash_file(path: paths.Path) -> str:
     """
     try:
         with opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            # typeshed wants a method that only some binary files have.
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            return digest.hexdigest()
     except OSError:
         return UNREADABLE
 
@@ -158,7 +160,7 @@ def hash_records(
 def _stamp(path: paths.Path) -> Stamp | None:
     try:
         with paths.reaching(path):
-            status = path.stat()
+            status: Any = path.stat()  # of a URL, as epath has it
     except OSError:
         return None
     if paths.is_remote(path):

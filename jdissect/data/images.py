@@ -123,8 +123,9 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError(f"values of mode {image.mode} have no known range")
     values, bits, inverted = np.asarray(image).astype(np.int64), 16, False
     if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS, (16,))[0]
-        inverted = image.tag_v2.get(_PHOTOMETRIC, 1) == 0
+        tags = image.tag_v2  # type: ignore[attr-defined]  # of a TIFF's class
+        bits = tags.get(_BITS, (16,))[0]
+        inverted = tags.get(_PHOTOMETRIC, 1) == 0
     grey = (values >> max(0, bits - 8)).clip(0, 255).astype(np.uint8)
     return Image.fromarray(255 - grey if inverted else grey).convert("RGB")
 
@@ -132,7 +133,7 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
 def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
     """Rotates by the EXIF orientation of the original image; EXIF may be garbage."""
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 0))
     except MemoryError:
         raise
     except Exception:

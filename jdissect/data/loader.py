@@ -15,7 +15,7 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import grain
@@ -26,7 +26,7 @@ from jaxtyping import Bool, Int32, UInt8
 from jdissect.base.concepts import categories
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
-from jdissect.data.source import Example, Source, UnreadableImage
+from jdissect.data.source import Example, Readable, UnreadableImage
 from jdissect.runtime import resources
 
 # Images per element of the Grain pipeline; the cost per element grows with the buffer.
@@ -59,8 +59,13 @@ class Batch:
     skipped: tuple[tuple[int, str], ...]
 
 
+def count_batches(source: Readable, batch_size: int) -> int:
+    """How many batches `batches` yields from the start."""
+    return -(-len(source.names) // batch_size)
+
+
 def batches(
-    source: Source,
+    source: Readable,
     batch_size: int,
     *,
     workers: int = 0,
@@ -68,7 +73,7 @@ def batches(
     strict: bool = False,
     start: int = 0,
     at_least: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Reads a source once, in index order.
 
     Args:
@@ -111,7 +116,7 @@ def batches(
                 if isinstance(result, Example):
                     batch.valid[slot] = True
                     batch.pixels[slot] = result.pixels
-                    if batch.labels is not None:
+                    if batch.labels is not None and batch.annotated is not None:
                         batch.labels[slot] = result.labels
                         batch.annotated[slot] = result.annotated
                 elif result.of_source:
@@ -141,7 +146,7 @@ class _Problem:
 class _ReadChunk:
     """Reads a chunk by its first index; Grain maps it, here or in a worker."""
 
-    source: Source
+    source: Readable
     stop_file: str = ""  # once it exists, chunks are empty
 
     def __call__(self, begin: int) -> list[Example | _Problem]:
@@ -160,7 +165,7 @@ class _ReadChunk:
 
 
 def _start_threads(
-    source: Source, first: int, ahead: int
+    source: Readable, first: int, ahead: int
 ) -> tuple[grain.DatasetIterator, Callable[[], None]]:
     """Starts reading chunks from image `first`; returns them and a stop function."""
     chunks = iter(
@@ -177,7 +182,7 @@ def _start_threads(
 
 
 def _start_processes(
-    source: Source, first: int, ahead: int, workers: int
+    source: Readable, first: int, ahead: int, workers: int
 ) -> tuple[grain.DatasetIterator, Callable[[], None]]:
     """Like `_start_threads`, with worker processes."""
     if not flags.FLAGS.is_parsed():
@@ -226,6 +231,7 @@ def _start_worker(worker: int, workers: int) -> None:
     # the step under way.
     signal.signal(signal.SIGTERM, lambda *_: _end_in(GRACE))
     parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
 
     def follow() -> None:
         parent.join()
@@ -234,7 +240,7 @@ def _start_worker(worker: int, workers: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _end_in(seconds: float) -> None:
+def _empty(source: Readable, batch_size: int) -> Batch:
     """Ends this process, unless it has ended by then."""
     timer = threading.Timer(seconds, os._exit, (1,))
     timer.daemon = True

@@ -91,7 +91,7 @@ class Annotations:
     grid: tuple[int, int]
 
 
-class Source(Protocol):
+class ImageNames(Protocol):
     """Images by index; the folder, Broden, TFDS and scene sources implement it.
 
     Attributes:
@@ -100,9 +100,14 @@ class Source(Protocol):
         annotations: None if the source has no label maps.
     """
 
-    names: tuple[str, ...]
-    image_shape: tuple[int, int]
-    annotations: Annotations | None
+    @property
+    def names(self) -> ImageNames: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int]: ...
+
+    @property
+    def annotations(self) -> Annotations | None: ...
 
     def read(self, index: int) -> Example:
         """Reads image `index`.
@@ -112,6 +117,13 @@ class Source(Protocol):
             UserError: the source itself is invalid.
         """
         ...
+
+
+class Source(Readable, Protocol):
+    """Images by index; satisfied by the folder, Broden and TFDS sources."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)
@@ -128,7 +140,7 @@ class Source(Protocol):
 class Names:
     """A reordered sequence of names that does not build a list."""
 
-    def __init__(self, names: Sequence[str], order: Sequence[int]):
+    def __init__(self, names: ImageNames, order: Int[np.ndarray, " image"]):
         self._all, self._order = names, order
 
     def __len__(self) -> int:
@@ -147,7 +159,7 @@ class Subset:
         order: indices of the selected images.
     """
 
-    source: Source
+    source: Readable
     order: Int[np.ndarray, " image"]
 
     @property
@@ -168,7 +180,10 @@ class Subset:
 
 
 def share(
-    order: Sequence[int], size: int, process: int = 0, processes: int = 1
+    order: Sequence[int] | Int[np.ndarray, " image"],
+    size: int,
+    process: int = 0,
+    processes: int = 1,
 ) -> tuple[Int[np.ndarray, " image"], int]:
     """Returns one process's shard of images that all processes visit in one order.
 
@@ -183,8 +198,8 @@ def share(
     Returns:
         the indices of the process's images, and the number of steps.
     """
-    order = np.asarray(order, np.int64)
-    steps = -(-len(order) // (size * processes))
+    numbers = np.asarray(order, np.int64)
+    steps = -(-len(numbers) // (size * processes))
     first = np.arange(steps)[:, None] * size * processes + process * size
     places = (first + np.arange(size)).reshape(-1)
-    return order[places[places < len(order)]], steps
+    return numbers[places[places < len(numbers)]], steps

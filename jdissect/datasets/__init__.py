@@ -84,7 +84,7 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
             f"config.data.num_images is {data_config.num_images}; give a number "
             "of images, or 0 for all."
         )
-    source = _OPENERS[name](data_config)
+    source: Any = _OPENERS[name](data_config)
     if hasattr(source, "smallest"):
         source = dataclasses.replace(source, smallest=smallest)
     return source

@@ -92,7 +92,8 @@ class BrodenSource:
                 f"mask {printable(f'{self.root}/images/{place}')}: number "
                 f"{unknown[0]} is not in label.csv."
             )
-        return Example(pixels, labels, self._category_of_number[present].any(axis=0))
+        annotated = np.asarray(self._category_of_number[present].any(axis=0))
+        return Example(pixels, labels, annotated)
 
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)

@@ -198,6 +198,7 @@ def _category_counts(cell: str, where: str) -> dict[str, float]:
     counts = {}
     for item in filter(None, (item.strip() for item in cell.split(";"))):
         match = re.fullmatch(r"(.*?)(?:\(([0-9]{1,18})\))?", item, re.DOTALL)
+        assert match is not None  # anything matches
         counts[match[1]] = float(match[2] or 0)
     if not counts:
         raise UserError(f"{where}: the label has no category.")

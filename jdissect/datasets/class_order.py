@@ -8,7 +8,7 @@ used until `config.data.class_order` chooses one.
 import decimal
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jdissect.base import paths
 from jdissect.base.errors import UserError
@@ -21,7 +21,7 @@ _CHOICE = (
 )
 
 
-def in_text_order(names: Sequence[str]) -> tuple[str, ...]:
+def in_text_order(names: Collection[str]) -> tuple[str, ...]:
     """Returns the names sorted by their bytes."""
     return tuple(sorted(names, key=os.fsencode))
 
@@ -33,7 +33,7 @@ def in_number_order(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=_natural))
 
 
-def ordered(names: Sequence[str], choice: str, where: str) -> tuple[str, ...]:
+def ordered(names: Collection[str], choice: str, where: str) -> tuple[str, ...]:
     """Returns the class names in the order of their numbers.
 
     Args:
@@ -103,7 +103,7 @@ def _swapped(as_text: Sequence[str], as_numbers: Sequence[str]) -> tuple[str, st
     raise AssertionError("different orders have a differing pair of neighbors")
 
 
-def _listed_in(choice: str, names: Sequence[str], where: str) -> tuple[str, ...]:
+def _listed_in(choice: str, names: Collection[str], where: str) -> tuple[str, ...]:
     path = paths.from_user(choice).expanduser()
     what = f"config.data.class_order: {path}"
     try:

@@ -109,8 +109,9 @@ def _image_objects(root: paths.Path) -> list[str]:
         raise error
 
     with paths.reaching(root):
-        walked = list(root.walk(on_error=refuse))
-    # The first is `root` itself; it may lack its gs://, and then all others do too.
+        # On Python 3.11 only epath has it, which comes without types.
+        walked = list(root.walk(on_error=refuse))  # type: ignore[union-attr]
+    # The first is `root` itself, but perhaps without its gs://, as all others then.
     found = [
         (folder / name).relative_to(walked[0][0]).as_posix()
         for folder, _, files in walked
@@ -134,8 +135,8 @@ def _image_files(root: Path) -> list[str]:
             here = (status.st_dev, status.st_ino)
             if here in above:
                 continue
-            with os.scandir(folder) as entries:
-                entries = [entry for entry in entries if not entry.name.startswith(".")]
+            with os.scandir(folder) as listed:
+                entries = [entry for entry in listed if not entry.name.startswith(".")]
         except OSError as error:
             raise UserError(
                 f"{printable(str(folder))} cannot be listed: {error.strerror}."

@@ -11,7 +11,7 @@ import functools
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,9 +38,14 @@ class Labelled(Protocol):
             photographs of any size.
     """
 
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    stored: tuple[int, int] | None
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def stored(self) -> tuple[int, int] | None: ...
 
     def label(self, index: int) -> int:
         """Returns the class number of image `index`."""
@@ -187,6 +192,7 @@ def open_labelled(
             images, an image has no class, a class is not in `classes`, or the order of
             the classes is ambiguous.
     """
+    openers: dict[str, Callable[..., Labelled]]
     openers = {"folder": _open_folder, "tfds": _open_tfds, "scenes": _open_scenes}
     name = data_config.source
     if name not in openers:

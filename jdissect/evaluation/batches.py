@@ -49,6 +49,7 @@ def evaluation_batches(
     mine, _ = share(every, batch_size, processes.index, processes.count)
     view = Subset(_Central(images, image_size), mine)
     for batch in loader.batches(view, batch_size, workers=workers, strict=strict):
+        assert batch.labels is not None  # of a view with annotations
         yield EvaluationBatch(
             batch.pixels,
             batch.labels[:, 0, 0, 0],

@@ -128,7 +128,11 @@ class Evaluator:
 
         self._step, self._devices = devices.spmd(update), devices
         self._processes = processes
-        self._options = {"workers": workers, "strict": strict, "processes": processes}
+        self._options: dict[str, Any] = {
+            "workers": workers,
+            "strict": strict,
+            "processes": processes,
+        }
         self._batch_size, self._image_size = batch_size * len(devices), image_size
 
     def run(self, params: Any, images: Labelled, description: str) -> Counts:
@@ -156,7 +160,8 @@ class Evaluator:
         """Returns this process's int64 counts (images, wrong), and skipped images."""
         params = self._devices.replicate(params)
         state = self._devices.states(np.zeros(2, np.int32))
-        count, skipped = 0, []
+        count = 0
+        skipped: list[tuple[str, str]] = []
         batches = evaluation_batches(
             images, self._batch_size, self._image_size, **self._options
         )

@@ -116,7 +116,7 @@ class MaskEvaluator:
         self._numbers = len(parser.concepts)
         places = {concept: number for number, concept in enumerate(parser.concepts)}
         self._number_of = np.array(
-            [places.get(tuple(concept), 0) for concept in CONCEPTS], np.int32
+            [places.get((name, category), 0) for name, category in CONCEPTS], np.int32
         )
         names = {"objects": 0, "parts": 1, "materials": 2}
         self._order = [0] * len(CATEGORIES)
@@ -164,6 +164,7 @@ class MaskEvaluator:
                     params,
                 )
                 maps = np.asarray(maps).reshape(len(batch.pixels), *maps.shape[2:])
+                assert batch.labels is not None  # of drawn pictures
                 drawn = resample_nearest(batch.labels, (GRID, GRID))[batch.valid]
                 total += self.count(drawn, maps[batch.valid][:, self._order])
                 task.advance(len(drawn))

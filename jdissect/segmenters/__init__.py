@@ -30,9 +30,14 @@ class Segmenter(Protocol):
       mask_shape: (height, width) of the label maps.
     """
 
-    concepts: Concepts
-    map_names: tuple[str, ...]
-    mask_shape: tuple[int, int]
+    @property
+    def concepts(self) -> Concepts: ...
+
+    @property
+    def map_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def mask_shape(self) -> tuple[int, int]: ...
 
     def label_maps(self, batch: Batch) -> np.ndarray:
         """Returns int[image, map, height, width]: concept numbers, 0 for no label."""

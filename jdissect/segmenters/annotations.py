@@ -6,6 +6,7 @@ floor((y + 0.5) * H / S) of H, in integer arithmetic.
 
 import dataclasses
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -13,6 +14,15 @@ from jaxtyping import Bool, Int32
 from jdissect.base.errors import UserError
 from jdissect.data.loader import Batch
 from jdissect.data.source import Source
+
+
+class AnnotatedSource(Source, Protocol):
+    """A source with annotations; satisfied by Broden and the drawn scenes."""
+
+    @property
+    def vocabulary_hash(self) -> str: ...
+
+    def annotation_hashes(self, cache_dir: Path | None) -> tuple[str, ...]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +40,7 @@ class AnnotationSegmenter:
     concepts: tuple[tuple[str, str], ...]
     maps: int
     mask_shape: tuple[int, int]
-    source: Source
+    source: AnnotatedSource
     map_names: tuple[str, ...] = ()
 
     def identity(self, cache_dir: Path | None) -> dict[str, object]:
@@ -52,6 +62,7 @@ class AnnotationSegmenter:
         They are determined on the annotation's own grid, so that they do not depend on
         whether a small region survives the resampling.
         """
+        assert batch.annotated is not None  # of a source with annotations
         return batch.annotated
 
 
@@ -80,7 +91,7 @@ def open_annotations(source: Source, mask_size: int = 0) -> AnnotationSegmenter:
         concepts=notes.concepts,
         maps=notes.maps,
         mask_shape=(mask_size, mask_size) if mask_size else notes.grid,
-        source=source,
+        source=cast(AnnotatedSource, source),
     )
 
 

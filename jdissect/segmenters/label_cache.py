@@ -154,6 +154,7 @@ class LabelCache:
                 )
 
     def _path(self, key: str) -> Path:
+        assert self._folder is not None  # else nothing is read or written
         return self._folder / key[:2] / key
 
     def _write(self, key: str, entry: bytes) -> None:
@@ -215,7 +216,8 @@ class LabelCache:
             total -= size
         return total
 
-    def _files(self) -> Iterator[os.DirEntry]:
+    def _files(self) -> Iterator[os.DirEntry[str]]:
+        assert self._folder is not None  # else nothing is read or written
         for shard in _listed(self._folder):
             if _SHARD.fullmatch(shard.name) and shard.is_dir(follow_symlinks=False):
                 for file in _listed(shard.path):
@@ -229,7 +231,7 @@ def _check_key(key: str) -> None:
         raise ValueError(f"{key!r} is not a key: 64 lower-case hexadecimal digits")
 
 
-def _listed(folder: str | os.PathLike) -> list[os.DirEntry]:
+def _listed(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """Returns the entries of a folder; none if it does not exist."""
     try:
         with os.scandir(folder) as files:

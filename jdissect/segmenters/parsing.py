@@ -64,7 +64,7 @@ class Parser:
         with_quarters = quarters != "none"
         self._numbers = segmenter_labels.upernet_concepts(labels, with_quarters)
         self.concepts: Concepts = self._numbers.concepts
-        self.map_names = ("objects", "materials", "parts")
+        self.map_names: tuple[str, ...] = ("objects", "materials", "parts")
         if with_quarters:
             self.map_names += QUARTER_MAPS
         if color_labels is not None:
@@ -133,6 +133,7 @@ class Parser:
 
     def _colors(self, params, pixels) -> list[Array]:
         labels = self._color_labels
+        assert labels is not None and self._color is not None
         order = slice(None, None, 1 if labels.byteorder == "RGB" else -1)
         first = len(self._numbers.concepts)
         _, numbers = segmenter_labels.color_concepts(labels)
@@ -142,7 +143,7 @@ class Parser:
             )
             for category in labels.categories
         }
-        totals = dict.fromkeys(channels, 0)
+        totals: dict[str, Any] = dict.fromkeys(channels, 0)
         for side in labels.segsizes:
             images = pool(pixels, side)[..., order] / 255
             images = (images - jnp.asarray(labels.mean)) / jnp.asarray(labels.stdev)

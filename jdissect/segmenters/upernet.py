@@ -120,7 +120,7 @@ class UPerNetSegmenter:
         maps = np.zeros(shape, np.int16)
         missing = []
         for place in np.flatnonzero(batch.valid):
-            key = self._key(batch, place)
+            key = self._key(batch, int(place))
             found = self._cache.get(key)
             if found is None or found.shape != shape[1:]:
                 missing.append((place, key))
