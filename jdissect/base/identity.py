@@ -98,7 +98,8 @@ def computing() -> dict[str, Any]:
         "jaxlib": jaxlib.__version__,
         "device": _instructions() if device.platform == "cpu" else device.device_kind,
         "compiler options": _compiler_options(),
-        "matmul precision": jax.config.jax_default_matmul_precision,
+        # JAX makes its options at run time.
+        "matmul precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
     }
 
 

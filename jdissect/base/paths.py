@@ -12,13 +12,14 @@ import pathlib
 import re
 import shutil
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import fsspec
 from etils import epath
 
 from jdissect.base.errors import UserError
 
-Path = pathlib.Path | epath.Path
+Path: TypeAlias = pathlib.Path | epath.Path
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SHARE = re.compile(r"[\\/]{2}")
@@ -136,7 +137,7 @@ def reaching(path: Path) -> Iterator[None]:
         if not is_remote(path):
             raise
         if isinstance(error, ImportError):
-            scheme = _URL.match(os.fspath(path))[1]
+            scheme = os.fspath(path).partition("://")[0]
             raise UserError(
                 f"{path} needs a package: pip install {_PACKAGES[scheme]}"
             ) from error
@@ -167,8 +168,9 @@ def folders_in(folder: Path) -> list[str]:
     """Returns the names of the folders in a folder."""
     if not is_remote(folder):
         return [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    with reaching(folder):  # one listing: faster than one request per entry
-        return next((names for _, names, _ in folder.walk()), [])
+    with reaching(folder):  # one listing, where a question an entry would take long
+        # epath, which has no types, has it for all versions of Python.
+        return next((names for _, names, _ in folder.walk()), [])  # type: ignore[union-attr]
 
 
 def make_folder(folder: Path) -> None:
@@ -183,4 +185,4 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     with contextlib.suppress(FileNotFoundError), reaching(folder):
-        folder.rmtree()
+        folder.rmtree()  # type: ignore[union-attr]  # of epath, which has no types

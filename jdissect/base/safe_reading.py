@@ -11,7 +11,7 @@ import math
 import threading
 import zipfile
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,8 +52,8 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    order: str = "C"  # or "F", column-major
-    start: int = 0  # byte offset of the values in the .npy member
+    order: Literal["C", "F"] = "C"  # "F": columns first
+    start: int = 0  # of the values, bytes from the beginning of the .npy member
 
 
 class Arrays:
@@ -104,18 +104,21 @@ class Arrays:
         header = self.headers[name]
         values = np.empty(math.prod(header.shape), header.dtype)
         content = values.view(np.uint8)
+        assert self._zip is not None  # within the block
         with self._zip.open(f"{name}.npy") as member:
             member.read(header.start)
             for start in range(0, content.size, _CHUNK):
                 chunk = content[start : start + _CHUNK]
-                if member.readinto(chunk) != chunk.size:
+                read = member.readinto(chunk)  # type: ignore[attr-defined]  # not in typeshed
+                if read != chunk.size:
                     raise EOFError(f"'{name}' ends early")
         return values.reshape(header.shape, order=header.order)
 
     def _header(self, name: str, info: zipfile.ZipInfo) -> Header:
         where = f"{self._path}: '{name}'"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{where} uses a compression that NumPy never writes")
+            raise UserError(f"{where} is packed in a way that NumPy never does")
+        assert self._zip is not None  # within the block
         with self._zip.open(info) as member:
             version = np.lib.format.read_magic(member)
             if version != (1, 0):  # later versions allow headers of gigabytes

@@ -252,7 +252,10 @@ def load_segmenter(
         fit the network; or the side is none.
     """
     description = read_description(folder, "segmenter")
-    readers = {
+    readers: dict[
+        str,
+        Callable[[Any], segmenter_labels.UPerNetLabels | segmenter_labels.ColorLabels],
+    ] = {
         "upernet": segmenter_labels.read_upernet,
         "ppm": segmenter_labels.read_color,
     }

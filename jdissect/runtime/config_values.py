@@ -114,7 +114,7 @@ def _elements(key: str, value: Any, example: Any) -> tuple:
     what = f"{'numbers' if of_numbers else 'names'}, such as {_listed(example)}"
     if not isinstance(value, (tuple, list)):
         _refuse(key, value, what)
-    found = []
+    found: list[Any] = []
     for element in value:
         if isinstance(element, str):
             parts = [part.strip() for part in element.split(",")]

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -44,7 +45,8 @@ def start(
         )
     if jax.distributed.is_initialized():
         return Processes(jax.process_index(), jax.process_count())
-    where, arguments = "the other processes of this job", {}
+    where = "the other processes of this job"
+    arguments: dict[str, Any] = {}
     if any(given):
         _check(address, count, index)
         where = f"{count} processes at {address}"
@@ -107,7 +109,7 @@ def _check_free(port: int) -> None:
     except OSError as error:
         raise UserError(
             f"port {port} of --coordinator_address cannot be used on this machine "
-            f"({os.strerror(error.errno)}); give another one to all processes"
+            f"({os.strerror(error.errno or 0)}); give another one to all processes"
         ) from error
 
 

@@ -50,7 +50,9 @@ def use_compilation_cache(folder: Path | None) -> None:
 
     A cache set by JAX's own environment variable takes precedence, with its warnings.
     """
-    if folder is None or jax.config.jax_compilation_cache_dir:
+    # JAX makes its options at run time.
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if folder is None or chosen:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -80,7 +82,7 @@ def offer_cores() -> bool:
         return False
     cores = min(resources.cores(), MOST_CORES)
     try:
-        if jax.config.jax_num_cpu_devices > 0:
+        if jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
             return False
         jax.config.update("jax_num_cpu_devices", cores)
     except (RuntimeError, AttributeError):  # JAX has started already

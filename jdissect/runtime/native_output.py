@@ -63,6 +63,7 @@ def _part(name: str, number: int, target: int) -> None:
     """Points a descriptor to `target`, and its Python stream to a copy of it."""
     stream: TextIO | None = getattr(sys, name)
     if _descriptor(stream) == number:
+        assert stream is not None  # it has a descriptor
         stream.flush()
         copy = open(  # noqa: PTH123, SIM115
             os.dup(number),

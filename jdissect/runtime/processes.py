@@ -93,8 +93,8 @@ class Processes:
         for start in range(0, flat.size, _CHUNK):
             part = flat[start : start + _CHUNK]
             summed[start : start + _CHUNK] = self._summed(part, 1 if narrow else _LIMBS)
-        ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
-        parts = zip(np.split(summed, ends), leaves, strict=True)
+        places = np.cumsum([leaf.size for leaf in leaves])[:-1]
+        parts = zip(np.split(summed, places), leaves, strict=True)
         return jax.tree.unflatten(
             structure, [part.reshape(leaf.shape) for part, leaf in parts]
         )
