@@ -64,7 +64,9 @@ class ForwardPasses:
             return spatial_mean(maps[last]), logits
 
         run, params = self._devices.spmd(step), self._replicated(self._model.params)
-        pooled, logits, labels = [], [], []
+        pooled: list[np.ndarray] = []
+        logits: list[np.ndarray] = []
+        labels = []
         for batch in self._batches("forward pass"):
             found = run((), self._devices.scatter(batch.pixels), params)
             for kept, array in zip((pooled, logits), found, strict=True):
@@ -97,8 +99,8 @@ class ForwardPasses:
         count = len(masks)
         chunk = min(_AT_ONCE, count)
         fill = np.ones((-count % chunk, masks.shape[1]), np.float32)
-        chunks = np.concatenate([masks, fill]).astype(np.float32)
-        chunks = chunks.reshape(-1, chunk, masks.shape[1])
+        filled = np.concatenate([masks, fill]).astype(np.float32)
+        filled = filled.reshape(-1, chunk, masks.shape[1])
 
         def step(state, batch, constants):
             params, masks = constants
@@ -112,8 +114,10 @@ class ForwardPasses:
             return tuple(array.T for array in found)  # images first
 
         run, params = self._devices.spmd(step), self._replicated(self._model.params)
-        chunks = [self._replicated(masks) for masks in chunks]
-        right, own, labels = [], [], []
+        chunks = [self._replicated(masks) for masks in filled]
+        right: list[np.ndarray] = []
+        own: list[np.ndarray] = []
+        labels = []
         for batch in self._batches(f"{count} masks"):
             share = {"pixels": batch.pixels, "labels": batch.labels}
             share = self._devices.scatter(share)
@@ -122,8 +126,8 @@ class ForwardPasses:
                 rows = [_images_first(parts[place])[batch.valid] for parts in found]
                 kept.append(np.concatenate(rows, axis=1)[:, :count])
             labels.append(batch.labels[batch.valid])
-        labels = self._labels(labels)
-        return Outcomes(np.concatenate(right).T, np.concatenate(own).T), labels
+        outcomes = Outcomes(np.concatenate(right).T, np.concatenate(own).T)
+        return outcomes, self._labels(labels)
 
     def _batches(self, description: str) -> Iterator[EvaluationBatch]:
         config, self.skipped = self._config, []

@@ -151,7 +151,7 @@ def ablate(
         )
     passes = ForwardPasses(model, images, config)
     units = passes.units(layer)
-    if run:
+    if run and result is not None:
         _check_same_network(run, model, config.model.weights)
         if len(result.thresholds) != units:
             raise UserError(

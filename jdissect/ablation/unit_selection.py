@@ -50,6 +50,7 @@ class UnitChoice:
             if outside := [unit for unit in self.numbers if unit >= count]:
                 raise UserError(f"--units has {outside[0]}; {has}")
             return np.array(sorted(self.numbers))
+        assert result is not None  # as `needs_result` is so
         if self.count is not None:
             if self.count > count:
                 raise UserError(f"--units is {self.text}; {has}")
@@ -60,6 +61,7 @@ class UnitChoice:
                 )
             best = np.argsort(-result.best_iou, kind="stable")
             return np.sort(best[: self.count])
+        assert self.threshold is not None  # one of the three is given
         found = np.flatnonzero(result.detectors(self.threshold))
         if not len(found):
             raise UserError(

@@ -71,7 +71,8 @@ def mix(
         raise UserError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
     if not alpha > 0:
         raise UserError(f"alpha is {alpha}; it must be above 0")
-    batch, *shape, _ = images.shape
+    batch, height, width, _ = images.shape
+    shape = (height, width)
     if group < 0 or batch % (group or batch):
         raise UserError(f"group is {group}; it must divide the batch of {batch} images")
     labels = labels.astype(jnp.int32)

@@ -5,6 +5,8 @@ CutMix-PyTorch and SaliencyMix. Photographs of several sizes share a batch: each
 the top left of a common canvas.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -245,7 +247,9 @@ def _combine(
 
     The gray of p x + q g + r m is (p + q) g + r m, its mean gray (p + q + r) m.
     """
-    p, q, r = jnp.ones_like(amounts[:, 0]), 0.0, 0.0
+    p = jnp.ones_like(amounts[:, 0])
+    q: Any = 0.0
+    r: Any = 0.0
     for kind, amount in zip(order.T, amounts.T, strict=True):
         contrast = jnp.where(kind == _CONTRAST, amount, 0)
         saturation = jnp.where(kind == _SATURATION, amount, 0)

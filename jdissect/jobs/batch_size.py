@@ -105,7 +105,8 @@ def _network(config, model, devices) -> Callable[[Any, int], None]:
 
 
 def _segmenter(config, source, devices) -> Callable[[Any, int], None]:
-    config, opened = config.copy_and_resolve_references(), {}
+    config = config.copy_and_resolve_references()
+    opened: dict[Any, Any] = {}
 
     def run(pixels, size):
         if size not in opened:

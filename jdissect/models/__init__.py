@@ -53,7 +53,7 @@ ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {
 }
 
 
-def build(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
+def build(name: str, *, rngs: "nnx.Rngs | _NoKeys", **options) -> nnx.Module:
     """Builds a network with randomly initialized parameters.
 
     Args:
@@ -129,7 +129,8 @@ def for_inference(
     Returns:
       apply, params: as `as_function`.
     """
-    model = build_abstract(**architecture, folded=fold, dtype=dtype)
+    # `epsilon` and `prepare` are the networks', not of all modules.
+    model: Any = build_abstract(**architecture, folded=fold, dtype=dtype)
     if fold:
         parameters = fold_batch_norm(dict(parameters), model.epsilon)
     apply, params = as_function(model)

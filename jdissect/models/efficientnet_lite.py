@@ -6,6 +6,7 @@ that timm trained itself.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -107,7 +108,7 @@ class EfficientNetLite0(nnx.Module):
         if padding not in PADDINGS:
             raise UserError(f"padding is {padding!r}; known: {', '.join(PADDINGS)}")
         self.epsilon = PADDINGS[padding]
-        options = {
+        options: dict[str, Any] = {
             "epsilon": self.epsilon,
             "folded": folded,
             "dtype": dtype,

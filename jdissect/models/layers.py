@@ -12,7 +12,8 @@ factors.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,7 @@ def depthwise_conv(images, kernel, strides, padding, *_, **__) -> Array:
             ]
             term = window.astype(jnp.float32) * kernel[row, column, 0]
             total = term if total is None else total + term
+    assert total is not None  # a kernel has a pixel
     return total.astype(images.dtype)
 
 
@@ -188,7 +190,7 @@ class ConvNorm(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        options = {}
+        options: dict[str, Any] = {}
         self.fast = fast if (kernel_size, stride, groups) == (3, 1, 1) else ""
         if depthwise:
             options["conv_general_dilated"] = depthwise_conv
@@ -214,6 +216,7 @@ class ConvNorm(nnx.Module):
             rngs=rngs,
             **options,
         )
+        self.norm: Callable[[Array], Array] | None
         if folded:
             self.norm = None
         else:
@@ -227,6 +230,8 @@ class ConvNorm(nnx.Module):
                 rngs=rngs,
             )
 
+    parts: nnx.List  # only of what `pyramid.prepare` has changed
+
     def __call__(
         self, images: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch height2 width2 unit"]:
@@ -238,7 +243,9 @@ class ConvNorm(nnx.Module):
     ) -> Float[Array, "batch height width unit"]:
         """Applies what follows the convolution: bias or batch normalization."""
         if self.norm is None:
-            return images + self.conv.bias[...].astype(images.dtype)
+            bias = self.conv.bias
+            assert bias is not None  # it is folded
+            return images + bias[...].astype(images.dtype)
         return self.norm(images)
 
 

@@ -4,6 +4,8 @@ Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, in the form of netdisse
 color model. Its auxiliary head is used only in training and left out.
 """
 
+from typing import Any
+
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -40,7 +42,7 @@ class PPM(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        options = {
+        options: dict[str, Any] = {
             "epsilon": self.epsilon,
             "folded": folded,
             "dtype": dtype,

@@ -93,8 +93,8 @@ def _spread(maps, matrices, shape, precision):
     units = matrices[0].shape[-1] // 3
     for place, each in enumerate(maps):
         batch, height, width, channels = each.shape
-        columns = _shifted(width, shape[1]).transpose(1, 2, 0)  # [X, w, tap]
-        columns = jnp.asarray(columns.reshape(shape[1], -1), each.dtype)
+        taps = _shifted(width, shape[1]).transpose(1, 2, 0)  # [X, w, tap]
+        columns = jnp.asarray(taps.reshape(shape[1], -1), each.dtype)
         columns = jnp.broadcast_to(columns, (batch * height, *columns.shape))
         for matrix in matrices[3 * place : 3 * place + 3]:
             mixed = dot(each.reshape(-1, channels), matrix, (((1,), (0,)), ((), ())))
@@ -103,9 +103,11 @@ def _spread(maps, matrices, shape, precision):
             parts.append(wide.reshape(batch, height, shape[1] * units))
         rows.append(_shifted(height, shape[0]).transpose(1, 0, 2))
     stacked = jnp.concatenate(parts, axis=1)  # map, row of the kernel, row of the map
-    rows = np.concatenate([each.reshape(shape[0], -1) for each in rows], axis=1)
-    rows = jnp.broadcast_to(jnp.asarray(rows, stacked.dtype), (batch, *rows.shape))
-    total = dot(rows, stacked, (((2,), (1,)), ((0,), (0,))))
+    across = np.concatenate([each.reshape(shape[0], -1) for each in rows], axis=1)
+    spread = jnp.broadcast_to(
+        jnp.asarray(across, stacked.dtype), (batch, *across.shape)
+    )
+    total = dot(spread, stacked, (((2,), (1,)), ((0,), (0,))))
     return total.reshape(batch, *shape, units)
 
 

@@ -8,6 +8,7 @@ other 3x3 convolutions.
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -233,7 +234,7 @@ class ResNet(nnx.Module):
         sizes = (width, in_channels, stem_kernel, stem_stride, groups, last_stride)
         if min(sizes) < 1 or stem_kernel % 2 == 0:
             raise UserError(f"sizes and strides of a ResNet cannot be {sizes}")
-        options = {
+        options: dict[str, Any] = {
             "epsilon": self.epsilon,
             "folded": folded,
             "dtype": dtype,

@@ -7,7 +7,7 @@ and a concept is the union of its numbers. Numbers are those of netdissect
 (davidbau/dissect, netdissect/segmenter.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -184,7 +184,7 @@ def read_color(content: Mapping[str, Any], where: str = "labels") -> ColorLabels
     mean, stdev = (_channels(form, key, place) for key in ("mean", "stdev"))
     if 0 in stdev:
         raise UserError(f"{place}: stdev has a 0")
-    sizes = (256,)
+    sizes: Sequence[int] = (256,)
     if "segsizes" in content:
         sizes = _list(content, "segsizes", where)
         for size in sizes:
@@ -294,7 +294,8 @@ def _channels(content, key: str, where: str) -> tuple[float, float, float]:
         type(value) in (int, float) and abs(value) < 1e6 for value in values
     ):
         raise UserError(f"{where}: {key} is {_show(values)}, not three numbers")
-    return tuple(map(float, values))
+    first, second, third = map(float, values)
+    return first, second, third
 
 
 def _get(content: Mapping, key: str, kind: type, where: str) -> Any:
@@ -304,7 +305,7 @@ def _get(content: Mapping, key: str, kind: type, where: str) -> Any:
     return content[key]
 
 
-_KINDS = {Mapping: "an object", list: "a list", str: "a string"}
+_KINDS: dict[type, str] = {Mapping: "an object", list: "a list", str: "a string"}
 
 
 def _check_type(value: Any, kind: type, where: str) -> None:

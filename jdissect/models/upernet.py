@@ -5,8 +5,8 @@ a ResNet, pyramid pooling of its last map, a top-down feature pyramid, and one h
 per kind of label.
 """
 
-import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -77,7 +77,7 @@ class UPerNet(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        options = {
+        options: dict[str, Any] = {
             "epsilon": self.epsilon,
             "folded": folded,
             "dtype": dtype,
@@ -101,7 +101,10 @@ class UPerNet(nnx.Module):
         forms = ("winograd", "winograd", "taps")
         self.fpn_out = nnx.List([conv3(fpn_dim, fast) for fast in forms])
         self.fusion = conv3(fpn_dim * (len(lower) + 1))
-        head = functools.partial(Head, fpn_dim, fpn_dim, **options)
+
+        def head(classes, **more):
+            return Head(fpn_dim, fpn_dim, classes, **options, **more)
+
         self.object_head = head(objects, fast="winograd")
         self.part_head = head(parts, fast="winograd")
         self.material_head = head(materials, fast="winograd")

@@ -38,6 +38,7 @@ class GroupedBatchNorm(nnx.Module):
     def __init__(
         self, norm: nnx.BatchNorm, group: int, devices: int = 1, momentum: float = 0.1
     ):
+        assert norm.scale is not None and norm.bias is not None
         self.scale, self.bias = norm.scale, norm.bias
         self.mean, self.var = norm.mean, norm.var
         self.epsilon, self.dtype = norm.epsilon, norm.dtype
@@ -91,6 +92,7 @@ def for_training(model: nnx.Module, group: int, devices: int = 1) -> nnx.Module:
     """
     layers = [part for _, part in nnx.iter_graph(model) if isinstance(part, ConvNorm)]
     for layer in layers:
+        assert isinstance(layer.norm, nnx.BatchNorm)  # it is unfolded
         layer.norm = GroupedBatchNorm(layer.norm, group, devices)
     return model
 

@@ -104,11 +104,12 @@ def training_batches(
     for batch in loader.batches(
         view, size, workers=workers, strict=strict, start=start
     ):
+        assert batch.labels is not None  # of a view with annotations
         numbers = batch.labels[:, 0, 0]
         replaced = tuple((view.names[i], reason) for i, reason in batch.skipped)
         if not batch.valid.any():
-            first = UnreadableImage(*replaced[0])
-            raise UserError(f"no image of a batch can be read, such as {first}")
+            one = UnreadableImage(*replaced[0])
+            raise UserError(f"no image of a batch can be read, such as {one}")
         first = int(batch.valid.argmax())
         batch.pixels[~batch.valid] = batch.pixels[first]
         numbers[~batch.valid] = numbers[first]

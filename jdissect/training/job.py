@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import jax
@@ -46,10 +46,10 @@ class Job:
     devices: Devices
     rate: optax.Schedule
     steps_per_epoch: int
-    batches: Callable[[int, int], Iterator[Batch]]
+    batches: Callable[[int, int], Generator[Batch, None, None]]
     make_step: Callable[[optax.GradientTransformation], Callable]
     evaluate: Callable[[Any, str], Evaluation] | None
-    result: Callable[[int, Evaluation | None], dict[str, Any]]
+    result: Callable[[int, Any], dict[str, Any]]
     describe: Callable[[dict[str, Any]], dict[str, Any]]
     report: Callable[[dict[str, Any]], str]
 
@@ -154,9 +154,11 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
                 networks.save(directory.model, parameters, description, overwrite=True)
                 directory.finish(result)
     except BaseException as error:
-        stopped = isinstance(error, Terminated) and loop and loop.done
-        if stopped and processes.first and not error.args:
-            print(f"stopped after step {loop.done}; the same command resumes there")
+        stopped = isinstance(error, Terminated) and not error.args
+        if stopped and processes.first and loop and loop.done:
+            print(
+                f"stopped after step {loop.done}; the same command goes on from there"
+            )
         if processes.first:
             directory.abandon()
         if directory.checkpoints.steps():

@@ -15,7 +15,7 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import jax
@@ -80,7 +80,7 @@ class Plan:
     batch_size: int
     log_every: int
     checkpoint_every: int
-    batches: Callable[[int, int], Iterator[Batch]]
+    batches: Callable[[int, int], Generator[Batch, None, None]]
     step: Callable[[Any, int, Batch], tuple[Any, jax.Array]]
     evaluate: Callable[[Any, str], Evaluation] | None
     rate: Callable[[int], Any]
@@ -207,6 +207,7 @@ class Loop:
                     self._log(step)
 
     def _log(self, step: int) -> None:
+        assert self._metrics is not None
         now = time.monotonic()
         images = (step - self._logged) * self._plan.batch_size
         self._metrics.append(

@@ -7,7 +7,7 @@ together. The steps computed since are never saved.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from jdissect.base.errors import UserError, of_system
@@ -27,7 +27,9 @@ class Alarm:
         self._processes = processes
         self._error: UserError | None = None
 
-    def batches(self, batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    def batches(
+        self, batches: Generator[Batch, None, None], count: int
+    ) -> Generator[Batch, None, None]:
         """Yields `count` batches; after an error, repeats the last one.
 
         Raises:

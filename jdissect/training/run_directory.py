@@ -216,6 +216,7 @@ class Metrics:
 
     def __init__(self, path: paths.Path, length: int = 0):
         self._object = path if paths.is_remote(path) else None
+        self._file: Any  # as open() gives it, or io.BytesIO
         if self._object is None:
             self._file = path.open("ab")
         else:

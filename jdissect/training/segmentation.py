@@ -82,6 +82,7 @@ def mask_batches(
     mine, _ = share(range(len(order)), size, processes.index, processes.count)
     view = Subset(_Ordered(source, order, geometry, (seed, epoch)), mine)
     for batch in loader.batches(view, size, workers=workers, start=start):
+        assert batch.labels is not None  # of a view with annotations
         masks = batch.labels.astype(np.int16)
         scenes = source.labels[order[mine[batch.index]]]
         yield MaskBatch(batch.pixels, masks, scenes)
@@ -110,6 +111,7 @@ class _Ordered:
 
     def read(self, index: int) -> Example:
         example = self.source.read(int(self.order[index]))
+        assert example.labels is not None  # of drawn pictures
         random = np.random.default_rng([*self.seeds, index])
         pixels, maps = crop_and_flip(
             random, example.pixels, example.labels, self.geometry
@@ -230,7 +232,7 @@ def objective(
 
     def each(network, batch):
         scores = network(batch["images"], HEADS, size=(grid, grid))
-        total = 0.0
+        total: Any = 0.0
         for name, (entropy, count) in losses(scores, batch).items():
             pixels = jnp.maximum(lax.psum(count.sum(), AXIS), 1)
             total += weights[name] * batch_size / pixels * entropy

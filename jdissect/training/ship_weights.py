@@ -92,14 +92,14 @@ def measure(weights: str, config: Mapping[str, Any]) -> Scores:
       weights: checkpoint folder.
       config: config of its training.
     """
-    config = ml_collections.ConfigDict(config)
+    settings = ml_collections.ConfigDict(config)
     if checkpoint_folder.read_description(weights)["kind"] == "segmenter":
-        found = train_segmenter.measure(weights, config)
+        found = train_segmenter.measure(weights, settings)
         return {key: round(value, 1) for key, value in found.items()}
-    config.model.weights = weights
-    config.data.split = config.train.validation_split
-    config.data.num_images = config.train.validation_images
-    found = run.evaluate(config, tell=lambda _: None)
+    settings.model.weights = weights
+    settings.data.split = settings.train.validation_split
+    settings.data.num_images = settings.train.validation_images
+    found = run.evaluate(settings, tell=lambda _: None)
     return {key: found[key] for key in ("top1_error", "top5_error", "images")}
 
 

@@ -37,10 +37,8 @@ def initial_state(
       values: every parameter and statistic by name.
     """
     model = models.build_abstract(**architecture)
-    _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, statistics = (
-        models.with_parameters(part, values) for part in (params, statistics)
-    )
+    _, *parts = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, statistics = (models.with_parameters(part, values) for part in parts)
     return {
         "params": params,
         "statistics": statistics,
@@ -103,7 +101,7 @@ def train_step(
     batch_norm.for_training(model, bn_group, len(devices))
     if dtype == "float32" and devices.devices[0].platform == "cpu":
         convolution.for_training(model)
-    graph, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
+    graph, *_ = nnx.split(model, nnx.Param, nnx.BatchStat)
 
     def local(state, batch, constants):
         del constants

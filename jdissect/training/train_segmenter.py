@@ -148,7 +148,7 @@ def _evaluate(config, architecture, validation, processes):
     """Returns `(state of all devices, description) -> MaskCounts`, using the Parser."""
     if validation is None:
         return None
-    made = {}
+    made: dict[str, Any] = {}
 
     def evaluate_state(state, description) -> MaskCounts:
         values = step.parameters(step.first_copy(state))
