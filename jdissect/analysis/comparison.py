@@ -218,7 +218,7 @@ def compare(
         lambda result: uncertainty.sample(result, lowest=lowest), results.values()
     )
     for ((number, layer), result), drawn in zip(results.items(), samples, strict=True):
-        given = errors[number] if errors else None
+        error = errors[number] if errors else None
         models.append(
             Model(
                 name=f"{names[number]} {layer}" if several else names[number],
@@ -226,7 +226,7 @@ def compare(
                 layer=layer,
                 result=result,
                 samples=drawn,
-                error=_known_error(found[number]) if given is None else given,
+                error=_known_error(found[number]) if error is None else error,
             )
         )
     fewest = min(result.images for result in results.values())

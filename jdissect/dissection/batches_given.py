@@ -4,7 +4,7 @@ Arrays of PyTorch and other libraries convert by `__array__` or DLPack; the libr
 are not imported.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -131,7 +131,8 @@ class Given:
         self._makes_maps = makes_maps
         self._are_images: dict[int, bool] = {}  # by number of axes
         self._first: tuple | None = None  # (shape, type) of the first image
-        self._array = self._stream = None
+        self._array: Any = None
+        self._stream: Iterable[Any] = ()
         self.count: int | None = None
         if isinstance(images, list | tuple):
             images = self._listed(images)
@@ -158,7 +159,7 @@ class Given:
         """Returns the first image of an array, as a batch."""
         return self.some([0])
 
-    def some(self, indices: Sequence[int]) -> np.ndarray:
+    def some(self, indices: Iterable[int]) -> np.ndarray:
         """Returns selected images of an array."""
         parts = [self._slice(int(i), int(i) + 1) for i in indices]
         return np.concatenate(parts)
@@ -175,7 +176,8 @@ class Given:
             for start in range(0, self.count, size):
                 yield self._slice(start, min(start + size, self.count))
             return
-        rest, seen = None, 0
+        rest: np.ndarray | None = None
+        seen = 0
         for number, given in enumerate(self._stream):
             batch = self._batch(given, f"batch {number} of images")
             self._check_alike(batch, f"batch {number} of images")
@@ -188,7 +190,7 @@ class Given:
             raise UserError(
                 "images yields no image; is it a generator that was read before?"
             )
-        if len(rest):
+        if rest is not None and len(rest):
             yield rest
 
     def _slice(self, start: int, stop: int) -> np.ndarray:

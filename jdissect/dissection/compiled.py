@@ -12,9 +12,10 @@ compiled program is reused only if the trace is the same.
 import functools
 import hashlib
 import re
+import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -89,7 +90,9 @@ class Network:
 def _forward(function: Callable[[], Callable | None], layers: tuple[str, ...]):
     def forward(state, images, params):
         del state
-        return of_layers(function()(params, images), layers, len(images))
+        apply = function()
+        assert apply is not None  # its caller holds it
+        return of_layers(apply(params, images), layers, len(images))
 
     return forward
 
@@ -119,7 +122,7 @@ def _forget(place: int, reference: weakref.ref) -> None:
         del _KEPT[place]
 
 
-def _is_method(apply: Callable) -> bool:
+def _is_method(apply: Callable) -> TypeGuard[types.MethodType]:
     return hasattr(apply, "__self__") and hasattr(apply, "__func__")
 
 
@@ -147,7 +150,7 @@ def _fingerprint(trace: ClosedJaxpr) -> tuple[str, str] | None:
         except (AttributeError, TypeError, ValueError):
             return None
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return _ADDRESS.sub("", text), digest.hexdigest()
 
 

@@ -76,7 +76,7 @@ class Spill:
         return found
 
     def _write(self, data: np.ndarray, offset: int) -> int:
-        view, written = memoryview(data), 0
+        view, written = memoryview(data.data), 0
         while written < len(view):
             written += os.pwrite(self._file.fileno(), view[written:], offset + written)
         return offset + _aligned(len(view))

@@ -145,9 +145,14 @@ class Features:
         # Together, the records of the images from number `_kept_from`.
         self._kept: list[Iterable[Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
-        self._network = apply if isinstance(apply, Network) else None
-        self._forward: Callable[..., Any] | None = None  # for a `Network`: unknown yet
-        if self._network is None:
+        self.units: dict[str, int] = {}
+        self.geometry: dict[str, bit_masks.Geometry] = {}
+        self.mask_shape = (0, 0)
+        self._network: Network | None = None
+        self._forward: Callable[..., Any] | None = None  # of a `Network`: not yet known
+        if isinstance(apply, Network):
+            self._network = apply
+        else:
 
             def forward(state, batch, params):
                 del state
@@ -215,7 +220,10 @@ class Features:
     def _keeper(self) -> "_InMemory | _OnDisk | None":
         if self._keep == "none":
             return None
-        return _InMemory() if self._keep == "memory" else _OnDisk(self._folder)
+        if self._keep == "memory":
+            return _InMemory()
+        assert self._folder is not None  # of 'disk'
+        return _OnDisk(self._folder)
 
     def _run(self, indices=None, start=0, stop=None):
         for images in self._read(indices, start, stop):
@@ -233,6 +241,7 @@ class Features:
 
     def _maps(self, pixels):
         if self._forward is None:
+            assert self._network is not None
             share = (len(pixels) // len(self._devices), *pixels.shape[1:])
             step = self._network.step(jax.ShapeDtypeStruct(share, pixels.dtype))
             self._forward = self._devices.spmd(step)

@@ -158,7 +158,7 @@ class _Counter:
 
     def add(self, record: Record) -> None:
         counters, rows, parts = self._passes.counters, self._rows, self._parts
-        batch = {"valid": record.valid}
+        batch: dict[str, Any] = {"valid": record.valid}
         if self._tally.labels:
             annotated = record.annotated
             if annotated is None:

@@ -33,7 +33,8 @@ class Counter(Protocol):
       empty: the result of no images, a pytree of arrays.
     """
 
-    empty: Any
+    @property
+    def empty(self) -> Any: ...
 
     def add(self, record: Any) -> None:
         """Counts a batch."""
@@ -154,6 +155,7 @@ class Journal:
         leaves, structure = jax.tree.flatten(like)
         stored = self._stored[name]
         if [a.shape for a in leaves] != [a.shape for a in stored]:
+            assert self._checkpoints is not None  # it was restored
             raise UserError(
                 f"the saved state of stage '{name}' has other shapes; delete "
                 f"{self._checkpoints.folder} to start the run over"
@@ -213,7 +215,8 @@ class Journal:
     def _save(self, name, total):
         if self.processes.first:
             stages = {**self._done, name: total}
-            arrays, names = {}, []
+            arrays: dict[str, np.ndarray] = {}
+            names = []
             for number, (stage, tree) in enumerate(stages.items()):
                 leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
                 names.append([stage, len(leaves)])
@@ -227,6 +230,7 @@ class Journal:
                 "wide": wide,
                 "notes": self.notes,
             }
+            assert self._checkpoints is not None  # else no save is due
             self._checkpoints.save(self._number + 1, arrays, notes)
         self._number += 1
         if self._terminate:

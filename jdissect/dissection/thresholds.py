@@ -152,7 +152,8 @@ def exact(
         for name, units in picked.items():
             narrowed, wrong = refine.narrow(open_[name], counts[name], allowed)
             state = sketches[name]
-            whole = refine.widest(state.low[units], state.high[units], pixels)
+            low, high = (np.asarray(ends)[units] for ends in (state.low, state.high))
+            whole = refine.widest(low, high, pixels)
             for ends, some, every in zip(brackets[name], narrowed, whole, strict=True):
                 ends[units] = np.where(wrong, every, some)
     if any((b.high - b.low > 1).any() for b in brackets.values()):

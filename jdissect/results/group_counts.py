@@ -31,8 +31,12 @@ BLOCKS = 32  # blocks of images, for error bars
 BY_IMAGE_ENTRIES = 2**25  # maximum number of entries of I per image
 _PART = 2**21  # entries unpacked at a time
 _FARTHEST = np.iinfo(np.uint16).max
-_TYPES = {"gap": np.uint16, "low": np.uint8, "category": np.int32}
-_MOST = 2**48  # limit for a count in a file; more means damage
+_TYPES: dict[str, type[np.integer]] = {
+    "gap": np.uint16,
+    "low": np.uint8,
+    "category": np.int32,
+}
+_MOST = 2**48  # pixels of a count in a file; more is damage
 
 
 def block(name: str) -> int:

@@ -202,7 +202,7 @@ class Result:
             arrays[TOP_MAPS] = {"map": self.top_map}
         for name, content in arrays.items():
             file = io.BytesIO()
-            np.savez_compressed(file, **content)
+            np.savez_compressed(file, **content)  # type: ignore[arg-type]  # by name
             write_whole(folder / name, file.getvalue())
         for name, counts in ((BLOCKS, self.blocks), (BY_IMAGE, self.by_image)):
             if counts is not None:

@@ -43,7 +43,7 @@ def load(folder: str | os.PathLike) -> Result:
     folder = replacing.find(folder, "summary.json", of="summary.json")
     summary = _summary(folder)
     lengths: dict[str, int] = {"u": summary["units"]}
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, layout in _LAYOUT.items():
         arrays |= _checked(folder / name, layout, lengths)
     for name, layout in _OPTIONAL.items():
