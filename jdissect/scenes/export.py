@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 from PIL import Image
 
 from jdissect.base import replacing
@@ -48,6 +48,7 @@ def _export(source: ScenesSource, folder: Path) -> None:
     with counting("export", source.num_images) as task:
         for index in range(source.num_images):
             example = source.read(index)
+            assert example.labels is not None  # all pictures have them
             stem = f"{index // 1000:03d}/{index:06d}"
             (images / stem).parent.mkdir(exist_ok=True)
             _save(images / f"{stem}.png", example.pixels)
@@ -75,7 +76,7 @@ def _export(source: ScenesSource, folder: Path) -> None:
 def write_tables(
     folder: Path,
     seen: Int32[np.ndarray, "map number"],
-    coverage: Sequence[Sequence[float]],
+    coverage: Float[np.ndarray, "map number"],
 ) -> None:
     """Writes `label.csv`, `category.csv` and `c_CATEGORY.csv`.
 

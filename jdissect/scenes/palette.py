@@ -5,6 +5,7 @@ little random variation. Natural materials have their own shades: the white of s
 not that of a wall, nor the green of a meadow that of a car.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jdissect.scenes.draws import Draws
@@ -69,6 +70,12 @@ _SHADES: dict[tuple[str, str], tuple[Rgb, ...]] = {
 }
 
 _JITTER = 7.0  # of 255, per channel, and as much for all channels
+
+
+def as_rgb(values: Iterable[float]) -> Rgb:
+    """Three numbers as a colour."""
+    red, green, blue = values
+    return red, green, blue
 
 
 class Stuff(NamedTuple):

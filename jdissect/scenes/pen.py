@@ -148,11 +148,11 @@ class Pen:
             )
             self.poly(part, stuff, *corners, bright=bright + lit, **look)
         if self.at((u0, v1))[1] > self.horizon:
-            corners = ((u0, v1), (u1, v1), (u1, v1, depth), (u0, v1, depth))
+            above = ((u0, v1), (u1, v1), (u1, v1, depth), (u0, v1, depth))
             self.poly(
                 part if top is None else top,
                 top_stuff or stuff,
-                *corners,
+                *above,
                 bright=bright + 0.12,
                 **look,
             )

@@ -38,7 +38,7 @@ from jdissect.scenes.world import GENERATOR_VERSION, MAPS, SIDE
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # mypy has no module that may be absent
 
 _CHUNK = 250  # pictures per task; 34 MB
 _ARRAYS = {

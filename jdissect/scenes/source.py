@@ -153,4 +153,4 @@ def _annotated(
 ) -> Bool[np.ndarray, "categories"]:
     """Returns the categories to which some pixel's number belongs."""
     present = np.flatnonzero(np.bincount(labels.ravel()))
-    return _CATEGORY_OF_NUMBER[present].any(axis=0)
+    return np.asarray(_CATEGORY_OF_NUMBER[present].any(axis=0))

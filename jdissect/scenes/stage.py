@@ -39,7 +39,7 @@ class Stage:
         self.light = Light(side=draws.sign())
         self.horizon, self.camera = horizon, camera
         self.hazy = 0.0
-        self._queue: list[tuple[float, int, Thing, float, dict[str, Any]]] = []
+        self._queue: list[tuple[float, int, Thing, float, float, dict[str, Any]]] = []
 
     def scale(self, y: float) -> float:
         """Returns the pixels per meter on row `y` of the ground."""

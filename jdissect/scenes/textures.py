@@ -30,9 +30,10 @@ def tiles() -> tuple[
 ]:
     """Returns (shade, gloss) of every material, in the order of `MATERIALS`."""
     layers = [_MAKERS[name](_Noise(place)) for place, name in enumerate(MATERIALS)]
-    return tuple(
+    shade, gloss = (
         np.stack([_levels(pair[which]) for pair in layers]) for which in (0, 1)
     )
+    return shade, gloss
 
 
 class _Noise:
@@ -72,7 +73,7 @@ def _normalized(values: Int64[np.ndarray, "tile tile"]) -> Layer:
 
 
 def _levels(layer: Layer) -> Float32[np.ndarray, "level tile tile"]:
-    levels = [layer.astype(np.float32)]
+    levels: list[np.ndarray] = [layer.astype(np.float32)]
     for level in range(LEVELS - 1):
         step = 2**level
         last = levels[-1]

@@ -3,6 +3,7 @@
 from jdissect.scenes.draws import Draws
 from jdissect.scenes.layouts.clutter import outside
 from jdissect.scenes.layouts.weather import outdoors
+from jdissect.scenes.palette import as_rgb
 from jdissect.scenes.stage import FLAT, Stage
 from jdissect.scenes.things.beings import cow, dog, person
 from jdissect.scenes.things.buildings import barn, house
@@ -54,7 +55,7 @@ def farm(draws: Draws) -> Stage:
 def _ploughed(stage: Stage, top: float) -> None:
     """Draws a field from row `top` down, with furrows leading into the distance."""
     soil = stage.stuff("soil", "brown")
-    dark = soil._replace(rgb=tuple(c * 0.78 for c in soil.rgb))
+    dark = soil._replace(rgb=as_rgb(c * 0.78 for c in soil.rgb))
     if stage.draws.chance(0.35):  # something grows in the rows
         dark = stage.stuff("foliage", "green", "green", "yellow")
     stage.ground("field", soil, top)
@@ -88,7 +89,7 @@ def forest(draws: Draws) -> Stage:
         )
     leaf = leaves(stage)
     backdrop = stage.stuff("foliage", "green") if draws.chance(0.6) else leaf
-    backdrop = backdrop._replace(rgb=tuple(c * 0.72 for c in backdrop.rgb))
+    backdrop = backdrop._replace(rgb=as_rgb(c * 0.72 for c in backdrop.rgb))
     far = stage.flat("tree", haze=stage.haze(h + 4))
     x = -4.0
     while x < SIDE + 4:

@@ -3,7 +3,7 @@
 from jdissect.scenes.draws import Draws
 from jdissect.scenes.layouts.clutter import inside
 from jdissect.scenes.layouts.room import Room, put_window
-from jdissect.scenes.stage import Stage
+from jdissect.scenes.stage import Stage, Thing
 from jdissect.scenes.things.beings import dog, person
 from jdissect.scenes.things.cupboards import bookcase, cabinet, refrigerator, stove
 from jdissect.scenes.things.furniture import bed, chair, sofa, table
@@ -59,7 +59,7 @@ def kitchen(draws: Draws) -> Stage:
             if piece == "sink":
                 stage.put(sink, x, y, over=0.05, kind="in")
             elif draws.chance(0.6):
-                thing = draws.pick((bottle, cup, cup))
+                thing: Thing = draws.pick((bottle, cup, cup))
                 stage.put(
                     thing, x + draws.uniform(-0.3, 0.3) * step, y, over=0.05, lift=0.93
                 )
@@ -81,7 +81,8 @@ def kitchen(draws: Draws) -> Stage:
         size = stage.scale(ty)
         stage.put(table, tx, ty)
         for _ in range(draws.integer(0, 2)):
-            thing = draws.pick((cup, bottle, plant))
+            small: tuple[Thing, ...] = (cup, bottle, plant)
+            thing = draws.pick(small)
             options = {"lift": 0.78, "size": 0.6} if thing is plant else {}
             stage.put(
                 thing, tx + draws.uniform(-0.5, 0.5) * size, ty, over=0.1, **options

@@ -2,7 +2,7 @@
 
 from jdissect.scenes.canvas import MIDDLE
 from jdissect.scenes.draws import Draws
-from jdissect.scenes.palette import Stuff
+from jdissect.scenes.palette import Stuff, as_rgb
 from jdissect.scenes.stage import FLAT, Stage
 from jdissect.scenes.things.walls import curtain, window
 from jdissect.scenes.world import SIDE
@@ -45,7 +45,7 @@ class Room:
             ((1.05, 1.0, 0.9), (1.0, 1.0, 1.0), (0.94, 1.0, 1.06), (1.08, 0.97, 0.84))
         )
         level = draws.uniform(*((0.55, 0.75) if stage.light.night else (0.85, 1.12)))
-        stage.light.rgb = tuple(level * factor for factor in tint)
+        stage.light.rgb = as_rgb(level * factor for factor in tint)
         stage.light.across = stage.light.side * draws.uniform(0.02, 0.22)
         stage.light.down = draws.uniform(-0.1, 0.06)
         self.wall = stage.horizon + draws.uniform(27, 35)

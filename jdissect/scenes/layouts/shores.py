@@ -3,6 +3,7 @@
 from jdissect.scenes.draws import Draws
 from jdissect.scenes.layouts.clutter import outside
 from jdissect.scenes.layouts.weather import outdoors
+from jdissect.scenes.palette import as_rgb
 from jdissect.scenes.stage import FLAT, UPRIGHT, Stage
 from jdissect.scenes.things.beings import cow, dog, person
 from jdissect.scenes.things.buildings import house, lighthouse
@@ -59,7 +60,7 @@ def beach(draws: Draws) -> Stage:
         pen.disc("foam", foam, x, -y, draws.uniform(5, 12), 0.7, **FLAT)
     sand = stage.stuff("sand", "yellow", "yellow", "brown", "white", "orange")
     beach_pen = stage.flat("sand")
-    wet = sand._replace(rgb=tuple(c * 0.82 for c in sand.rgb))
+    wet = sand._replace(rgb=as_rgb(c * 0.82 for c in sand.rgb))
     beach_pen.poly(
         "", wet, (0, -left), (SIDE, -right), (SIDE, -SIDE), (0, -SIDE), **FLAT
     )
@@ -194,7 +195,7 @@ def desert(draws: Draws) -> Stage:
     for _ in range(draws.integer(0, 2)):
         x, y = stage.anywhere(), draws.uniform(h + 14, 104)
         shade = sand._replace(
-            rgb=tuple(c * draws.uniform(0.86, 1.06) for c in sand.rgb)
+            rgb=as_rgb(c * draws.uniform(0.86, 1.06) for c in sand.rgb)
         )
         near.disc("", shade, x, -y, draws.uniform(24, 56), draws.uniform(4, 9), **FLAT)
     if draws.chance(0.22):  # an oasis

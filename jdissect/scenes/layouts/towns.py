@@ -124,7 +124,9 @@ def _street_along(draws: Draws) -> Stage:
         strip("lane marking", paint, -0.04, 0.04, depth * 0.78, min(depth, 1.0))
         depth *= 0.6
     for side in (-1, 1):
-        kinds = draws.pick(((house,), (building,), (house, building)))
+        kinds: tuple[Thing, ...] = draws.pick(
+            ((house,), (building,), (house, building))
+        )
         share = draws.uniform(0.14, 0.17)
         for _ in range(4):
             y = h + (SIDE - h) * share

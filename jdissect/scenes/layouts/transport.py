@@ -5,7 +5,7 @@ from jdissect.scenes.layouts.clutter import outside
 from jdissect.scenes.layouts.towns import row_of_houses
 from jdissect.scenes.layouts.weather import outdoors
 from jdissect.scenes.palette import Stuff
-from jdissect.scenes.stage import FLAT, Stage
+from jdissect.scenes.stage import FLAT, Stage, Thing
 from jdissect.scenes.things.beings import dog, person
 from jdissect.scenes.things.buildings import (
     building,
@@ -124,7 +124,15 @@ def harbour(draws: Draws) -> Stage:
         bank = stage.flat("quay", haze=stage.haze(h + 8))
         bank.box("", quay, 0, -h - 9, SIDE, -h - 2)
         for _ in range(draws.integer(2, 4)):
-            thing = draws.pick((crane, crane, house, building, container, lighthouse))
+            things: tuple[Thing, ...] = (
+                crane,
+                crane,
+                house,
+                building,
+                container,
+                lighthouse,
+            )
+            thing = draws.pick(things)
             stage.put(thing, stage.anywhere(), h + draws.uniform(5, 7), over=-5)
     elif draws.chance(0.4):
         stage.put(lighthouse, stage.anywhere(), h + 7)

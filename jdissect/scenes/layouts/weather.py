@@ -1,6 +1,7 @@
 """Chooses time of day and weather: the sky, and the light that comes with it."""
 
 from jdissect.scenes.draws import Draws
+from jdissect.scenes.palette import as_rgb
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.world import SIDE
 
@@ -23,22 +24,22 @@ def outdoors(
     light = stage.light
     if time == "day":
         sky = stage.stuff("air", "blue")
-        light.rgb = tuple(draws.uniform(0.95, 1.12) * f for f in (1.0, 0.99, 0.95))
+        light.rgb = as_rgb(draws.uniform(0.95, 1.12) * f for f in (1.0, 0.99, 0.95))
     elif time == "overcast":
         sky = stage.stuff("air", "gray", "gray", "white")
-        light.rgb = tuple(draws.uniform(0.76, 0.92) * f for f in (0.97, 0.99, 1.02))
+        light.rgb = as_rgb(draws.uniform(0.76, 0.92) * f for f in (0.97, 0.99, 1.02))
         light.shadow = 0.5
     elif time == "dusk":
         sky = stage.stuff("air", "orange", "pink", "purple")
-        light.rgb = tuple(draws.uniform(0.72, 0.92) * f for f in (1.1, 0.83, 0.72))
+        light.rgb = as_rgb(draws.uniform(0.72, 0.92) * f for f in (1.1, 0.83, 0.72))
     else:
         sky = stage.stuff("air", "black", "blue")
         if sky.rgb[2] > 120:
-            sky = sky._replace(rgb=tuple(c * 0.36 for c in sky.rgb))
-        light.rgb = tuple(draws.uniform(0.5, 0.7) * f for f in (0.74, 0.86, 1.12))
+            sky = sky._replace(rgb=as_rgb(c * 0.36 for c in sky.rgb))
+        light.rgb = as_rgb(draws.uniform(0.5, 0.7) * f for f in (0.74, 0.86, 1.12))
         light.night, light.shadow = True, 0.5
     lighter = 0.3 if time == "night" else 0.45
-    light.air = tuple(
+    light.air = as_rgb(
         c + (245 * (1 if time != "night" else 0.25) - c) * lighter for c in sky.rgb
     )
     light.across = light.side * draws.uniform(0.0, 0.14)
@@ -89,7 +90,7 @@ def _clouds(stage: Stage, time: str) -> None:
     }[time]
     cloud = stage.stuff("air", *stuff)
     if time == "night":
-        cloud = cloud._replace(rgb=tuple(c * 0.3 + 14 for c in cloud.rgb))
+        cloud = cloud._replace(rgb=as_rgb(c * 0.3 + 14 for c in cloud.rgb))
     pen = stage.flat("sky")
     for _ in range(draws.integer(1, 4)):
         x, y = (

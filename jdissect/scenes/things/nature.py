@@ -1,6 +1,6 @@
 """Plants, rocks and mountains."""
 
-from jdissect.scenes.palette import Stuff
+from jdissect.scenes.palette import Stuff, as_rgb
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.world import SIDE
 
@@ -143,7 +143,7 @@ def fir(stage: Stage, x: float, y: float, size: float = 1.0) -> None:
     bark = stage.stuff("wood", "brown")
     needle = stage.stuff("foliage", "green")
     needle = needle._replace(
-        rgb=tuple(c * f for c, f in zip(needle.rgb, (0.62, 0.8, 0.85), strict=True))
+        rgb=as_rgb(c * f for c, f in zip(needle.rgb, (0.62, 0.8, 0.85), strict=True))
     )
     pen.shadow(-1.3, 1.3, 0.7)
     pen.limb("trunk", bark, (0, 0), (0, 1.6), 0.36, round=0.2, grain=1)

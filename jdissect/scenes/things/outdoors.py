@@ -47,7 +47,7 @@ def streetlight(stage: Stage, x: float, y: float) -> None:
     pen.shadow(-0.3, 0.3, 0.2)
     pen.limb("pole", iron, (0, 0), (0, 4.8), 0.22, 0.14, round=0.2, grain=1)
     pen.box("pole", iron, -0.2, 0, 0.2, 0.5)
-    heads = []
+    heads: list[tuple[float, float]] = []
     kind = draws.integer(0, 2)
     if kind == 2:
         pen.poly(
