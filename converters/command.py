@@ -194,7 +194,7 @@ def execute(
 
 def _define_flags(checkpoint: str, more) -> flags.FlagValues:
     options = flags.FlagValues()
-    define = {"flag_values": options, "module_name": sys.argv[0]}
+    define: dict[str, Any] = {"flag_values": options, "module_name": sys.argv[0]}
     flags.DEFINE_string("checkpoint", "", f"PyTorch {checkpoint} to read.", **define)
     flags.DEFINE_string("output", "", "Checkpoint folder to write.", **define)
     more(options, define)

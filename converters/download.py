@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from email.message import Message
 from pathlib import Path
 
 from jdissect.base.atomic_files import write_whole
@@ -253,7 +254,7 @@ class _File:
                 if file.tell() > LARGEST:
                     raise UserError(f"{self.url} has too many bytes to be weights")
 
-    def _is_same(self, headers: Mapping[str, str]) -> bool:
+    def _is_same(self, headers: Mapping[str, str] | Message) -> bool:
         """Returns whether the server's validators are consistent with earlier ones."""
         found = _validators(headers)
         return all(self.notes.get(name) == value for name, value in found.items())
@@ -273,7 +274,7 @@ class _File:
         write_whole(self._notes_path, json.dumps(notes).encode())
 
 
-def _validators(headers: Mapping[str, str]) -> dict[str, str]:
+def _validators(headers: Mapping[str, str] | Message) -> dict[str, str]:
     """Returns validators that identify a file version; a weak ETag does not."""
     found = {v: headers.get(v) or "" for v in _VALIDATORS}
     return {k: v for k, v in found.items() if re.fullmatch(r"(?!W/)[ -~]+", v)}

@@ -39,13 +39,15 @@ def locate(checkpoint: str, epoch: int | None, default_epoch: int) -> Published:
     """
     if "://" not in checkpoint:
         folder = Path(checkpoint)
-        return Published(*(folder / name for name in _choose(folder, epoch)), "")
+        encoder, decoder, labels = (folder / name for name in _choose(folder, epoch))
+        return Published(encoder, decoder, labels, "")
     cache = cache_dir("")
     if cache is None:
         raise UserError("there is no folder to download to; set XDG_CACHE_HOME to one")
     names = _names(default_epoch if epoch is None else epoch)
     folder = download.fetch(checkpoint, names, cache / "downloads")
-    return Published(*(folder / name for name in names), checkpoint)
+    encoder, decoder, labels = (folder / name for name in names)
+    return Published(encoder, decoder, labels, checkpoint)
 
 
 def _names(epoch: int | str) -> tuple[str, str, str]:

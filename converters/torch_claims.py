@@ -136,7 +136,8 @@ class _Thing:
 
     def __new__(cls, *given, **more):
         made = super().__new__(cls)
-        made.__init__(*given, **more)
+        # As a call would do; what is unsound of it in general is meant here.
+        made.__init__(*given, **more)  # type: ignore[misc]
         return made
 
     def __call__(self, *given, **more):

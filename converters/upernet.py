@@ -35,7 +35,7 @@ def mapping() -> dict[str, Target]:
     names |= {f"fpn_in.{k}": f"fpn_in.{k}" for k in range(3)}
     names |= {f"fpn_out.{k}.0": f"fpn_out.{k}" for k in range(3)}
     names |= {f"{head}_head.0": f"{head}_head.conv" for head in HEADS}
-    targets = {}
+    targets: dict[str, Target] = {}
     for theirs, ours in names.items():
         targets |= conv_norm(f"{theirs}.0", f"{theirs}.1", ours)
     for head, (place, _) in HEADS.items():
@@ -50,8 +50,8 @@ def decoder(
     names = ("conv_fusion.0.weight", "conv_fusion.1.weight")
     options = {"fpn_dim": first_size(tensors, names, where)}
     for head, (place, option) in HEADS.items():
-        names = [f"{head}_head.{place}.{part}" for part in ("weight", "bias")]
-        options[option] = first_size(tensors, names, where)
+        both = [f"{head}_head.{place}.{part}" for part in ("weight", "bias")]
+        options[option] = first_size(tensors, both, where)
     return options, mapping()
 
 

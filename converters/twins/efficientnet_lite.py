@@ -180,7 +180,7 @@ class TimmEfficientNetLite0(nn.Module):
         x = functional.relu6(self.bn1(self.conv_stem(x)))
         endpoints = {"stem": x}
         for stage in self.blocks:
-            for block in stage:
+            for block in stage.children():
                 x = block(x)
                 endpoints[f"block{len(endpoints) - 1}"] = x
         x = functional.relu6(self.bn2(self.conv_head(x)))

@@ -39,8 +39,8 @@ class Encoder(nn.Module):
             self.add_module(name, nn.Sequential(*blocks))
             self.stage_channels.append(channels)
         if dilated:
-            _dilate(self.layer3, 2)
-            _dilate(self.layer4, 4)
+            _dilate(self.get_submodule("layer3"), 2)
+            _dilate(self.get_submodule("layer4"), 4)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         for i in (1, 2, 3):

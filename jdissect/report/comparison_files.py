@@ -101,7 +101,7 @@ def _counts(comparison: Comparison) -> Iterator[dict[str, Any]]:
         for threshold in comparison.thresholds:
             units = model.result.detector_units(threshold)
             for category, count in model.result.unique_concepts(threshold).items():
-                estimate = estimates and estimates.counts[threshold][category]
+                estimate = estimates.counts[threshold][category] if estimates else None
                 yield {
                     "threshold": threshold,
                     "model": model.name,
@@ -136,7 +136,8 @@ def _intervals(estimate: Estimate | None) -> dict[str, float | None]:
     for name in _INTERVALS:
         low, high = (None, None) if estimate is None else getattr(estimate, name)
         if name == "interval":
-            row["cross_fitted"] = estimate and round(estimate.cross_fitted, 3)
+            fitted = round(estimate.cross_fitted, 3) if estimate else None
+            row["cross_fitted"] = fitted
         prefix = _COLUMNS.get(name, name)
         for end, value in (("low", low), ("high", high)):
             row[f"{prefix}_{end}"] = None if value is None else round(value, 3)
@@ -224,14 +225,14 @@ def _panels(comparison: Comparison) -> dict[float, list[charts.Bar]]:
     for threshold in comparison.thresholds:
         panels[threshold] = []
         for model, known in zip(comparison.models, estimates, strict=True):
-            total = known and known.counts[threshold]["total"]
+            total = known.counts[threshold]["total"] if known else None
             panels[threshold].append(
                 charts.Bar(
                     model=model.name,
                     counts=model.result.unique_concepts(threshold),
-                    interval=total and total.expected,
-                    cross_fitted=total and total.cross_fitted,
-                    cross_interval=total and total.interval,
+                    interval=total.expected if total else None,
+                    cross_fitted=total.cross_fitted if total else None,
+                    cross_interval=total.interval if total else None,
                     error=model.error,
                 )
             )

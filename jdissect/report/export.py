@@ -187,6 +187,7 @@ class _Pictures:
 
         from jdissect.report.probe_images import read_pixels
 
+        assert self._images is not None  # else there are no pictures
         if (pixels := read_pixels(self._images, index)) is None:
             return None
         picture = Image.fromarray(pixels)

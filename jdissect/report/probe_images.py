@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
+import numpy as np
+from jaxtyping import UInt8
 
 from jdissect.base import paths
 from jdissect.base.errors import UserError
-from jdissect.data.source import Annotations, Source
+from jdissect.data.source import Annotations, Readable, Source
 from jdissect.datasets import Example, UnreadableImage, open_source
 from jdissect.datasets.folder import FolderSource
 from jdissect.runtime import machine
@@ -213,7 +215,9 @@ def _hashes_of_old(run: "StoredRun", source: Source, anew: bool) -> tuple[str, .
     )
 
 
-def read_pixels(source: Source, index: int):
+def read_pixels(
+    source: Readable, index: int
+) -> UInt8[np.ndarray, "height width 3"] | None:
     """Returns RGB as the network saw it, uint8[height, width, 3]; or None."""
     if not 0 <= index < len(source.names):
         return None

@@ -80,5 +80,6 @@ def _tell_results(tell: Callable[[str], Any], done: jobs.Done) -> None:
     if done.skipped:
         named = [(names[index], why) for index, why in sorted(done.skipped.items())]
         tell(f"{skipped_line(named, len(names))}\n")
+    assert done.results is not None  # of the first process
     for result in done.results.values():
         tell(layer_report(result))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from jdissect.base.errors import UserError
 from jdissect.ops import float_keys
@@ -12,7 +12,7 @@ from jdissect.results.layer_result import Result
 
 
 def top_masks(
-    result: Result, units: Sequence[int]
+    result: Result, units: Sequence[int] | Int[np.ndarray, " unit"]
 ) -> Bool[np.ndarray, "unit k height width"]:
     """Returns the mask grid's pixels that exceed T_k, exactly as counted.
 
@@ -28,9 +28,9 @@ def top_masks(
             f"{result.layer} was dissected by an older version; run again with "
             "--overwrite"
         )
-    units = np.asarray(units, np.int64)
-    maps = np.moveaxis(result.top_map[units], 0, -1)  # k height width unit
+    numbers = np.asarray(units, np.int64)
+    maps = np.moveaxis(result.top_map[numbers], 0, -1)  # k height width unit
     pixels = np.asarray(upsample(maps, result.mask_shape))
-    # A subnormal number counts as 0 and does not exceed a T_k of 0.
-    cuts = float_keys.cuts(float_keys.to_keys_host(result.thresholds[units]))
+    # A T_k of 0 is not exceeded by a subnormal number, which counts as 0.
+    cuts = float_keys.cuts(float_keys.to_keys_host(result.thresholds[numbers]))
     return np.moveaxis(pixels > cuts, -1, 0)

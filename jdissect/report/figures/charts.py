@@ -6,8 +6,10 @@ files. All charts are readable without color.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -24,9 +26,9 @@ class Line:
     """A model's unique concepts by IoU threshold, with a band."""
 
     model: str
-    values: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    values: Sequence[float] | np.ndarray
+    low: Sequence[float] | np.ndarray | None = None
+    high: Sequence[float] | np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def curve(
         raise ValueError("each threshold needs a value, and there must be a line")
     figure = drawing.new_figure(6.4, max(3.6, 0.8 + 0.17 * len(lines)))
     axes = figure.add_subplot()
-    handles = []
+    handles: list[tuple[Artist, str]] = []
     names = drawing.short_names([line.model for line in lines])
     styles = palette.strokes(len(lines))
     every = max(1, len(thresholds) // 8)
@@ -161,7 +163,7 @@ def differences(
         f"unique concepts\nminus those of {drawing.shortened(baseline, 30)}"
     )
     if any(one.interval for row in panels.values() for one in row):
-        line = {"color": INK, "lw": 1.1, "marker": "o", "ms": 5}
+        line: dict[str, Any] = {"color": INK, "lw": 1.1, "marker": "o", "ms": 5}
         handles = [
             (Line2D([], [], **line), f"{interval_name} without 0"),
             (Line2D([], [], **line, mfc=PAPER), f"{interval_name} with 0"),

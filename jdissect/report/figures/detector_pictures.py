@@ -102,8 +102,8 @@ def outline(
         for y, row in enumerate(edges, 1):
             ends = np.flatnonzero(np.diff(np.pad(row.astype(np.int8), 1)))
             for start, end in ends.reshape(-1, 2).tolist():
-                line = ((start, y), (end, y))
-                lines.append(tuple(p[::-1] for p in line) if flip else line)
+                line = ((y, start), (y, end)) if flip else ((start, y), (end, y))
+                lines.append(line)
     return lines
 
 

@@ -11,6 +11,7 @@ import os
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib
 import matplotlib.style
@@ -22,9 +23,9 @@ from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.report.figures.palette import FAINT, INK
 
-DPI = 200  # of PNG files
-SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text sizes in points
-_SETTINGS = {
+DPI = 200  # of PNGs
+SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text, points
+_SETTINGS: dict[Any, Any] = {  # matplotlib's own type lists all keys
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib
     "font.size": NORMAL,
@@ -59,7 +60,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
+def new_figure(
+    width: float,
+    height: float,
+    layout: Literal["constrained", "none"] = "constrained",
+) -> Figure:
     """Returns an empty figure of the given size in inches.
 
     Args:
@@ -67,7 +72,8 @@ def new_figure(width: float, height: float, layout: str = "constrained") -> Figu
       layout: 'constrained' arranges the parts automatically; 'none' leaves them where
         they are put, as `place` does.
     """
-    figure = Figure((width, height), layout=layout)
+    # Its type knows no 'none'.
+    figure = Figure((width, height), layout=layout)  # type: ignore[arg-type]
     FigureCanvasAgg(figure)
     return figure
 

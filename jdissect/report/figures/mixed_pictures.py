@@ -82,6 +82,7 @@ def mixed(
             best, most = mixture, seen.sum()
         if most == len(pixels):
             break
+    assert best is not None  # the first is better than none
     return Mixed(
         displayed(best.images), np.asarray(best.weight), np.asarray(best.second)
     )

@@ -3,8 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -19,7 +21,13 @@ _BAR = 0.84  # width of a bar; bars are 1 apart
 _WIDEST = 24  # maximum number of bars side by side, in all panels together
 # Inches: height of a panel's data, side by side and stacked; width of a letter.
 _HIGH, _LOW, _LETTER = 2.2, 1.5, 0.058
-_CROSS = {"marker": "D", "markersize": 3.6, "mfc": PAPER, "mec": INK, "mew": 0.8}
+_CROSS: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 3.6,
+    "mfc": PAPER,
+    "mec": INK,
+    "mew": 0.8,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +185,7 @@ def _stack(axes, row: Sequence[Bar], fills, smallest: float) -> None:
             edgecolor=INK,
             linewidth=0.5,
         )
-        for place in np.flatnonzero(counts >= smallest):
+        for place in np.flatnonzero(counts >= smallest).tolist():
             height = floor[place] + counts[place] / 2
             style = {"fontsize": drawing.SMALL, "ha": "center", "va": "center"}
             if fill.hatch:
@@ -215,7 +223,7 @@ def _whiskers(axes, place: int, bar: Bar) -> None:
 
 def _bar_legend(categories, bars, interval_name: str) -> list[tuple]:
     fills = palette.fills(categories)
-    handles = [
+    handles: list[tuple[Artist, str]] = [
         (Patch(facecolor=f.color, hatch=f.hatch, edgecolor=INK, lw=0.5), name)
         for name, f in fills.items()
     ]

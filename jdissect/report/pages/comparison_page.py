@@ -16,7 +16,7 @@ import numpy as np
 from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.base.concepts import reported_categories
-from jdissect.data.source import Source
+from jdissect.data.source import Readable
 from jdissect.report.figures import palette
 from jdissect.report.pages import embedding, layer_data, masks, pictures
 from jdissect.report.pages.page import CHUNK, MASK_BYTES, NAME, counts_table, image_name
@@ -47,7 +47,7 @@ class ComparedModel:
     name: str
     result: Result
     estimates: Any | None = None
-    source: Source | None = None
+    source: Readable | None = None
     error: float | None = None
 
 

@@ -76,7 +76,7 @@ def encode(
     if kept < ranks:
         here = np.repeat(np.arange(size.size) % ranks < kept, size.reshape(-1))
         data, size = data[here], size[:, :kept]
-    return Runs(data, size.reshape(-1).cumsum(), tuple(result.mask_shape), kept)
+    return Runs(data, size.reshape(-1).cumsum(), result.mask_shape, kept)
 
 
 def run_lengths(

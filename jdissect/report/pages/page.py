@@ -13,7 +13,7 @@ import numpy as np
 from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.base.concepts import reported_categories
-from jdissect.data.source import Source
+from jdissect.data.source import ImageNames, Readable, Source
 from jdissect.report.figures import palette
 from jdissect.report.pages import embedding, layer_data, masks, pictures
 from jdissect.report.probe_images import open_images, read_pixels
@@ -77,7 +77,7 @@ def write_report(
 def render(
     results: Mapping[str, Result],
     estimates: Mapping[str, Any],
-    source: Source | None,
+    source: Readable | None,
     *,
     heading: str,
     facts: Sequence[tuple[str, str]],
@@ -249,7 +249,7 @@ def _last_name(path: str) -> str:
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def image_name(names: Sequence[str], index: int) -> str:
+def image_name(names: ImageNames, index: int) -> str:
     """Returns an image's name; a long one keeps its end, which says most."""
     if not 0 <= index < len(names):
         return f"image {index}"

@@ -9,6 +9,7 @@ import concurrent.futures
 import dataclasses
 import io
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,7 +34,8 @@ _SETTINGS = (
 _SAMPLE = 96
 _MARGIN = 1.08  # the sample may compress better than the rest
 
-Read = Callable[[Hashable], UInt8[np.ndarray, "height width 3"] | None]
+# Of what `wanted` of `make` holds.
+Read = Callable[[Any], UInt8[np.ndarray, "height width 3"] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,13 +150,14 @@ def _fitted(pixels, side: int) -> Image.Image:
     scale = side / max(image.size)
     if scale >= 1:
         return image
-    size = tuple(max(1, round(length * scale)) for length in image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    size = (width, height)
     return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def _encode(image: Image.Image, side: int, quality: int) -> bytes:
     file = io.BytesIO()
-    kind = {"image/webp": {"format": "WEBP", "method": 3}}
+    kind: dict[str, dict[str, Any]] = {"image/webp": {"format": "WEBP", "method": 3}}
     options = kind.get(_mime(), {"format": "JPEG", "optimize": True})
     _fitted(image, side).save(file, quality=quality, **options)
     return file.getvalue()

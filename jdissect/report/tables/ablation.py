@@ -233,7 +233,9 @@ def _needed(found):
 
 
 def _compared_text(one: Interpretable) -> str:
-    lines = [["zeroed", "units", "draws", "top-1", "change", "95 % interval"]]
+    lines: list[list] = [
+        ["zeroed", "units", "draws", "top-1", "change", "95 % interval"]
+    ]
     for zeroed in dict.fromkeys((*one.whole, *one.equal)):
         change = zeroed.change
         lines.append(

@@ -13,16 +13,18 @@ def comparison_table(comparison: Comparison) -> str:
     models = comparison.models
     known = [comparison.estimates(model) for model in models]
     names = list(models[0].result.unique_concepts(0.0))
-    rows = [["IoU >", "network", *names, "expected", "cross-fitted", "top-1 error"]]
+    rows: list[list] = [
+        ["IoU >", "network", *names, "expected", "cross-fitted", "top-1 error"]
+    ]
     for threshold in comparison.thresholds:
         for number, (model, estimates) in enumerate(zip(models, known, strict=True)):
-            total = estimates and estimates.counts[threshold]["total"]
+            total = estimates.counts[threshold]["total"] if estimates else None
             rows.append(
                 [
                     "" if number else f"{threshold:g}",
                     model.name,
                     *model.result.unique_concepts(threshold).values(),
-                    _interval(total and total.expected),
+                    _interval(total.expected if total else None),
                     f"{total.cross_fitted:.1f} {_interval(total.interval)}"
                     if total
                     else "-",
@@ -46,7 +48,7 @@ def differences_table(comparison: Comparison) -> str:
                     "" if number else f"{threshold:g}",
                     model.name,
                     f"{count - before:+d}",
-                    _interval(found and found.expected, "+"),
+                    _interval(found.expected if found else None, "+"),
                     f"{found.cross_fitted:+.1f} {_interval(found.interval, '+')}"
                     if found
                     else "-",

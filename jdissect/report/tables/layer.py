@@ -12,7 +12,7 @@ BEST_UNITS = 10
 def counts_table(result: Result) -> str:
     """Returns unique concepts and detector units by category, per threshold."""
     names = list(result.unique_concepts(0.0))
-    rows = [["IoU >", "", *names]]
+    rows: list[list] = [["IoU >", "", *names]]
     for threshold in result.iou_thresholds:
         concepts = result.unique_concepts(threshold)
         units = result.detector_units(threshold)
