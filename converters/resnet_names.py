@@ -90,7 +90,7 @@ def stages(depth: int, shortcut: bool, prefix: str = "") -> dict[str, Target]:
       prefix: of the parameters' names.
     """
     bottleneck, blocks = DEPTHS[depth]
-    targets = {}
+    targets: dict[str, Target] = {}
     for stage, count in enumerate(blocks, 1):
         for number in range(count):
             block = f"layer{stage}.{number}"

@@ -52,8 +52,8 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    order: Literal["C", "F"] = "C"  # "F": columns first
-    start: int = 0  # of the values, bytes from the beginning of the .npy member
+    order: Literal["C", "F"] = "C"  # "F": column-major
+    start: int = 0  # byte offset of the values in the .npy member
 
 
 class Arrays:
@@ -117,7 +117,7 @@ class Arrays:
     def _header(self, name: str, info: zipfile.ZipInfo) -> Header:
         where = f"{self._path}: '{name}'"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{where} is packed in a way that NumPy never does")
+            raise UserError(f"{where} uses a compression that NumPy never writes")
         assert self._zip is not None  # within the block
         with self._zip.open(info) as member:
             version = np.lib.format.read_magic(member)

@@ -59,11 +59,6 @@ class Batch:
     skipped: tuple[tuple[int, str], ...]
 
 
-def count_batches(source: Readable, batch_size: int) -> int:
-    """How many batches `batches` yields from the start."""
-    return -(-len(source.names) // batch_size)
-
-
 def batches(
     source: Readable,
     batch_size: int,
@@ -240,14 +235,14 @@ def _start_worker(worker: int, workers: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _empty(source: Readable, batch_size: int) -> Batch:
+def _end_in(seconds: float) -> None:
     """Ends this process, unless it has ended by then."""
     timer = threading.Timer(seconds, os._exit, (1,))
     timer.daemon = True
     timer.start()
 
 
-def _empty(source: Source, batch_size: int) -> Batch:
+def _empty(source: Readable, batch_size: int) -> Batch:
     """Returns a batch that contains only padding."""
     labels = annotated = None
     if source.annotations is not None:

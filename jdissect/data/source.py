@@ -92,7 +92,17 @@ class Annotations:
 
 
 class ImageNames(Protocol):
-    """Images by index; the folder, Broden, TFDS and scene sources implement it.
+    """Names by index: a tuple, or `Names`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> str: ...
+
+
+class Readable(Protocol):
+    """Images by index, as the loader reads them.
+
+    The folder, Broden, TFDS and scene sources implement it.
 
     Attributes:
         names: each image's identity, in index order.
@@ -120,7 +130,7 @@ class ImageNames(Protocol):
 
 
 class Source(Readable, Protocol):
-    """Images by index; satisfied by the folder, Broden and TFDS sources."""
+    """Images by index, with names that fit in memory and hashes of their content."""
 
     @property
     def names(self) -> tuple[str, ...]: ...

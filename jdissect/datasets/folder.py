@@ -111,7 +111,7 @@ def _image_objects(root: paths.Path) -> list[str]:
     with paths.reaching(root):
         # On Python 3.11 only epath has it, which comes without types.
         walked = list(root.walk(on_error=refuse))  # type: ignore[union-attr]
-    # The first is `root` itself, but perhaps without its gs://, as all others then.
+    # The first is `root` itself; it may lack its gs://, and then all others do too.
     found = [
         (folder / name).relative_to(walked[0][0]).as_posix()
         for folder, _, files in walked

@@ -153,7 +153,7 @@ class _Labels:
         self._maps: np.ndarray | None = None
         self._concepts = concepts
         self._annotated: np.ndarray | None = None
-        self._shape: tuple | None = None  # (maps, height, width) of an image
+        self._shape: tuple | None = None  # (maps, height, width) per image
         if self._function is None:
             self._maps = as_array(label_maps, "label_maps")
             self._check(self._maps, "label_maps")

@@ -145,11 +145,8 @@ class Features:
         # Together, the records of the images from number `_kept_from`.
         self._kept: list[Iterable[Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
-        self.units: dict[str, int] = {}
-        self.geometry: dict[str, bit_masks.Geometry] = {}
-        self.mask_shape = (0, 0)
         self._network: Network | None = None
-        self._forward: Callable[..., Any] | None = None  # of a `Network`: not yet known
+        self._forward: Callable[..., Any] | None = None  # for a `Network`: unknown yet
         if isinstance(apply, Network):
             self._network = apply
         else:

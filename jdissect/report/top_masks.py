@@ -31,6 +31,6 @@ def top_masks(
     numbers = np.asarray(units, np.int64)
     maps = np.moveaxis(result.top_map[numbers], 0, -1)  # k height width unit
     pixels = np.asarray(upsample(maps, result.mask_shape))
-    # A T_k of 0 is not exceeded by a subnormal number, which counts as 0.
+    # A subnormal number counts as 0 and does not exceed a T_k of 0.
     cuts = float_keys.cuts(float_keys.to_keys_host(result.thresholds[numbers]))
     return np.moveaxis(pixels > cuts, -1, 0)

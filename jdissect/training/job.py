@@ -156,9 +156,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
     except BaseException as error:
         stopped = isinstance(error, Terminated) and not error.args
         if stopped and processes.first and loop and loop.done:
-            print(
-                f"stopped after step {loop.done}; the same command goes on from there"
-            )
+            print(f"stopped after step {loop.done}; the same command resumes there")
         if processes.first:
             directory.abandon()
         if directory.checkpoints.steps():

@@ -23,8 +23,8 @@ from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.report.figures.palette import FAINT, INK
 
-DPI = 200  # of PNGs
-SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text, points
+DPI = 200  # of PNG files
+SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text sizes in points
 _SETTINGS: dict[Any, Any] = {  # matplotlib's own type lists all keys
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib
