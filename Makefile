@@ -24,7 +24,7 @@ at_most = XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=$(1)" ONEDNN_MAX_CPU_ISA=$(2)
   $(PARALLEL) $(FLOATS)
 RECIPES := baseline cutout mixup cutmix saliencymix
 
-.PHONY: install dissect study test test-all test-processors lint format train-scenes clean
+.PHONY: install dissect study test test-all test-processors lint types format train-scenes clean
 
 install: $(VENV)/.installed
 
@@ -47,6 +47,8 @@ study: install
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-test
@@ -56,7 +58,7 @@ format: $(VENV)/.installed-test
 test: lint
 	$(BIN)/python -m pytest -m 'not slow and not timing' $(PARALLEL)
 
-test-all: lint
+test-all: lint types
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not timing'
 	$(BIN)/python -m pytest -m timing
 

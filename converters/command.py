@@ -135,6 +135,7 @@ def define_choice(options: flags.FlagValues, where: dict) -> None:
 
 def _preprocessing(made: Plan, options: flags.FlagValues) -> Preprocessing:
     """Returns the plan's preprocessing, or that of --mean and --std."""
+    given: dict[str, Any]
     given = {name: options[name].value for name in ("mean", "std")}
     if given["mean"] is None and given["std"] is None:
         return made.preprocessing

@@ -166,7 +166,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 def _numpy_scalars() -> list:
     """Returns the types that pickle NumPy numbers, such as an accuracy."""
-    scalar = np._core.multiarray.scalar
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]  # no stub
     kinds = {type(np.dtype(code)) for code in ("?bBhHiIlLqQefd")}
     return [
         (scalar, "numpy.core.multiarray.scalar"),

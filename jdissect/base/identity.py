@@ -24,6 +24,7 @@ RUN_SOURCES = (
 _WITHOUT_EFFECT = ("--xla_force_host_platform_device_count", "--xla_dump")
 _COMPILER_OPTIONS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_TYPES = ("annotation", "returns")
 _VECTORS = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "neon", "bf16", "i8mm")
 
 
@@ -35,7 +36,7 @@ def digest(value: Any) -> str:
 
 @functools.cache
 def source_hash(names: tuple[str, ...] = RUN_SOURCES) -> str:
-    """Returns the sha256 of source code without its comments and docstrings.
+    """Returns the sha256 of source code without its comments, docstrings and types.
 
     Args:
       names: modules and folders of this package; default `RUN_SOURCES`.
@@ -66,7 +67,7 @@ def _code_of(path: Path) -> str:
 def code(text: str) -> str:
     """Returns a program's syntax tree as text, equal on all Python versions.
 
-    Comments, docstrings and layout are left out.
+    Comments, docstrings, annotations and layout are left out.
     """
     return repr(_parts(ast.parse(text)))
 
@@ -79,6 +80,8 @@ def _parts(node: Any) -> Any:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
         fields["body"] = fields["body"][1:]
+    for name in _TYPES:
+        fields.pop(name, None)
     # Newer Python versions add fields, which are empty for older programs.
     kept = {name: value for name, value in fields.items() if value not in (None, [])}
     return type(node).__name__, [(name, _parts(value)) for name, value in kept.items()]

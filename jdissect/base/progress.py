@@ -151,7 +151,7 @@ class Progress:
         with self._recording:
             with self._lock:
                 record = self._record
-                content = record and record.due(self._stack, now)
+                content = None if record is None else record.due(self._stack, now)
             if record is None or content is None:
                 return
             try:

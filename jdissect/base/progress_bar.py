@@ -33,20 +33,20 @@ class ProgressBar:
                 if wanted is not None:
                     self._bar = self._new(wanted, stack.title())
             elif self._bar is not None:
-                self._describe(stack)
+                self._describe(self._bar, stack)
                 self._bar.refresh()
 
     def advance(self, stack: Stack, activity: Activity, count: int) -> None:
         """Moves the bar if it shows this activity."""
         if self._bar is not None and self._shown is activity:
-            self._describe(stack)
+            self._describe(self._bar, stack)
             with contextlib.suppress(OSError, ValueError):
                 self._bar.update(count)
 
-    def _describe(self, stack: Stack) -> None:
-        self._bar.set_description(stack.title(), refresh=False)
-        if self._shown.remark:
-            self._bar.set_postfix_str(self._shown.remark, refresh=False)
+    def _describe(self, bar: tqdm.tqdm, stack: Stack) -> None:
+        bar.set_description(stack.title(), refresh=False)
+        if self._shown is not None and self._shown.remark:
+            bar.set_postfix_str(self._shown.remark, refresh=False)
 
     def _new(self, activity: Activity, title: str) -> tqdm.tqdm:
         options = {"desc": title, "file": self._stream, "leave": False}

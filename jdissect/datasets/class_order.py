@@ -26,7 +26,7 @@ def in_text_order(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=os.fsencode))
 
 
-def in_number_order(names: Sequence[str]) -> tuple[str, ...]:
+def in_number_order(names: Collection[str]) -> tuple[str, ...]:
     """Returns the names sorted by the numbers in them: class_2 before class_10."""
     if all(map(_NUMBER.fullmatch, names)):
         return tuple(sorted(names, key=lambda name: (decimal.Decimal(name), name)))

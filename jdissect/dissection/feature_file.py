@@ -65,7 +65,8 @@ class Spill:
 
     def get(self, number: int) -> list[np.ndarray]:
         """Returns group `number`, counted from the first appended, as memory maps."""
-        found, offset = [], self._offsets[number]
+        found: list[np.ndarray] = []
+        offset = self._offsets[number]
         for shape, dtype in self._layouts[self._layout_of[number]]:
             size = math.prod(shape) * dtype.itemsize
             if size:

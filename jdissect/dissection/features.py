@@ -138,7 +138,7 @@ class Features:
         shapes: Shapes | None = None,
     ):
         self._devices, self._read = devices, read
-        self._apply, self._layers = apply, tuple(layers)
+        self._layers = tuple(layers)
         self._shapes, self._looked = shapes, False
         self._params_given, self._params = params, devices.replicate(params)
         self._keep, self._folder = keep, folder
@@ -146,10 +146,12 @@ class Features:
         self._kept: list[Iterable[Record]] = []
         self._kept_from: int | None = None  # None: nothing is kept
         self._network: Network | None = None
+        self._apply: Callable[[Any, Any], dict[str, jax.Array]] | None
         self._forward: Callable[..., Any] | None = None  # for a `Network`: unknown yet
         if isinstance(apply, Network):
-            self._network = apply
+            self._network, self._apply = apply, None
         else:
+            self._apply = apply
 
             def forward(state, batch, params):
                 del state
@@ -257,6 +259,7 @@ class Features:
         struct = jax.ShapeDtypeStruct(pixels.shape, pixels.dtype)
         if self._network is not None:
             return self._network.maps(struct)
+        assert self._apply is not None
         maps = jax.eval_shape(self._apply, self._params_given, struct)
         return {name: maps[name] for name in self._layers}
 

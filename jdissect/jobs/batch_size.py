@@ -59,7 +59,8 @@ def choose(times: dict[int, float]) -> int:
 
 def _times(run, shape, sizes, devices: int) -> dict[int, float]:
     """Returns ms per image by batch size, until memory or patience runs out."""
-    rng, found = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    found: dict[int, float] = {}
     for size in sizes:
         pixels = rng.integers(0, 256, (size * devices, *shape, 3), np.uint8)
         try:

@@ -54,6 +54,7 @@ class AnnotationSegmenter:
         self, batch: Batch
     ) -> Int32[np.ndarray, "batch maps mask_height mask_width"]:
         """Returns the batch's label maps on the mask grid; 0 means no label."""
+        assert batch.labels is not None  # of a source with annotations
         return resample_nearest(batch.labels, self.mask_shape)
 
     def annotated(self, batch: Batch) -> Bool[np.ndarray, "batch categories"]:

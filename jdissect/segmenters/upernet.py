@@ -136,7 +136,9 @@ class UPerNetSegmenter:
 
     def _key(self, batch: Batch, place: int) -> str:
         """Hashes what an image's maps depend on; its pixels cover the decoding."""
-        pixels = hashlib.sha256(np.ascontiguousarray(batch.pixels[place])).hexdigest()
+        pixels = hashlib.sha256(
+            np.ascontiguousarray(batch.pixels[place]).data
+        ).hexdigest()
         shape = list(batch.pixels.shape[1:])
         content = self._hashes[batch.index[place]]
         return identity.digest([self._recipe, content, pixels, shape])

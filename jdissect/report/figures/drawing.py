@@ -169,8 +169,8 @@ def same_models(panels: Mapping[float, Sequence]) -> list[str]:
 
 def legend_above(figure: Figure, handles: list[tuple], title: str) -> None:
     """Adds a legend between title and panels, in as few rows as possible."""
-    objects, labels = zip(*handles, strict=True)
-    labels = [shortened(label, 34) for label in labels]
+    objects, texts = zip(*handles, strict=True)
+    labels = [shortened(text, 34) for text in texts]
     widths = [0.45 + 0.06 * len(label) for label in labels]  # inches
     columns = len(labels)
     if sum(widths) > figure.get_figwidth():

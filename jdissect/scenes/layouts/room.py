@@ -136,7 +136,7 @@ class Room:
 
 def _pale(stuff: Stuff, share: float) -> Stuff:
     """Mixes in white: large walls rarely have a saturated color."""
-    return stuff._replace(rgb=tuple(c + (242 - c) * share for c in stuff.rgb))
+    return stuff._replace(rgb=as_rgb(c + (242 - c) * share for c in stuff.rgb))
 
 
 def put_window(room: Room, x: float, curtains: float) -> None:
