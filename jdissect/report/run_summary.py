@@ -46,7 +46,7 @@ def dissect(
         if processes.first:
             if done.recounted and config.report:
                 _write_page(done)
-            tell(f"{workdir} is already finished (--overwrite runs it again):\n")
+            tell(f"{workdir} is finished (--overwrite runs it again):\n")
             for layer in done.layers:
                 tell(layer_report(load_layer.load(done.folder / layer)))
             tell(f"stored in {done.folder}")

@@ -92,7 +92,7 @@ def train(
         if processes.first:
             with contextlib.suppress(OSError):  # it may be read-only; reading suffices
                 directory.settle()
-            print(f"{workdir} is already finished (--overwrite trains again)")
+            print(f"{workdir} is finished (--overwrite trains again)")
     else:
         result = _train(config, job, directory, overwrite, processes)
     if processes.first:

@@ -388,8 +388,8 @@ def test_a_server_that_falls_silent(server, fetch, monkeypatch):
     [
         (200, {"Content-Length": "99999"}, "ended before 99,999 bytes"),
         (200, {"Content-Length": str(5 << 30)}, "5,368,709,120 bytes, too many"),
-        (200, {"Content-Length": None}, "no file of a known length"),
-        (204, {"Content-Length": None}, "no file of a known length"),
+        (200, {"Content-Length": None}, "not a file of known length"),
+        (204, {"Content-Length": None}, "not a file of known length"),
         (200, {"Content-Encoding": "gzip"}, "comes compressed"),
     ],
 )

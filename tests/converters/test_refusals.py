@@ -236,7 +236,7 @@ def test_files_that_are_no_checkpoints(content, words, tmp_path, convert):
 def test_files_without_tensors(content, convert):
     done = convert(resnet, content)
     assert done.code == 2
-    assert "no tensors by name" in done.err
+    assert "no named tensors" in done.err
 
 
 def test_paths(small_resnet, tmp_path, convert):

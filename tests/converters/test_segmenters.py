@@ -354,10 +354,10 @@ TENSOR_FAULTS = {
     "conv2.weight [2, 3, 3, 3], needed [2, 2, 3, 3].": {
         "encoder": add(conv2__weight=torch.ones(2, 3, 3, 3))
     },
-    "encoder_epoch_3.pth has unknown 1 tensor: conv4.weight.\nIf they may be left": {
+    "encoder_epoch_3.pth has unknown 1 tensor: conv4.weight.\nTo leave them out": {
         "encoder": add(conv4__weight=torch.ones(1))
     },
-    "decoder_epoch_3.pth has unknown 1 tensor: fc.weight.\nIf they may be left out": {
+    "decoder_epoch_3.pth has unknown 1 tensor: fc.weight.\nTo leave them out": {
         "decoder": add(fc__weight=torch.ones(1))
     },
     "1 tensor: fpn_out.1.0.1.bias with infinite or undefined values.": {
@@ -503,7 +503,7 @@ def test_help(capsys):
     for words in (
         "dissect.csail.mit.edu",
         "--epoch",
-        "default: a folder's last, or 20",
+        "default: the folder's last, or 20",
     ):
         assert words in " ".join(text.split())
 

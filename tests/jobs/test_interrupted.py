@@ -118,7 +118,7 @@ def test_interrupted_after_a_save(run, tmp_path, monkeypatch):
     assert error == f"terminated; {finished}"
     assert open_run(tmp_path / "run").images == 5
     code, output, _ = run()
-    assert code == 0 and "is finished and holds" in output
+    assert code == 0 and "is finished (--overwrite" in output
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_locale_without_letters(folder, run, tmp_path):
     )
     assert done.returncode == 0, done.stderr.decode()
     told = done.stdout.decode("ascii")
-    assert "is finished and holds" in told and r"\u7a7a" in told
+    assert "is finished (--overwrite" in told and r"\u7a7a" in told
     assert "drei \\xe9.png'" in told
     here, there = open_run(tmp_path / "run"), open_run(workdir)
     assert here.names == there.names and "000/drei é.png" in here.names

@@ -139,7 +139,7 @@ def test_a_run_in_a_bucket_equals_one_on_the_disk(run, bucket, run_here):
 
     before = bucket.get("fake/run/second/dissection.npz")
     code, output, _ = run("gs://fake", "gs://fake/run")
-    assert code == 0 and "gs://fake/run is finished and holds" in output
+    assert code == 0 and "gs://fake/run is finished (--overwrite" in output
     assert bucket.get("fake/run/second/dissection.npz") == before
     code, _, error = run("gs://fake", "gs://fake/run", "--config.quantile=0.02")
     assert code == 2 and "gs://fake/run holds another run (different: quantile)" in (
