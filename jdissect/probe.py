@@ -5,6 +5,7 @@ growing batch sizes, and prints the values to set. A run itself never probes, be
 its bits depend on the batch sizes.
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     config = command_line.parse(flags, argv)
     from jdissect.jobs.batch_size import probe
 
-    found = probe(config)
+    found = probe(config, tell=functools.partial(print, flush=True))
     print("\nset:", *(f"--config.{key}={size}" for key, size in found.items()))
     return 0
 

@@ -1,5 +1,6 @@
 """Trains a classifier: python -m jdissect.train --config=configs/mixup.py"""
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,7 +16,7 @@ def main(argv: Sequence[str], train: Callable[..., int] = _train) -> int:
 
     Args:
       argv: the command line.
-      train: trains, given (config, workdir, overwrite, processes).
+      train: trains, given (config, workdir, overwrite, processes, tell).
     """
     # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.runtime import command_line
@@ -31,7 +32,8 @@ def main(argv: Sequence[str], train: Callable[..., int] = _train) -> int:
     config = command_line.parse(flags, argv)
     workdir = flags.workdir or f"runs/{command_line.run_name(flags)}-train"
     processes = command_line.join(flags)
-    return train(config, workdir, flags.overwrite, processes)
+    tell = functools.partial(print, flush=True)
+    return train(config, workdir, flags.overwrite, processes, tell)
 
 
 if __name__ == "__main__":

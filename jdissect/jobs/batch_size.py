@@ -24,10 +24,17 @@ NEAR = 1.03  # prefer a smaller batch if a larger one is at most this much faste
 LONGEST = 20.0  # seconds per batch; larger batches are not tried
 
 
-def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
+def probe(
+    config: Any,
+    sizes: Sequence[int] = SIZES,
+    tell: Callable[[str], None] = print,
+) -> dict[str, int]:
     """Returns the config keys for batch sizes, and good values for this machine.
 
-    Prints milliseconds per image by batch size, on one device.
+    Args:
+      config: as `jdissect.main` takes it.
+      sizes: batch sizes to try, per device.
+      tell: prints a line: milliseconds per image by batch size.
 
     Raises:
       UserError: `jdissect.main` could not run the config.
@@ -42,8 +49,8 @@ def probe(config: Any, sizes: Sequence[int] = SIZES) -> dict[str, int]:
         runs["segmenter.batch_size"] = _segmenter(config, source, devices)
     found = {}
     for key, run in runs.items():
-        print(f"\n{key}, on each of {len(devices)} x {devices.devices[0].device_kind}")
-        found[key] = choose(_times(run, source.image_shape, sizes, len(devices)))
+        tell(f"\n{key}, on each of {len(devices)} x {devices.devices[0].device_kind}")
+        found[key] = choose(_times(run, source.image_shape, sizes, len(devices), tell))
     return found
 
 
@@ -57,7 +64,7 @@ def choose(times: dict[int, float]) -> int:
     return min(size for size, each in times.items() if each <= NEAR * best)
 
 
-def _times(run, shape, sizes, devices: int) -> dict[int, float]:
+def _times(run, shape, sizes, devices: int, tell=print) -> dict[int, float]:
     """Returns ms per image by batch size, until memory or patience runs out."""
     rng = np.random.default_rng(0)
     found: dict[int, float] = {}
@@ -69,11 +76,11 @@ def _times(run, shape, sizes, devices: int) -> dict[int, float]:
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             if not found or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            print(f"{size:6d}  out of memory")
+            tell(f"{size:6d}  out of memory")
             break
         typical = statistics.median(seconds)
         found[size] = 1e3 * typical / len(pixels)
-        print(f"{size:6d}  {found[size]:9.2f} ms per image", flush=True)
+        tell(f"{size:6d}  {found[size]:9.2f} ms per image")
         if 2 * typical > LONGEST:
             break
     return found

@@ -61,6 +61,7 @@ def train(
     overwrite: bool,
     processes: Processes,
     prepare: Callable[[ml_collections.ConfigDict, Processes], Job],
+    tell: Callable[[str], None] = print,
 ) -> int:
     """Runs the config's job in `workdir`.
 
@@ -73,6 +74,7 @@ def train(
         replaced once the new one is finished.
       processes: the processes of the run; all of them call this.
       prepare: opens the job; raises UserError for invalid inputs.
+      tell: prints a line; on the first process only.
 
     Returns:
       0.
@@ -92,12 +94,12 @@ def train(
         if processes.first:
             with contextlib.suppress(OSError):  # it may be read-only; reading suffices
                 directory.settle()
-            print(f"{workdir} is finished (--overwrite trains again)")
+            tell(f"{workdir} is finished (--overwrite trains again)")
     else:
-        result = _train(config, job, directory, overwrite, processes)
+        result = _train(config, job, directory, overwrite, processes, tell)
     if processes.first:
-        print(job.report(result))
-        print(f"network in {directory.folder / 'model'}")
+        tell(job.report(result))
+        tell(f"network in {directory.folder / 'model'}")
     return 0
 
 
@@ -117,7 +119,7 @@ def _check_alike(processes, config, directory, overwrite, result):
     consistency.check_alike(processes, directory.identity, layout)
 
 
-def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
+def _train(config, job, directory, overwrite, processes, tell) -> dict[str, Any]:
     """Trains to the end; returns the result.
 
     Raises:
@@ -144,7 +146,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
                 directory.begin(config.to_dict(), overwrite)
         consistency.check_shared(processes, directory.folder)
         state = step.initial_state(job.architecture, optimizer, start)
-        loop = Loop(plan, state, job.devices.states, directory, processes)
+        loop = Loop(plan, state, job.devices.states, directory, processes, tell)
         found = loop.run()
         result = job.result(loop.done, found)
         with processes.agreeing():
@@ -156,7 +158,7 @@ def _train(config, job, directory, overwrite, processes) -> dict[str, Any]:
     except BaseException as error:
         stopped = isinstance(error, Terminated) and not error.args
         if stopped and processes.first and loop and loop.done:
-            print(f"stopped after step {loop.done}; the same command resumes there")
+            tell(f"stopped after step {loop.done}; the same command resumes there")
         if processes.first:
             directory.abandon()
         if directory.checkpoints.steps():

@@ -95,6 +95,7 @@ class Loop:
       place: replicates a state to all devices.
       directory: the run directory.
       processes: processes that share every batch; all of them run this.
+      tell: prints a line; on the first process only.
 
     Raises:
       UserError: no checkpoint can be read.
@@ -107,8 +108,9 @@ class Loop:
         place: Callable[[Any], Any],
         directory: RunDirectory,
         processes: Processes = ALONE,
+        tell: Callable[[str], None] = print,
     ):
-        self._plan, self._processes = plan, processes
+        self._plan, self._processes, self._tell = plan, processes, tell
         self._checkpoints: Checkpoints = directory.checkpoints
         with processes.agreeing():
             restored = self._checkpoints.restore(state)
@@ -118,7 +120,7 @@ class Loop:
             self.done, length = notes["step"], notes["metrics_bytes"]
         consistency.check_alike(processes, {}, {"the last checkpoint": self.done})
         if self.done and processes.first:
-            print(f"resuming after step {self.done} of {self._total}")
+            tell(f"resuming after step {self.done} of {self._total}")
         self.state = place(state)
         with processes.agreeing():
             self._metrics = None
@@ -240,7 +242,7 @@ class Loop:
                 if self._metrics:
                     self._metrics.append(record)
         if self._processes.first:
-            print(line, flush=True)
+            self._tell(line)
         return found
 
     def _is_due(self) -> bool:

@@ -1,6 +1,7 @@
 """Trains a classifier, from a config to a trained network."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -24,9 +25,10 @@ def train(
     workdir: str,
     overwrite: bool = False,
     processes: Processes = ALONE,
+    tell: Callable[[str], None] = print,
 ) -> int:
     """Trains the config's network into `workdir`; see `job.train`."""
-    return job.train(config, workdir, overwrite, processes, _prepare)
+    return job.train(config, workdir, overwrite, processes, _prepare, tell)
 
 
 def _prepare(config: ml_collections.ConfigDict, processes: Processes) -> job.Job:
