@@ -155,7 +155,7 @@ def _fingerprint(trace: ClosedJaxpr) -> tuple[str, str] | None:
 
 
 def _constants(value: Any) -> Iterator[Any]:
-    """Arrays that a program holds, those of the programs in it too."""
+    """Yields the arrays that a program holds, including those of inner programs."""
     if isinstance(value, ClosedJaxpr | Jaxpr):  # one class since JAX 0.12
         yield from getattr(value, "consts", ())
         for equation in value.eqns:

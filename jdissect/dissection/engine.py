@@ -40,11 +40,11 @@ class Settings:
 
     Attributes:
       layers: names of the feature maps.
-      quantile: share of pixels above T_k, at most; in (0, 1).
-      topk: images a unit.
+      quantile: maximum share of pixels above T_k, in (0, 1).
+      topk: number of top images per unit.
       keep: where features stay between the passes: 'none', 'memory' or 'disk'.
-      folder: for 'disk'.
-      unit_parts: devices of `counters` that share an image's units.
+      folder: folder for features if `keep` is 'disk'.
+      unit_parts: number of devices of `counters` over which units are sharded.
     """
 
     layers: tuple[str, ...]
@@ -66,13 +66,13 @@ class Dissection:
       apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure.
       params: a pytree of arrays.
       concepts: vocabulary, (name, category) by number.
-      settings: what is asked for.
-      devices: where the network runs.
-      counters: where activations are counted; by default the same. More of them never
-        change a number.
-      progress: shows every pass over batches and what is done between them.
-      journal: keeps what is found, and knows the other processes of the run.
-      shapes: of features and label maps; by default those of the first batch.
+      settings: options of the dissection.
+      devices: devices that run the network.
+      counters: devices that count activations; by default the same. Their number never
+        changes a result.
+      progress: shows the progress of every pass and of the work between them.
+      journal: saves intermediate results, and knows the run's processes.
+      shapes: shapes of features and label maps; by default those of the first batch.
 
     Attributes:
       seconds: {stage: duration}.

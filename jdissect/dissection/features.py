@@ -80,7 +80,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-    """Sizes that are the same for all images.
+    """Shapes of feature maps and label maps, the same for all images.
 
     Attributes:
       units: {layer: its number of units}.
@@ -94,7 +94,7 @@ class Shapes:
 
     @classmethod
     def of(cls, maps: Mapping[str, Any], mask_shape: Sequence[int]) -> "Shapes":
-        """The sizes of feature maps and label maps.
+        """Returns the shapes of feature maps and label maps.
 
         Args:
           maps: {layer: array [image, height, width, unit], or its shape and type}.
@@ -118,12 +118,12 @@ class Features:
       apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure; or a
         caller's `Network`.
       params: a pytree of arrays.
-      layers: those wanted.
-      devices: where the network runs.
-      read: reads the images. Unless features are kept, it is called for every pass.
+      layers: names of the requested layers.
+      devices: devices that run the network.
+      read: reads the images; called for every pass unless features are kept.
       keep: where features stay between the passes: 'none', 'memory' or 'disk'.
-      folder: where they are kept on 'disk'.
-      shapes: of all images; by default those of the first batch.
+      folder: folder for features if `keep` is 'disk'.
+      shapes: shapes of features and label maps; by default those of the first batch.
     """
 
     def __init__(
@@ -161,9 +161,9 @@ class Features:
 
     @property
     def shapes(self) -> Shapes:
-        """Sizes that are the same for all images.
+        """Shapes of all images.
 
-        A batch is read for them if they are not known; the network does not run.
+        A batch is read if they are unknown; the network does not run.
         """
         if self._shapes is None:
             images = next(iter(self._read()), None)
@@ -280,8 +280,8 @@ class Features:
             before = (plan.rows.size, plan.columns.size, self.units[name])
             if maps.shape[1:] != before:
                 raise UserError(
-                    f"layer '{name}' has maps [height, width, units] of "
-                    f"{list(maps.shape[1:])} in a batch, and of {list(before)} "
+                    f"layer '{name}' has maps [height, width, units] "
+                    f"{list(maps.shape[1:])} in a batch, but {list(before)} "
                     "before; all images must be of one size"
                 )
         if self._network is not None and not self._looked:

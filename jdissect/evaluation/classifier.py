@@ -68,11 +68,11 @@ class Counts:
 
 
 def wilson_interval(wrong: int, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927).
+    """Returns the 95 % Wilson interval (1927) of a share.
 
     Args:
-      wrong: of `images`.
-      images: how many, at least 1.
+      wrong: number of wrong images.
+      images: number of images, at least 1.
     """
     import scipy.stats  # takes a second to import
 

@@ -238,7 +238,7 @@ def known_error(run: StoredRun) -> float | None:
         # The run may come from anyone, so it must not trigger access to a store.
         error = None if paths.is_elsewhere(weights) else top1_error(weights)
     except (UserError, OSError, KeyError, TypeError, AttributeError):
-        return None  # weights that are no longer there
+        return None  # the weights no longer exist
     if isinstance(error, int | float) and 0 <= error <= 100:
         return float(error)
     return None

@@ -36,7 +36,7 @@ _TYPES: dict[str, type[np.integer]] = {
     "low": np.uint8,
     "category": np.int32,
 }
-_MOST = 2**48  # pixels of a count in a file; more is damage
+_MOST = 2**48  # limit for a count in a file; more means damage
 
 
 def block(name: str) -> int:

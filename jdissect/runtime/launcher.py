@@ -24,7 +24,7 @@ class Ending:
 
     Attributes:
       code: exit code to pass on.
-      loss: what was lost, in words; '' where the worker ended by itself.
+      loss: description of what was lost; '' if the worker ended by itself.
     """
 
     code: int
@@ -73,7 +73,7 @@ class Launcher:
         self._signal = 0  # the last one received
 
     def run(self) -> int:
-        """Returns the exit code."""
+        """Runs the command to its end; returns the exit code."""
         with self._forwarding():
             ending = self._ended()
         if ending.loss:
@@ -86,7 +86,7 @@ class Launcher:
         return ending.code
 
     def _ended(self) -> Ending:
-        """How the worker ended."""
+        """Runs the worker to its end; returns how it ended."""
         self._worker = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,

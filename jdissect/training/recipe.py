@@ -20,7 +20,7 @@ def mixed_cross_entropy(
     second: Int[Array, " batch"],
     weight: Float[Array, " batch"],
 ) -> Float[Array, " batch"]:
-    """weight CE(first) + (1 - weight) CE(second) of each image."""
+    """Returns weight CE(first) + (1 - weight) CE(second) for each image."""
     one_hot = functools.partial(jax.nn.one_hot, num_classes=logits.shape[-1])
     weight = weight[:, None]
     labels = weight * one_hot(first) + (1 - weight) * one_hot(second)
