@@ -259,7 +259,10 @@ def test_interpretable_units_of_a_layer_that_others_follow(model, tmp_path, caps
     "architecture, side",
     [
         ({"name": "resnet18", "width": 8, "classes": 5}, 64),
-        ({"name": "resnet50", "width": 4, "classes": 5, "last_stride": 1}, 64),
+        pytest.param(
+            *({"name": "resnet50", "width": 4, "classes": 5, "last_stride": 1}, 64),
+            marks=pytest.mark.slow,
+        ),
         ({"name": "efficientnet_lite0", "classes": 5}, 32),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",

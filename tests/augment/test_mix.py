@@ -154,7 +154,9 @@ def test_cutmix(once):
             assert len(np.unique(found.weight)) > BATCH / 2
 
 
-@pytest.mark.parametrize("once, group", [(None, 4), (True, 0)])
+@pytest.mark.parametrize(
+    "once, group", [pytest.param(None, 4, marks=pytest.mark.slow), (True, 0)]
+)
 def test_saliencymix(once, group):
     images = photographs()
     normalized = run("none", 0, images)[0].images

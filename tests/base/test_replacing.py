@@ -147,7 +147,7 @@ def test_a_run_stays_while_the_new_one_is_made(old, new, tmp_path, monkeypatch, 
     assert all_names(folder) == all_names(new) | {"notes.txt"}
 
 
-@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("links", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_runs_are_switched_whenever_that_is_killed(
     old, new, tmp_path, monkeypatch, links
 ):

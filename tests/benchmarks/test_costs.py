@@ -69,6 +69,7 @@ def found_grown(step, record):
     return {line.removeprefix("it: ").split(" was ")[0] for line in lines}
 
 
+@pytest.mark.slow
 def test_an_additional_convolution_is_found():
     small = {"name": "resnet18", "width": 24, "classes": 10}
     step = steps.network(small, 2, 64, ("layer1",))
@@ -91,6 +92,7 @@ def test_an_additional_convolution_is_found():
     assert "products (written)" in grown and "flops (compiled)" in grown
 
 
+@pytest.mark.slow
 def test_maps_that_are_stored_are_found():
     """The sketch on all pixels at once, as a dissection must not do it."""
     step = steps.sketch_step(SHAPES)

@@ -133,6 +133,7 @@ def test_scores_are_those_of_the_weights(name, tmp_path, monkeypatch):
     assert found == pytest.approx(entry["scores"], abs=0.2)
 
 
+@pytest.mark.slow
 def test_the_score_on_some_pictures_is_near(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     entry = shipped.entry("shipped:baseline")

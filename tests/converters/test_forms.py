@@ -92,6 +92,7 @@ def test_resnets_of_other_forms(form, draw_state, convert):
     assert found == (GREY if channels == 1 else IMAGENET)
 
 
+@pytest.mark.slow
 def test_verify_compares_other_forms(draw_state, convert, monkeypatch):
     monkeypatch.setattr(verify, "SIDE", 64)
     options = {"width": 4, "classes": 0, "in_channels": 1, **CIFAR}
@@ -207,7 +208,7 @@ def test_three_stages_are_named(small_resnet, convert):
     )
 
 
-@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("same", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_timm_lite0(same, draw_state, convert):
     twin = TimmEfficientNetLite0(same, classes=3)
     state = draw_state(twin)

@@ -158,9 +158,8 @@ def lite0(lite0_file, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "size", [pytest.param((224, 224), marks=pytest.mark.slow), (97, 130)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(224, 224), (97, 130)])
 def test_lite0_is_its_twin(lite0, lite0_file, size):
     """With SAME padding the parity of each side matters."""
     twin = EfficientNetLite0()

@@ -135,7 +135,9 @@ def test_the_twins_precise_roi_pooling(bins, golden):
 @pytest.mark.parametrize(
     ("depth", "width", "fpn_dim", "size", "out", "fold", "legacy"),
     [
-        (18, 6, 8, (33, 98), (9, 20), True, True),
+        pytest.param(
+            *(18, 6, 8, (33, 98), (9, 20), True, True), marks=pytest.mark.slow
+        ),
         pytest.param(
             *(34, 4, 12, (64, 70), (56, 56), False, False), marks=pytest.mark.slow
         ),

@@ -105,7 +105,7 @@ def test_any_number_of_workers_gives_the_same(broden, config, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_abandoning(workers):
     iterator = batches(open_scenes("probe", 300), 4, workers=workers)
     next(iterator)

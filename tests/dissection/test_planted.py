@@ -139,6 +139,7 @@ def broden(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_planted_units_are_named(broden, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     architecture = {"name": "resnet18", "width": 32, "classes": 2}

@@ -59,9 +59,10 @@ def expected(data):
     return run(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keep",
-    [pytest.param("none", marks=SLOW), "memory", pytest.param("disk", marks=SLOW)],
+    ["none", "memory", "disk"],
 )
 def test_cut_off_again_and_again(data, expected, tmp_path, keep):
     """With batches of another size each time, as on other devices."""

@@ -103,6 +103,7 @@ def terminate():
 RESUMES = "the same command resumes from the last save\n"
 
 
+@pytest.mark.slow
 def test_interrupted_after_a_save(run, tmp_path, monkeypatch):
     """SIGTERM at the end of all leaves a finished run and still ends a study."""
     with monkeypatch.context() as patch:

@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def resnet50_folder(published, tmp_path_factory):
@@ -129,7 +131,6 @@ def test_label_maps(first, command, expected, golden, upernet_folder, color_fold
     assert (agreement >= 0.999).all(), agreement
 
 
-@pytest.mark.slow
 def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
     second = first.parent / "second"
     run(command, second, f"--config.data.path={golden / 'images'}")
@@ -141,7 +142,6 @@ def test_a_second_run_reads_the_maps_and_gets_the_same(first, command, golden):
             np.testing.assert_array_equal(ours[key], theirs[key])
 
 
-@pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.parametrize("golden", ["public"], indirect=True)
 def test_a_second_network_takes_a_fifth_of_the_time(command, drawn, tmp_path):

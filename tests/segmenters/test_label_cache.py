@@ -427,6 +427,7 @@ def test_processes_share_a_folder(tmp_path):
     assert temporaries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_processes_delete_at_once(tmp_path):
     one = 200
     output = finish(*(start(WORK, tmp_path, 6 * one, "-", n) for n in range(3)))

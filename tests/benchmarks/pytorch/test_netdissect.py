@@ -175,6 +175,7 @@ def test_running_quantile(share):
     assert (found - share).abs().max() > 0  # it is no sort
 
 
+@pytest.mark.slow
 def test_quarters():
     rng = np.random.default_rng(2)
     objects = rng.integers(0, 4, (6, 7, 7)).repeat(8, axis=1).repeat(8, axis=2)
@@ -210,6 +211,7 @@ def images(golden):
     return np.load(golden / "resnet50.npz")["images"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["faithful", pytest.param("best", marks=pytest.mark.slow)]
 )

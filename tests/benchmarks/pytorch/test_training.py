@@ -164,6 +164,7 @@ def test_saliency_is_the_golden_one(form, size, golden):
     np.testing.assert_array_equal(FORMS[form](pixels), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_saliency_is_ours(form):
     rng = np.random.default_rng(4)
