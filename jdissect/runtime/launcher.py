@@ -99,7 +99,8 @@ class Launcher:
             self._worker.send_signal(self._signal)
         status = self._worker.wait()
         self._worker = None
-        return judge(status, self._signal, self._log.read_text(errors="replace"))
+        log = self._log.read_text(encoding="utf-8", errors="replace")
+        return judge(status, self._signal, log)
 
     @contextlib.contextmanager
     def _forwarding(self) -> Iterator[None]:

@@ -357,7 +357,8 @@ def test_the_key_covers_every_file_that_the_maps_come_from():
                 base = base.removeprefix("/")
                 waiting += [base, *(f"{base}/{a.name}".lstrip("/") for a in node.names)]
     covered = [n for n in seen if n in SOURCES or n.split("/")[0] in SOURCES]
-    assert seen - set(covered) == {"base/errors", "base/concepts"}
+    without = {"base/errors", "base/concepts", "base/arrays"}  # they compute nothing
+    assert seen - set(covered) == without
     assert {"ops/winograd", "models/pyramid", "models/segmenter_labels"} <= set(covered)
     for name in SOURCES:
         assert (package / name).is_dir() or (package / f"{name}.py").is_file()
