@@ -26,7 +26,7 @@ SMALL = {
 ONE_OF_A_KIND = [
     "resnet18",
     pytest.param("resnet50", marks=pytest.mark.slow),
-    "efficientnet_lite0",
+    pytest.param("efficientnet_lite0", marks=pytest.mark.slow),
 ]
 
 

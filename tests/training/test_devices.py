@@ -94,7 +94,7 @@ def assert_near(layout, one):
 
 @pytest.fixture(scope="module")
 def found():
-    return train("1", "2", "2 again", "all", "bfloat16")
+    return train("1", "2", "2 again", "all")
 
 
 def test_layouts_agree(found):
@@ -114,6 +114,8 @@ def test_groups_matter(found):
     assert np.abs(np.subtract(found["all"][0], found["1"][0])).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near(found):
-    difference = np.abs(np.subtract(found["bfloat16"][0], found["1"][0])).max()
+    narrow = train("bfloat16")["bfloat16"]
+    difference = np.abs(np.subtract(narrow[0], found["1"][0])).max()
     assert 0 < difference < 0.05

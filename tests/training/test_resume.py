@@ -203,7 +203,7 @@ def test_a_learning_rate_that_is_far_too_high(class_folders, tiny, capsys, tmp_p
     code, _, error = run(capsys, train, *arguments, rate)
     assert code == 2 and error.count("\n") == 1
     assert "not finite at step" in error or "the loss is nan at step" in error
-    assert "A lower config.train.learning_rate" in error
+    assert "a lower config.train.learning_rate" in error
 
 
 def test_weights_that_are_not_finite_are_not_kept(tmp_path):

@@ -246,6 +246,7 @@ def test_run(done):
     assert result["scores"]["images"] == 3 and "pixel accuracy" in result["table"]
 
 
+@pytest.mark.slow
 def test_model_labels_images(done, source):
     """As a segmenter, at its side; and as `Parser` does."""
     network = networks.load_segmenter(done / "model", "upernet")
@@ -312,7 +313,7 @@ def test_finished_training_is_reported_again(command, done, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--config.data.source=folder"], "needs masks"),
+        (["--config.data.source=folder"], "trains on masks"),
         (["--config.model.name=ppm"], "config.model.name is 'ppm'"),
         (["--config.train.depth=19"], "config.train.depth is 19"),
         (["--config.train.window=113"], "config.train.window is 113"),
