@@ -240,7 +240,7 @@ def broken_files():
     )
 
 
-@pytest.mark.parametrize(("what", "data", "reason"), broken_files())
+@pytest.mark.parametrize(("what", "data", "reason"), list(broken_files()))
 def test_unreadable(what, data, reason):
     with pytest.raises(UnreadableImage, match=reason) as caught:
         images.decode_cropped(io.BytesIO(data), what)
