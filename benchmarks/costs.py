@@ -95,7 +95,7 @@ def grown(
     """A line for each figure of a step that has grown.
 
     Args:
-      name: of the step.
+      name: name of the step.
       found: from `figures`.
       record: the content of `RECORDED`.
     """

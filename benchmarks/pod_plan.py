@@ -49,7 +49,7 @@ class Chip:
     Attributes:
       tflops: that a network reaches, in bfloat16.
       tops: comparisons and additions of the vector unit, 10**12 a second.
-      chips_a_host, cores_a_host, gb_a_host, jpegs_a_core: of a host.
+      chips_a_host, cores_a_host, gb_a_host, jpegs_a_core: properties of a host.
     """
 
     tflops: float

@@ -59,9 +59,9 @@ class Training:
 
     Args:
       batch_size: images a step; all are normalized together.
-      dtype: of the network's computation.
+      dtype: type of the network's computation.
       model: ResNet; `classes`, and options such as its width, are its own.
-      side: of the network's images, in pixels.
+      side: side of the network's images, in pixels.
       rate: of learning.
       start: every parameter and statistic by name; by default random.
 

@@ -197,7 +197,7 @@ def photographs(folder: str, count: int, under: str, new: bool = False) -> str:
     """A folder of so many of a folder's photographs, again and again.
 
     Args:
-      folder: of some photographs.
+      folder: folder of photographs.
       count: how many are wanted.
       under: where they, or links to them, go.
       new: whether one that is taken again must be segmented again: bytes behind the

@@ -48,9 +48,7 @@ def plan(tensors: Mapping[str, np.ndarray], where: str, options) -> command.Plan
         )
     resnet_shapes.check_kind(tensors, where)
     depth = resnet_shapes.find_depth(tensors, where)
-    width = resnet_shapes.first_size(
-        tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where
-    )
+    width = resnet_shapes.stem_width(tensors, where)
     architecture = {"name": f"resnet{depth}", "width": width}
     unused = UNUSED
     if any(name in tensors for name in ("fc.weight", "fc.bias")):

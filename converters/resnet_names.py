@@ -87,7 +87,7 @@ def stages(depth: int, shortcut: bool, prefix: str = "") -> dict[str, Target]:
     Args:
       depth: a key of DEPTHS.
       shortcut: whether layer1 changes the number of channels; the others always do.
-      prefix: of the parameters' names.
+      prefix: prefix of the parameters' names.
     """
     bottleneck, blocks = DEPTHS[depth]
     targets: dict[str, Target] = {}

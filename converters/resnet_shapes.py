@@ -52,14 +52,23 @@ def first_size(
     raise UserError(f"{where} lacks tensors: {', '.join(names)}")
 
 
-def find_width(tensors: Mapping[str, np.ndarray], where: str) -> int:
-    """The units of the stem's first convolution.
+def stem_width(tensors: Mapping[str, np.ndarray], where: str) -> int:
+    """Returns the units of the stem's first convolution.
+
+    Raises:
+      UserError: there is no such tensor.
+    """
+    return first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
+
+
+def plain_stem_width(tensors: Mapping[str, np.ndarray], where: str) -> int:
+    """Returns the units of the stem's first convolution, of a plain ResNet.
 
     Raises:
       UserError: this is a ResNeXt or a wide ResNet, which share names and depths with
         ResNets.
     """
-    width = first_size(tensors, ("conv1.weight", "bn1.weight", "bn1.bias"), where)
+    width = stem_width(tensors, where)
     inner = tensors.get("layer1.0.conv2.weight")
     if inner is not None and inner.ndim == 4 and inner.shape[:2] != (width, width):
         _refuse_inner(inner, width, where)

@@ -140,7 +140,7 @@ def plan_encoder(
             "convolution of a deep stem.\nFor a classifier use converters.resnet."
         )
     depth = resnet_shapes.find_depth(tensors, where)
-    width = resnet_shapes.find_width(tensors, where)
+    width = resnet_shapes.plain_stem_width(tensors, where)
     targets = resnet_names.stages(depth, shortcut=True, prefix="encoder.")
     for number in range(3):
         targets |= conv_norm(

@@ -140,7 +140,7 @@ def faithful(
     """As the original goes about it; see above.
 
     Args:
-      network: of the form 'faithful'.
+      network: network of the form 'faithful'.
       images: uint8[image, height, width, 3].
       segmenter: a function from images to label maps.
       layer: to be dissected.
@@ -201,7 +201,7 @@ def best(
     """As one would go about it today; see above.
 
     Args:
-      network: of the form 'best'.
+      network: network of the form 'best'.
       images: uint8[image, height, width, 3].
       labels: concept numbers [image, map, 56, 56].
       concepts: (name, category) by number.

@@ -37,8 +37,8 @@ def load(pixels: np.ndarray, side: int, rng: np.random.Generator) -> torch.Tenso
 
     Args:
       pixels: uint8[height, width, 3], RGB.
-      side: of the result.
-      rng: of the worker.
+      side: side of the result, in pixels.
+      rng: generator of the worker.
 
     Returns:
       float32[3, side, side], normalized.
@@ -99,7 +99,7 @@ def mix(
       recipe: one of `jdissect.augment.RECIPES`.
       images: float32[batch, 3, height, width].
       labels: int64[batch].
-      rng: of the training's process.
+      rng: generator of the training process.
       one_box: SaliencyMix has one box a batch, around the peak of the first source
         image, as in its published code.
     """

@@ -21,7 +21,7 @@ class RunningQuantile:
     Args:
       units: how many streams.
       resolution: values of the top buffer; netdissect's is 3,072.
-      seed: of the random starts.
+      seed: seed of the random starts.
       device: where the buffers are.
     """
 

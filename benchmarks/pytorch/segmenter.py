@@ -34,7 +34,7 @@ class TorchSegmenter:
       upernet, color: folders of the published files.
       form: of FORMS.
       device: where the networks run.
-      dtype: of the networks under autocast, 'float32' or 'bfloat16'.
+      dtype: type of the networks under autocast, 'float32' or 'bfloat16'.
       compile: whether to torch.compile the networks.
       batch_size: images a call, of 'best'.
 

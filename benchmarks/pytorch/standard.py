@@ -33,7 +33,7 @@ def standard(pixels: torch.Tensor, sizes: torch.Tensor, side: int) -> torch.Tens
     Args:
       pixels: uint8[batch, height, width, 3], each image in its canvas's top left.
       sizes: int[batch, 2], height and width of each.
-      side: of the result.
+      side: side of the result, in pixels.
 
     Returns:
       float32[batch, 3, side, side], in [0, 1] but for jitter's excess.
@@ -81,7 +81,7 @@ def crop(
       pixels: uint8[batch, height, width, 3].
       boxes: int[batch, 4], top, left, height, width.
       flips: bool[batch].
-      side: of the result.
+      side: side of the result, in pixels.
 
     Returns:
       float32[batch, 3, side, side] of [0, 1].

@@ -39,7 +39,7 @@ class TorchTraining:
       compile: of `best`, whether the network with its loss, and saliency, go through
         torch.compile. Of the augmentation the rest gains nothing, nor does the network
         on a CPU, where most of a step is in oneDNN either way.
-      classes: of the last layer.
+      classes: number of classes.
       depth: a ResNet's.
       width: of its stem.
       side: of its images, in pixels.

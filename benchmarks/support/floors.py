@@ -80,7 +80,7 @@ def label_maps(scores: dict[str, Any], slots: int, maps: int) -> Count:
     Args:
       scores: {'object', 'part', 'material': [1, height, width, channels]}.
       slots: parts of the object that has most.
-      maps: of the result, in 16 bits.
+      maps: number of label maps of the result, in 16 bits.
     """
     _, height, width, _ = scores["object"].shape
     channels = sum(scores[name].shape[-1] for name in ("object", "material")) + slots

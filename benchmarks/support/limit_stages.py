@@ -33,7 +33,7 @@ class Stage:
     Attributes:
       name: in the table.
       run: runs it once; the result is not there yet.
-      images: of a run.
+      images: number of images per run.
       floor: what an image cannot do without.
       written: what the program does an image, as it is written.
       lowered: floating-point operations an image by XLA's analysis of that; None where

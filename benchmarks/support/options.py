@@ -18,7 +18,7 @@ def parse(
 
     Args:
       argv: with the program's name first.
-      name: of the module in `benchmarks`.
+      name: name of the module in `benchmarks`.
       options: {flag: (default, description)}. Where the default is a whole number above
         0, the flag's value must be one, too; where it is a list, the flag takes some of
         its entries.

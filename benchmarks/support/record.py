@@ -86,7 +86,7 @@ def write(
     """Writes a table as JSON and as Markdown, with its environment.
 
     Args:
-      name: of the files in RESULTS, if no other are given.
+      name: name of the files in RESULTS, if no other are given.
       rows: dicts of the same keys, the columns; numbers or strings.
       title: one line.
       command: that measured it.

@@ -58,11 +58,11 @@ class Shapes:
     """Of a layer and the masks on it.
 
     Attributes:
-      images: of a step.
-      units: of the layer.
+      images: number of images per step.
+      units: number of units of the layer.
       grid: side of its feature maps.
       mask: side of the mask grid.
-      concepts: of the vocabulary.
+      concepts: number of concepts of the vocabulary.
       present: concepts in an image.
       maps: of labels, an image.
       groups: of images, that are counted by themselves.
@@ -106,8 +106,8 @@ def network(
 
     Args:
       architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
-      images: of a step.
-      side: of the square images, pixels.
+      images: number of images per step.
+      side: side of the square images, in pixels.
       *more: what the network is called with beside the images.
       fold: False gives the form that the literature counts: neither folded nor
         prepared for this machine.

@@ -24,7 +24,7 @@ class Activity:
       since: when it began, seconds of the caller's clock.
       counted: whether parts of it are counted.
       total: number of parts; None if it is not known.
-      unit: of a part, 'img' for images or 'B' for bytes.
+      unit: unit of the parts, 'img' for images or 'B' for bytes.
       done: parts that are done.
       before: what is done until the first part is, such as 'compiling'.
       remark: text for the end of a line.

@@ -85,7 +85,7 @@ class Segmenter:
       labels: what its channels mean, `segmenter_labels.UPerNetLabels` or `ColorLabels`.
       weights_sha256: identifies the weights, but not the labels.
       dtype, fold: as `load_segmenter` was given them.
-      side: of the square images that a UPerNet sees, pixels.
+      side: side of the square images that a UPerNet sees, in pixels.
     """
 
     folder: paths.Path
@@ -154,7 +154,7 @@ def describe_segmenter(
     Args:
       architecture: {'name': 'upernet' or 'ppm', **options of `build`}.
       labels: the content of a `labels.json` (see `segmenter_labels`).
-      side: of the square images that a UPerNet sees; left out if it is the usual.
+      side: side of square images that a UPerNet sees; left out if the default.
       source: where the weights come from, e.g. {'files': {name: hash}}.
     """
     return {
@@ -179,7 +179,7 @@ def load_classifier(
     Args:
       folder: a checkpoint folder.
       name: the architecture expected, e.g. 'resnet50'; None takes any.
-      dtype: of the computation, 'float32' or 'bfloat16'; parameters are float32.
+      dtype: type of the computation, 'float32' or 'bfloat16'; parameters are float32.
       fold: whether to fold; without, the network computes the same up to rounding.
 
     Raises:

@@ -12,7 +12,7 @@ import pytest
 from jdissect.base.errors import UserError
 from jdissect.dissection import passes
 from jdissect.dissection.engine import Dissection, Settings
-from jdissect.dissection.features import Images
+from jdissect.dissection.features import Features, Images, Shapes
 from jdissect.results import group_counts
 from jdissect.runtime.devices import Devices
 from tests.ops import reference
@@ -91,6 +91,23 @@ def assert_same(first, second):
     for layer in first:
         for name, array in arrays(first[layer]).items():
             np.testing.assert_array_equal(array, arrays(second[layer])[name], name)
+
+
+def test_shapes_are_known_before_the_network_runs(monkeypatch):
+    data, calls = make(), []
+    layers = ("fine", "coarse")
+    arguments = (two_layers, np.float32(2), layers, Devices(), reader(data, 8, calls))
+    features = Features(*arguments, "memory")
+    monkeypatch.setattr(features, "_forward", None)  # running it would be an error
+    grids = {"fine": (6, 5), "coarse": (3, 3)}
+    assert features.units == {"fine": 7, "coarse": 7} and features.mask_shape == SHAPE
+    for layer, (height, width) in grids.items():
+        plan = features.geometry[layer]
+        assert (plan.rows.size, plan.columns.size) == (height, width)
+    assert len(calls) == 1
+    given = Shapes.of({"fine": np.zeros((1, 6, 5, 7))}, SHAPE)
+    features = Features(*arguments, "memory", shapes=given)
+    assert features.units == {"fine": 7} and len(calls) == 1  # no batch was read
 
 
 def test_batches_that_are_unlike_are_refused():

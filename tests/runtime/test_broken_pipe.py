@@ -1,4 +1,4 @@
-"""A reader that leaves, such as head, is no error; another broken pipe is one."""
+"""A reader that exits early, such as head, is not an error; other broken pipes are."""
 
 import os
 import subprocess
