@@ -7,6 +7,7 @@ process 0; from another, `write` would leave a tree without them.)
 """
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -18,10 +19,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jdissect.base import paths
 from jdissect.base.paths import Path
 
 # Barriers of one process have names, which must be unique.
 _count = itertools.count()
+_INDEX = 2**20  # upper bound for the bytes of names and shapes beside the arrays
 
 
 def write(path: Path, tree: dict) -> None:
@@ -29,11 +32,37 @@ def write(path: Path, tree: dict) -> None:
 
     Raises:
       RuntimeError: this is not process 0.
+      OSError: the disk has less space than the arrays need.
+      ValueError: TensorStore cannot write.
     """
     if jax.process_index() != 0:
         raise RuntimeError("only process 0 can write a checkpoint")
+    if not paths.is_remote(path):
+        size = sum(array.nbytes for array in jax.tree.leaves(tree))
+        _reserve(path, size + _INDEX)
     with _checkpointer() as checkpointer, _in_ascii(path) as place:
         checkpointer.save(place, args=ocp.args.PyTreeSave(tree))
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Checks that `size` bytes are free, by reserving and releasing them.
+
+    If the disk fills up while Orbax writes, its threads print hundreds of lines.
+
+    Raises:
+      OSError: there is not enough space.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    file = path.with_name(f"{path.name}.room")
+    try:
+        with file.open("wb") as room:
+            os.posix_fallocate(room.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def shapes(path: Path) -> dict:

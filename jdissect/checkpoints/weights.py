@@ -14,7 +14,6 @@ Loaded weights are compared with the stored hash, so that damage is detected.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -99,8 +98,6 @@ def save(
     content["weights_sha256"] = digest
     try:
         with paths.reaching(folder), _appearing(folder) as place:
-            if not paths.is_remote(folder):
-                _reserve(place, sum(array.nbytes for array in parameters.values()))
             if tensors:
                 packed = {k: np.ascontiguousarray(v) for k, v in parameters.items()}
                 write_whole(place / TENSORS, safetensors.numpy.save(packed))
@@ -133,27 +130,6 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
         aside.rename(folder)
     finally:
         paths.remove_folder(aside)
-
-
-def _reserve(place: paths.Path, size: int) -> None:
-    """Checks that `size` bytes are free, by reserving and releasing them.
-
-    If the disk fills up while Orbax writes, other threads print hundreds of lines.
-
-    Raises:
-      OSError: there is not enough space.
-    """
-    if not hasattr(os, "posix_fallocate") or not size:
-        return
-    file = place / "room"
-    try:
-        with file.open("wb") as room:
-            os.posix_fallocate(room.fileno(), 0, size)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _is_cut_off(folder: paths.Path) -> bool:

@@ -203,10 +203,10 @@ def test_a_full_disk_is_noticed_before_orbax_writes(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", fallocate)
-    monkeypatch.setattr(orbax_io, "write", lambda *_: pytest.fail("it was written"))
+    monkeypatch.setattr(orbax_io, "_checkpointer", lambda: pytest.fail("it wrote"))
     with pytest.raises(UserError, match="cannot write .*: No space left on device"):
         networks.save(tmp_path / "new", draw_parameters(), DESCRIPTION)
-    assert asked == [sum(array.nbytes for array in draw_parameters().values())]
+    assert asked[0] > sum(array.nbytes for array in draw_parameters().values())
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,7 @@
 """Checkpoints of an unfinished training: whole or not there."""
 
+import errno
+import os
 import shutil
 
 import jax
@@ -9,6 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jdissect.base.errors import UserError
+from jdissect.checkpoints import orbax_io
 from jdissect.checkpoints.run_state import Checkpoints
 from jdissect.training.run_directory import Metrics
 
@@ -34,6 +37,22 @@ def test_round_trip_and_keeping_two(tmp_path):
     ):
         assert one.dtype == two.dtype
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_full_disk_is_noticed_before_orbax_writes(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(1), {})
+
+    def fallocate(descriptor, start, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    monkeypatch.setattr(orbax_io, "_checkpointer", lambda: pytest.fail("it wrote"))
+    with pytest.raises(OSError, match="No space left on device: .*state"):
+        checkpoints.save(2, state(2), {})
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+    assert checkpoints.restore(state(0))[1]["step"] == 1
 
 
 def test_half_written_and_damaged_ones_are_passed_over(tmp_path, capsys):
