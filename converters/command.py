@@ -174,7 +174,7 @@ def execute(
     options = _define_flags(checkpoint, define)
     command_line.replace_unprintable()
     try:
-        with preemption.on_sigterm(preemption.end):
+        with preemption.on_sigterm(preemption.terminate):
             _parse(options, argv)
             if options.help:
                 print(about.strip(), "\n", options.main_module_help())

@@ -63,7 +63,9 @@ def show(compared, output: str, report: bool = True, data_path: str = "") -> Non
     from jdissect.report.tables.comparison import comparison_table, differences_table
 
     folder = paths.from_user(output)
-    with replacing.making(folder, comparison_files.MARK, comparison_files.OWN) as place:
+    with replacing.content_of(
+        folder, comparison_files.MARK, comparison_files.OWN
+    ) as place:
         figures = comparison_files.write(compared, place)
         if report:
             from jdissect.report.pages import comparison_page

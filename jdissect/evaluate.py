@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
     # There is nothing to save, so a process of many also ends at once: JAX would only
     # record the signal.
-    with preemption.on_sigterm(preemption.end):
+    with preemption.on_sigterm(preemption.terminate):
         run.evaluate(config, flags.output, processes)
     return 0
 

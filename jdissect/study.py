@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             run_summary.dissect(config, folder, overwrite, tell=lambda _: None)
         except BaseException as error:
             # The note holds for the whole study: finished runs are read again.
-            preemption.note(error)
+            preemption.add_hint(error)
             raise
         replaced.add(name)
         print(f"{name}: {folder}, {time.perf_counter() - start:.1f} s", flush=True)

@@ -27,7 +27,7 @@ _LIST = "replaces.json"  # names in FOLDER that the switch removes
 _LEFT = frozenset({_LIST, "checkpoints"})  # not needed after the switch
 
 
-def beside(folder: Path, key: str) -> Path:
+def replacement_of(folder: Path, key: str) -> Path:
     """Returns the folder in which to write the replacement of FOLDER's content.
 
     Args:
@@ -41,7 +41,10 @@ def current(folder: Path, mark: str) -> Path:
     """Returns the folder to read: `folder`, or the new one of an unfinished switch."""
     if (folder / mark).is_file():
         return folder
-    return next((new for new in _beside(folder) if _is_whole(new, mark)), folder)
+    for new in _replacements(folder):
+        if _is_complete(new, mark):
+            return new
+    return folder
 
 
 def find(folder: Path, mark: str, of: str) -> Path:
@@ -60,7 +63,7 @@ def find(folder: Path, mark: str, of: str) -> Path:
     return current(folder, mark)
 
 
-def settle(
+def finish_interrupted(
     folder: Path,
     mark: str,
     owned: Callable[[Path], Iterable[str]],
@@ -71,8 +74,8 @@ def settle(
     Args:
       folder, mark, owned, keep: see `switch`.
     """
-    for new in _beside(folder):
-        if _is_whole(new, mark):
+    for new in _replacements(folder):
+        if _is_complete(new, mark):
             switch(folder, new, mark, owned, keep)
 
 
@@ -102,15 +105,15 @@ def switch(
     (folder / mark).unlink(missing_ok=True)
     for name in _plain(json.loads(paths.read_bytes(new / _LIST))):
         _remove(folder / name)
-    _bring(new, folder, mark)
+    _link_or_copy(new, folder, mark)
     (new / mark).unlink()
-    for other in _beside(folder):
+    for other in _replacements(folder):
         if other != keep:
             paths.remove_folder(other)
 
 
 @contextlib.contextmanager
-def making(folder: Path, mark: str, owned: Iterable[str]) -> Iterator[Path]:
+def content_of(folder: Path, mark: str, owned: Iterable[str]) -> Iterator[Path]:
     """Yields a folder to write to; its content replaces that of `folder` at the end.
 
     If the block fails, the old content stays and nothing new appears.
@@ -136,8 +139,8 @@ def making(folder: Path, mark: str, owned: Iterable[str]) -> Iterator[Path]:
                     folder.rmdir()
             raise
         return
-    settle(folder, mark, lambda _: owned)
-    new = beside(folder, str(os.getpid()))
+    finish_interrupted(folder, mark, lambda _: owned)
+    new = replacement_of(folder, str(os.getpid()))
     paths.remove_folder(new)
     paths.make_folder(new)
     try:
@@ -150,7 +153,7 @@ def making(folder: Path, mark: str, owned: Iterable[str]) -> Iterator[Path]:
         raise
 
 
-def _beside(folder: Path) -> list[Path]:
+def _replacements(folder: Path) -> list[Path]:
     """Returns all unfinished replacements in FOLDER."""
     try:
         names = paths.folders_in(folder)
@@ -159,7 +162,7 @@ def _beside(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names) if name.startswith(PREFIX)]
 
 
-def _is_whole(new: Path, mark: str) -> bool:
+def _is_complete(new: Path, mark: str) -> bool:
     if not (new / mark).is_file():
         return False
     if not mark.endswith(".json"):
@@ -187,7 +190,7 @@ def _remove(path: Path) -> None:
     paths.remove_folder(path)
 
 
-def _bring(source: Path, target: Path, mark: str) -> None:
+def _link_or_copy(source: Path, target: Path, mark: str) -> None:
     """Links or copies a folder's files into another; those in `_MARKS` last."""
     paths.make_folder(target)
     last = (*_MARKS, mark)
@@ -197,7 +200,7 @@ def _bring(source: Path, target: Path, mark: str) -> None:
     for entry in sorted(entries, key=lambda entry: (entry.name in last, entry.name)):
         there = target / entry.name
         if entry.is_dir():
-            _bring(entry, there, mark)
+            _link_or_copy(entry, there, mark)
         elif paths.is_remote(target):
             write_whole(there, paths.read_bytes(entry))
         else:

@@ -118,7 +118,7 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
     """Yields a temporary folder that replaces `folder` once complete."""
     there = not paths.is_remote(folder) and folder.is_dir()
     if paths.is_remote(folder) or (there and not paths.is_empty(folder)):
-        with replacing.making(folder, MARK, ("params", TENSORS)) as place:
+        with replacing.content_of(folder, MARK, ("params", TENSORS)) as place:
             yield place
         return
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

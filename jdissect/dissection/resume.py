@@ -21,9 +21,9 @@ from jax.experimental import multihost_utils
 from jdissect.base.errors import UserError
 from jdissect.base.log import LOG
 from jdissect.checkpoints.run_state import Checkpoints
-from jdissect.runtime.preemption import Terminated, end, on_sigterm
+from jdissect.runtime.preemption import Terminated, on_sigterm, terminate
 from jdissect.runtime.processes import ALONE, Processes
-from jdissect.runtime.save_timer import Minute
+from jdissect.runtime.save_timer import SaveTimer
 
 
 class Counter(Protocol):
@@ -88,7 +88,7 @@ class Journal:
         self._steps, self._saved_at = 0, 0
         # The slowest process decides; errors of others are raised here, too.
         agreed = functools.partial(self._meet, None)
-        self._minute = Minute(agreed if processes.count > 1 else None)
+        self._save_timer = SaveTimer(agreed if processes.count > 1 else None)
 
     def restore(self) -> str:
         """Loads the saved state.
@@ -176,15 +176,15 @@ class Journal:
             yield
             return
 
-        def terminate():
+        def on_signal():
             self._terminate = True
             if not self._begun:
-                end()
+                terminate()
 
-        with on_sigterm(terminate):
+        with on_sigterm(on_signal):
             yield
         if self._terminate:
-            end()
+            terminate()
 
     def _meet(self, error: UserError | None, value: float = 0.0) -> float:
         """Returns the largest value of all processes, or raises one's error on all."""
@@ -210,7 +210,7 @@ class Journal:
             return True
         if self._every:
             return self._steps - self._saved_at >= self._every
-        return self._minute.is_over(self._steps)
+        return self._save_timer.is_due(self._steps)
 
     def _save(self, name, total):
         if self.processes.first:
@@ -237,7 +237,7 @@ class Journal:
             self._tell(f"stopped in the pass '{name}'; the same command resumes there")
             raise Terminated
         self._saved_at = self._steps
-        self._minute.begin(self._steps)
+        self._save_timer.restart(self._steps)
 
     def note(self, name: str, found: Mapping[str, Any]) -> None:
         """Adds notes to be saved beside the numbers."""

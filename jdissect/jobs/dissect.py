@@ -164,9 +164,11 @@ def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
             finished = True
     except BaseException as error:
         if finished:
-            preemption.note(error, f"{run.folder} is finished, without its report.html")
+            preemption.add_hint(
+                error, f"{run.folder} is finished, without its report.html"
+            )
         elif not (processes.first and run.abandon()):
-            preemption.note(error)
+            preemption.add_hint(error)
         raise
     return Done(run.folder, inputs.layers, inputs.source, found.results, skipped)
 

@@ -57,7 +57,7 @@ def dissect(
                 with Progress() as progress, progress.stage("report"):
                     _write_page(done)
     except BaseException as error:
-        preemption.note(error, f"{workdir} is finished, without its report.html")
+        preemption.add_hint(error, f"{workdir} is finished, without its report.html")
         raise
     if processes.first:
         _tell_results(tell, done)

@@ -169,7 +169,7 @@ class Result:
         """
         folder = paths.from_user(folder)
         _refuse_run(folder)
-        with replacing.making(folder, SUMMARY, _FILES) as place:
+        with replacing.content_of(folder, SUMMARY, _FILES) as place:
             self._write(place)
 
     def save_summary(self, folder: str | os.PathLike) -> None:

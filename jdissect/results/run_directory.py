@@ -87,7 +87,7 @@ class Run:
         if same and finished and not overwrite:
             return True
         if finished:
-            self.place = replacing.beside(self.folder, self.result_hash)
+            self.place = replacing.replacement_of(self.folder, self.result_hash)
             made = _read_summary(self.place / MARK) or {}
             # Complete except for the switch.
             return made.get("status") == "finished" and self._is_this(made)
@@ -124,7 +124,7 @@ class Run:
 
     def settle(self) -> None:
         """Finishes an interrupted switch to a newer run."""
-        replacing.settle(self.folder, MARK, _owned)
+        replacing.finish_interrupted(self.folder, MARK, _owned)
 
     def _is_this(self, summary: Mapping) -> bool:
         return summary.get("result_hash") == self.result_hash
@@ -151,7 +151,7 @@ class Run:
             above = [self.place, *self.place.parents]
             self._new = [path for path in above if not path.exists()]
         self._layers = tuple(layers)
-        replacing.settle(self.folder, MARK, _owned, keep=self.place)
+        replacing.finish_interrupted(self.folder, MARK, _owned, keep=self.place)
         previous = _read_summary(self.place / MARK) or {}
         going_on = self._is_this(previous) and previous["status"] == "running"
         paths.make_folder(self.place)

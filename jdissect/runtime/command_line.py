@@ -190,7 +190,7 @@ def entry(
     log.show()
     malloc.keep_freed()
     try:
-        with preemption.on_sigterm(preemption.end):
+        with preemption.on_sigterm(preemption.terminate):
             code = main(sys.argv if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -209,16 +209,16 @@ def entry(
     except (KeyboardInterrupt, preemption.Terminated) as error:
         return interrupted(error)
     except Exception as error:
-        if (endings := _endings()) and endings.means_loss(error):
-            endings.lost(str(error))
+        if (shutdown := _shutdown()) and shutdown.means_loss(error):
+            shutdown.lost(str(error))
         if isinstance(error, MemoryError) or _EXHAUSTED in str(error):
             print(f"error: {_out_of_memory(error)}", file=sys.stderr)
             _leave_others(2)
             return 2
         _leave_others(1)
         raise
-    if endings := _endings():
-        endings.part(code)
+    if shutdown := _shutdown():
+        shutdown.end_with_others(code)
     return code
 
 
@@ -255,29 +255,29 @@ def replace_unprintable() -> None:
 
 def interrupted(error: BaseException) -> int:
     """Returns the exit code for Ctrl-C or SIGTERM."""
-    if text := preemption.words(error, "interrupted"):
+    if text := preemption.message(error, "interrupted"):
         print(text, file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
         _leave_others(130)
         return 130
     # After a signal all processes met where they saved; otherwise part soon.
-    if endings := _endings():
-        endings.part(preemption.EXIT_CODE)
+    if shutdown := _shutdown():
+        shutdown.end_with_others(preemption.EXIT_CODE)
     return preemption.EXIT_CODE
 
 
-def _endings() -> ModuleType | None:
+def _shutdown() -> ModuleType | None:
     """Returns the shutdown module in a multi-process run; never loads anything."""
-    endings = sys.modules.get("jdissect.runtime.shutdown")
-    return endings if endings and endings.joined() else None
+    shutdown = sys.modules.get("jdissect.runtime.shutdown")
+    return shutdown if shutdown and shutdown.joined() else None
 
 
 def _leave_others(code: int) -> None:
     """Exits at once in a multi-process run; prints an error's traceback (code 1)."""
-    if endings := _endings():
+    if shutdown := _shutdown():
         if code == 1:
             traceback.print_exc()
-        endings.leave(code)
+        shutdown.leave(code)
 
 
 def _config_file(values: flags.FlagValues) -> tuple[str, str]:

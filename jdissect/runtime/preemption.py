@@ -18,7 +18,7 @@ class Terminated(BaseException):
     """SIGTERM arrived; everything that could be saved is on disk."""
 
 
-def end() -> NoReturn:
+def terminate() -> NoReturn:
     """Ends the program at once; `on_sigterm` calls it where nothing can be saved.
 
     Raises:
@@ -27,18 +27,18 @@ def end() -> NoReturn:
     raise Terminated("terminated")
 
 
-def note(error: BaseException, text: str = RESUMES) -> None:
+def add_hint(error: BaseException, text: str = RESUMES) -> None:
     """Adds to an interruption, once, a note on how the work can continue."""
     interrupted = isinstance(error, (KeyboardInterrupt, Terminated))
     if interrupted and not getattr(error, "__notes__", []):
         error.add_note(text)
 
 
-def words(error: BaseException, default: str) -> str:
+def message(error: BaseException, default: str) -> str:
     """Returns an interruption's one-line message; '' if it was already reported.
 
     Args:
-      error: the interruption, perhaps with a text from `note`.
+      error: the interruption, perhaps with a text from `add_hint`.
       default: beginning of the line if the error has no text.
     """
     if isinstance(error, Terminated) and not error.args:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 SECONDS = 60.0
 
 
-class Minute:
-    """A one-minute timer that the processes of a run share.
+class SaveTimer:
+    """A one-minute timer, the same for all processes of a run.
 
     Their clocks differ, so they agree on a time. That takes an exchange, so it happens
     at few steps, which all processes know in advance: after half as many steps as the
@@ -23,14 +23,14 @@ class Minute:
     def __init__(self, agreed: Callable[[float], float] | None = None, step: int = 0):
         self._agreed = agreed
         self._steps = 1
-        self.begin(step)
+        self.restart(step)
 
-    def begin(self, step: int) -> None:
+    def restart(self, step: int) -> None:
         """Starts a minute at a step, which is the same on all processes."""
         self._since, self._step = time.monotonic(), step
         self._look_after = max(1, self._steps // 2)
 
-    def is_over(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Returns whether the minute is over at a step; all processes agree."""
         self._steps = step - self._step
         if self._agreed is None:

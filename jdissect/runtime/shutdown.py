@@ -17,15 +17,15 @@ import jax
 from jdissect.base.errors import LOST
 from jdissect.runtime import native_output
 
-_FAREWELL = 60.0  # seconds to wait for the other processes at the end
-_FAREWELL_AFTER_ERROR = 10.0  # after an error that all of them should have raised
+_WAIT_AT_END = 60.0  # seconds to wait for the other processes at the end
+_WAIT_AFTER_ERROR = 10.0  # after an error that all of them should have raised
 
 # Errors of collectives on CPU and GPU, and of the coordination service.
 _GONE = re.compile(
     "Gloo .* failed|ncclRemoteError|ncclSystemError|"
     "(DEADLINE_EXCEEDED|UNAVAILABLE|ABORTED|CANCELLED): "
 )
-_state = {"joined": False}
+_run = {"joined": False}
 
 
 def lost(reason: str) -> NoReturn:
@@ -59,21 +59,21 @@ def leave(code: int) -> NoReturn:
 
 def join() -> None:
     """Records that this process is one of many."""
-    _state["joined"] = True
+    _run["joined"] = True
 
 
 def joined() -> bool:
     """Returns whether this process is one of many, which may wait for it."""
-    return _state["joined"]
+    return _run["joined"]
 
 
-def part(code: int) -> None:
+def end_with_others(code: int) -> None:
     """Waits for the other processes, which should end at about the same time.
 
     Args:
       code: exit code with which this process ends if the others do not come.
     """
-    seconds = _FAREWELL if code == 0 else _FAREWELL_AFTER_ERROR
+    seconds = _WAIT_AT_END if code == 0 else _WAIT_AFTER_ERROR
     # A lost process is reported by its own launcher; this one has finished.
     gone = contextlib.suppress(jax.errors.JaxRuntimeError)
     with timer(seconds, lambda: leave(code)), gone:

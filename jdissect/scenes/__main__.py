@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             prepare(folder, options.split, options.count, seed=options.seed)
         except BaseException as error:
-            preemption.note(error)
+            preemption.add_hint(error)
             raise
         print(f"split {options.split} is in {options.prepare}")
         return 0

@@ -35,7 +35,7 @@ def export(source: ScenesSource, folder: Path, overwrite: bool = False) -> None:
     _check(folder, overwrite)
     own = {"label.csv", "category.csv", "images"}
     own |= {path.name for path in folder.glob("c_*.csv")}
-    with replacing.making(folder, "index.csv", own) as place:
+    with replacing.content_of(folder, "index.csv", own) as place:
         _export(source, place)
 
 

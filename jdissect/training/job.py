@@ -162,7 +162,7 @@ def _train(config, job, directory, overwrite, processes, tell) -> dict[str, Any]
         if processes.first:
             directory.abandon()
         if directory.checkpoints.steps():
-            preemption.note(error)
+            preemption.add_hint(error)
         raise
     return result
 

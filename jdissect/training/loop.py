@@ -29,7 +29,7 @@ from jdissect.checkpoints.run_state import Checkpoints
 from jdissect.runtime import consistency
 from jdissect.runtime.preemption import Terminated, on_sigterm
 from jdissect.runtime.processes import ALONE, Processes
-from jdissect.runtime.save_timer import Minute
+from jdissect.runtime.save_timer import SaveTimer
 from jdissect.training.remote_errors import Alarm
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
@@ -130,7 +130,7 @@ class Loop:
         self._alarm = Alarm(processes)
         # The first process's clock decides.
         agreed = lambda seconds: processes.gather(seconds)[0]  # noqa: E731
-        self._minute = Minute(agreed if processes.count > 1 else None, self.done)
+        self._save_timer = SaveTimer(agreed if processes.count > 1 else None, self.done)
         self._logged_at, self._logged = time.monotonic(), self.done
         self._loss = float("nan")
         self._replaced: set[str] = set()
@@ -248,7 +248,7 @@ class Loop:
     def _is_due(self) -> bool:
         if self._plan.checkpoint_every:
             return self.done % self._plan.checkpoint_every == 0
-        return self._minute.is_over(self.done)
+        return self._save_timer.is_due(self.done)
 
     def _save(self) -> None:
         self._settle(0)
@@ -262,7 +262,7 @@ class Loop:
                 self._checkpoints.save(
                     self.done, state, {"metrics_bytes": self._metrics.length}
                 )
-        self._minute.begin(self.done)
+        self._save_timer.restart(self.done)
 
     def _diverged(self, step: int, what: str) -> None:
         steps = self._checkpoints.steps()

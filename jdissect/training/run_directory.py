@@ -85,7 +85,7 @@ class RunDirectory:
             return None
         if not overwrite:
             return stored["result"]
-        place = replacing.beside(self.folder, digest(self.identity))
+        place = replacing.replacement_of(self.folder, digest(self.identity))
         made = _read(place / MARK) or {}
         if made.get("status") == "finished" and made["identity"] == self.identity:
             return made["result"]  # complete except for the switch
@@ -94,7 +94,7 @@ class RunDirectory:
 
     def settle(self) -> None:
         """Finishes an interrupted switch to a newer run."""
-        replacing.settle(self.folder, MARK, lambda _: _OWN)
+        replacing.finish_interrupted(self.folder, MARK, lambda _: _OWN)
 
     def begin(self, config: Mapping[str, Any], overwrite: bool) -> None:
         """Prepares `place`; keeps an unfinished run of this identity.
@@ -110,7 +110,9 @@ class RunDirectory:
             above = [self.place, *self.place.parents]
             self._new = [path for path in above if not path.exists()]
         try:
-            replacing.settle(self.folder, MARK, lambda _: _OWN, keep=self.place)
+            replacing.finish_interrupted(
+                self.folder, MARK, lambda _: _OWN, keep=self.place
+            )
             paths.make_folder(self.place)
             self._begin(config, overwrite)
         except OSError as error:

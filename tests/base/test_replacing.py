@@ -356,6 +356,6 @@ def test_a_list_of_a_stranger_removes_nothing_elsewhere(tmp_path):
     dissect(new, 2, NEW)
     names = ["../letter.txt", "..", "", "/etc", 3, "layer3"]
     (new / "replaces.json").write_text(json.dumps(names))
-    replacing.settle(tmp_path / "run", "summary.json", lambda folder: [])
+    replacing.finish_interrupted(tmp_path / "run", "summary.json", lambda folder: [])
     assert (tmp_path / "letter.txt").exists()
     assert open_run(tmp_path / "run").config == {"seed": 2}

@@ -28,12 +28,12 @@ class Two:
 
 def lengths(clock, seconds, agreed, count):
     """Steps of each of the first minutes, if steps take `seconds`."""
-    timer, found, begun = save_timer.Minute(agreed), [], 0
+    timer, found, begun = save_timer.SaveTimer(agreed), [], 0
     for step in range(1, count + 1):
         clock.now += seconds(step)
-        if timer.is_over(step):
+        if timer.is_due(step):
             found.append(step - begun)
-            timer.begin(step)
+            timer.restart(step)
             begun = step
     return found
 

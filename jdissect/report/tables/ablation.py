@@ -56,7 +56,7 @@ def write(found: Ablation, folder: paths.Path) -> None:
     }
     content = json.dumps(to_json(found), indent=2, ensure_ascii=False)
     own = [f"{name}.csv" for name in tables]
-    with replacing.making(folder, "ablation.json", own) as place:
+    with replacing.content_of(folder, "ablation.json", own) as place:
         for name, rows in tables.items():
             write_whole(place / f"{name}.csv", _csv(rows))
         write_whole(place / "ablation.json", utf8(content + "\n"))
