@@ -51,11 +51,9 @@ SLOW = pytest.mark.slow
         pytest.param(2, 2, ("--config.mesh.unit=2",), marks=SLOW),
         pytest.param(2, 2, (), marks=SLOW),
         pytest.param(1, 2, (), marks=SLOW),
-        pytest.param(1, 4, (), marks=SLOW),
         pytest.param(3, 1, (), marks=SLOW),
         pytest.param(1, 2, ("--config.parallel=pmap",), marks=SLOW),
         pytest.param(2, 2, ("--config.parallel=pmap",), marks=SLOW),
-        pytest.param(1, 2, ("--config.mesh.unit=2",), marks=SLOW),
         pytest.param(2, 4, ("--config.mesh.unit=4",), marks=SLOW),
         pytest.param(2, 2, ("--config.cache.features=none",), marks=SLOW),
         pytest.param(2, 1, ("--config.cache.features=disk",), marks=SLOW),
@@ -82,7 +80,7 @@ def test_same_bits_with_the_shipped_upernet(command, tmp_path):
     """Label maps by a network too, and caches that the processes share."""
     more = ["--config.segmenter.name=upernet", f"--config.cache.dir={tmp_path}/cache"]
     expected = None
-    for processes, devices in ((1, 1), (2, 1), (2, 2), (1, 4)):
+    for processes, devices in ((1, 1), (2, 2)):
         folder = tmp_path / f"{processes}x{devices}"
         cache = [*more[:1], f"--config.cache.dir={folder}-cache"]
         done(run([command(folder, *cache)] * processes, devices))
@@ -96,15 +94,15 @@ def test_same_bits_with_the_shipped_upernet(command, tmp_path):
 
 @pytest.mark.slow
 def test_same_bits_of_a_real_network(tmp_path, lite0, drawn):
-    """EfficientNet-Lite0 on 61 drawn scenes."""
+    """EfficientNet-Lite0 on 33 drawn scenes."""
     expected = None
-    for processes, devices in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2)):
+    for processes, devices in ((1, 1), (1, 4), (2, 2)):
         folder = tmp_path / f"{processes}x{devices}"
         here = [
             *("-m", "jdissect.main", "--config=configs/efficientnet_lite0.py"),
             f"--config.model.weights={lite0}",
             f"--config.data.path={drawn}",
-            "--config.data.num_images=61",
+            "--config.data.num_images=33",
             "--config.data.batch_size=4",
             f"--workdir={folder}",
         ]
