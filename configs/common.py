@@ -75,11 +75,13 @@ def get_common() -> ml_collections.ConfigDict:
     config.mesh = ml_collections.ConfigDict()
     config.mesh.unit = 1  # devices that share units; divides a process's devices
     config.parallel = "shard_map"  # 'shard_map', 'pmap': same bits
+    config.kernels = ""  # counting kernels: 'cpu', 'gpu', 'tpu'; '' = by device
 
     config.cache = ml_collections.ConfigDict()
     config.cache.dir = ""  # '' = ~/.cache/jdissect
     config.cache.max_gb = 20.0  # limit for label maps, oldest deleted first; 0 = none
-    config.cache.features = "auto"  # between passes: 'memory', 'disk', 'none'
+    # Between passes: 'device' (its memory), 'memory', 'disk', 'none'
+    config.cache.features = "auto"
     return config
 
 

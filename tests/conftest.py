@@ -60,6 +60,8 @@ LITTLE_OPTIMIZED = {
     "tests/jobs/test_interrupted.py",
     "tests/dissection/test_resume.py",
     "tests/dissection/test_compiled.py",
+    "tests/dissection/test_kernels.py",
+    "tests/ops/accelerated/test_kernels.py",
     "tests/segmenters/test_label_cache.py",
     "tests/dissection/test_api.py",
     "tests/test_probe.py",

@@ -94,7 +94,13 @@ def dissect(
         if labels.mask_shape is not None:
             shapes = Shapes.of(maps, labels.mask_shape)
         size = sum(each.size * each.dtype.itemsize for each in maps.values())
-        keep = machine.keep_features("auto", -(-size // batch_size), images.count, None)
+        keep = machine.keep_features(
+            "auto",
+            -(-size // batch_size),
+            images.count,
+            None,
+            free_on_devices=machine.free_on(devices.devices),
+        )
     found = Dissection(
         network,
         params,

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from jdissect.base.concepts import Concepts, categories, columns, first_numbers
 from jdissect.base.errors import UserError
 from jdissect.base.progress import SILENT, ImageBars, Silent
-from jdissect.dissection import passes, thresholds, top_activations
+from jdissect.dissection import kernels, passes, thresholds, top_activations
 from jdissect.dissection.features import Features, Read, Shapes
 from jdissect.dissection.first_pass import NAME, TopImages
 from jdissect.dissection.resume import Journal
@@ -42,9 +41,12 @@ class Settings:
       layers: names of the feature maps.
       quantile: maximum share of pixels above T_k, in (0, 1).
       topk: number of top images per unit.
-      keep: where features stay between the passes: 'none', 'memory' or 'disk'.
+      keep: where features stay between the passes: 'none', 'device', 'memory' or
+        'disk'.
       folder: folder for features if `keep` is 'disk'.
       unit_parts: number of devices of `counters` over which units are sharded.
+      kernels: form of the counting kernels, one of `kernels.NAMES`; '' for the devices'
+        own.
     """
 
     layers: tuple[str, ...]
@@ -53,6 +55,7 @@ class Settings:
     keep: str = "memory"
     folder: Path | None = None
     unit_parts: int = 1
+    kernels: str = ""
 
 
 class NoneRead(UserError):
@@ -151,6 +154,9 @@ class Dissection:
             settings.unit_parts,
             len(self._categories),
         )
+        counted_by = kernels.of(
+            self.counters, settings.kernels, settings.keep == "device"
+        )
         with self._timed("first pass"):
             first = passes.count(
                 NAME,
@@ -184,14 +190,16 @@ class Dissection:
             coded, placed = {}, {}
             for name, keys_of_edges in edges.items():
                 coded[name], placed[name] = edge_codes.of_edges(keys_of_edges)
-            sketches = thresholds.sketch_all(counting, coded)
+            sketches = thresholds.sketch_all(counting, counted_by, coded, placed)
         pixels = seen * features.mask_pixels
         with self._timed("sweeps"):
-            exact = thresholds.exact(counting, sketches, placed, pixels, quantile)
+            exact = thresholds.exact(
+                counting, counted_by, sketches, placed, pixels, quantile
+            )
         with self._timed("intersections"):
             entries = len(self._columns) * sum(features.units.values())
             groups = group_counts.Groups.choose(count, entries, blocks)
-            counts = self._intersections(counting, exact, groups)
+            counts = self._intersections(counting, counted_by, exact, groups)
         found = {}
         for layer in settings.layers:
             integers = [np.asarray(part) for part in counts[layer]]
@@ -225,49 +233,20 @@ class Dissection:
         with self.progress.stage(stage), _Stopwatch(self.seconds, stage):
             yield
 
-    def _intersections(self, counting, exact, groups) -> dict[str, iou.Counts]:
-        concepts, categories = len(self._columns), len(self._categories)
-        tally = passes.Tally(
-            empty=_Empty(groups.count, concepts, categories),
-            update=_intersect,
-            merge=passes.add,
-            join=iou.join,
-            additive=True,
-            labels=True,
-            group=lambda index: groups.of[index],
+    def _intersections(
+        self, counting, counted_by, exact, groups
+    ) -> dict[str, iou.Counts]:
+        tally, shared = counted_by.intersections(
+            kernels.Vocabulary(
+                groups=groups.count,
+                categories=len(self._categories),
+                column_of=self._column_of,
+                category=self._category,
+                group=lambda index: groups.of[index],
+            )
         )
-        return counting.run(
-            "intersections",
-            tally,
-            {name: float_keys.cuts(high) for name, high in exact.items()},
-            (self._column_of, self._category),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Empty:
-    groups: int
-    concepts: int
-    categories: int
-
-    def __call__(self, units: int) -> iou.Counts:
-        return iou.empty(self.groups, self.concepts, self.categories, units)
-
-
-def _intersect(state, maps, batch, cuts, shared, geometry, zero):
-    column_of, category = shared
-    return iou.update(
-        state,
-        maps,
-        batch["valid"],
-        column_of[batch["labels"].astype(jnp.int32)],
-        batch["annotated"],
-        batch["group"],
-        cuts,
-        category,
-        geometry,
-        zero,
-    )
+        cuts = {name: float_keys.cuts(high) for name, high in exact.items()}
+        return counting.run("intersections", tally, cuts, shared)
 
 
 class _Stopwatch:

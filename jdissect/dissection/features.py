@@ -121,7 +121,8 @@ class Features:
       layers: names of the requested layers.
       devices: devices that run the network.
       read: reads the images; called for every pass unless features are kept.
-      keep: where features stay between the passes: 'none', 'memory' or 'disk'.
+      keep: where features stay between the passes: 'none', 'device', 'memory' or
+        'disk'.
       folder: folder for features if `keep` is 'disk'.
       shapes: shapes of features and label maps; by default those of the first batch.
     """
@@ -216,9 +217,11 @@ class Features:
             return itertools.chain.from_iterable(self._kept)
         return self._run(indices)
 
-    def _keeper(self) -> "_InMemory | _OnDisk | None":
+    def _keeper(self) -> "_OnDevice | _InMemory | _OnDisk | None":
         if self._keep == "none":
             return None
+        if self._keep == "device":
+            return _OnDevice()
         if self._keep == "memory":
             return _InMemory()
         assert self._folder is not None  # of 'disk'
@@ -288,6 +291,20 @@ class Features:
             self._looked = True
             for name, maps in features.items():
                 warn_of_axes(name, maps.shape, self.mask_shape)
+
+
+class _OnDevice:
+    """Records whose features stay where the network computed them."""
+
+    def __init__(self):
+        self._records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        labels = functools.partial(np.asarray, record.labels())
+        self._records.append(dataclasses.replace(record, labels=labels))
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
 
 
 class _InMemory:

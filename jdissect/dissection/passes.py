@@ -45,6 +45,10 @@ class Tally:
       additive: whether `merge` adds every number; such states may be large.
       labels: whether `update` needs `batch["labels"]`.
       group: image numbers -> group of each, int32; `batch["group"]` with labels.
+      start: like `empty`, if a device counts in another form.
+      finish: (NumPy counts in that form, units=number of units) -> the state.
+      prepare: (labels, valid, annotated) -> more or other entries of the batch,
+        computed on the host from its label maps.
     """
 
     empty: Callable[[int], Any]
@@ -54,6 +58,9 @@ class Tally:
     additive: bool = False
     labels: bool = False
     group: Callable[[np.ndarray], np.ndarray] | None = None
+    start: Callable[[int], Any] | None = None
+    finish: Callable[..., Any] | None = None
+    prepare: Callable[..., dict[str, np.ndarray]] | None = None
 
 
 class Passes:
@@ -145,7 +152,9 @@ class _Counter:
             for layer in per_unit
         }
         share = {n: -(-units // self._parts) for n, units in self._units.items()}
-        self._start = counters.fresh(_Empty(tally.empty, tuple(share.items())))
+        self._share = share
+        start = tally.start or tally.empty
+        self._start = counters.fresh(_Empty(start, tuple(share.items())))
         self.empty = jax.eval_shape(self._nothing)
         self._rows = len(counters) // self._parts
         self._per_unit = counters.scatter(
@@ -166,6 +175,10 @@ class _Counter:
             batch["labels"] = record.labels()
             batch["group"] = self._tally.group(np.maximum(record.index, 0))
             batch["annotated"] = np.asarray(annotated, bool)
+            if self._tally.prepare:
+                batch |= self._tally.prepare(
+                    np.asarray(batch["labels"]), record.valid, batch["annotated"]
+                )
         batch = _divisible(batch, rows)
         batch = {
             name: unit_sharding.repeated(a, rows, parts) for name, a in batch.items()
@@ -207,7 +220,7 @@ class _Counter:
         if self._state is None:
             return self._drained
         parts = self._parts
-        columns = [self._column(part) for part in range(parts)]
+        columns = [self._finished(self._column(part)) for part in range(parts)]
         whole = columns[0]
         if parts > 1:
             whole = {
@@ -215,6 +228,12 @@ class _Counter:
                 for layer, units in self._units.items()
             }
         return whole if self._drained is None else self.merge(self._drained, whole)
+
+    def _finished(self, counts):
+        finish = self._tally.finish
+        if finish is None:
+            return counts
+        return {n: finish(counts[n], units=units) for n, units in self._share.items()}
 
     def _column(self, part):
         """Returns the counts of the devices that share one part of the units."""

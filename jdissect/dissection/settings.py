@@ -5,6 +5,7 @@ from typing import Any
 import ml_collections
 
 from jdissect.base.errors import UserError
+from jdissect.dissection import kernels
 from jdissect.runtime import machine
 from jdissect.runtime.devices import MODES
 
@@ -51,6 +52,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     must(config.dtype in DTYPES, "dtype", config.dtype, " or ".join(DTYPES))
     must(config.parallel in MODES, "parallel", config.parallel, " or ".join(MODES))
+    must(
+        config.kernels in ("", *kernels.NAMES),
+        "kernels",
+        config.kernels,
+        f"{', '.join(kernels.NAMES)}, or '' for those of the devices",
+    )
     must(
         config.checkpoint_every >= 0,
         "checkpoint_every",

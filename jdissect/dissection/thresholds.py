@@ -7,13 +7,15 @@ import numpy as np
 from jaxtyping import Int
 
 from jdissect.base.errors import UserError
-from jdissect.dissection import passes, unit_sharding
+from jdissect.dissection import passes
 from jdissect.dissection.features import Features
+from jdissect.dissection.kernels import Kernels
 from jdissect.ops import edge_codes, edges, float_keys, refine, sketch
 from jdissect.runtime.processes import Processes
 
 PILOT_IMAGES = 128  # sampled to place the sketch's edges
-MAX_SWEEPS = 5
+_KEY_BITS = 32
+_MORE_SWEEPS = 2  # than 32 bits need, if a bracket turns out wrong
 
 
 def place_edges(
@@ -69,22 +71,23 @@ def _floats(bits):
 
 
 def sketch_all(
-    counting: passes.Passes, coded: dict[str, edge_codes.Codes]
+    counting: passes.Passes,
+    kernels: Kernels,
+    coded: dict[str, edge_codes.Codes],
+    placed: dict[str, Int[np.ndarray, "edge unit"]],
 ) -> dict[str, sketch.Sketch]:
     """Sketches all layers in one pass.
 
     Args:
       counting: runs the passes.
-      coded: edges of every layer, from `edge_codes.of_edges`.
+      kernels: the counting kernels.
+      coded, placed: edges of every layer, from `edge_codes.of_edges`.
 
     Raises:
       UserError: an activation is NaN or infinite.
     """
-    found = counting.run(
-        "sketch",
-        passes.Tally(sketch.empty, _sketch, sketch.merge),
-        coded,
-    )
+    edges_of = {name: kernels.edges(coded[name], placed[name]) for name in coded}
+    found = counting.run("sketch", kernels.sketch(), edges_of)
     for name, state in found.items():
         if state.invalid.any():
             unit = int(np.argmax(state.invalid))
@@ -95,13 +98,9 @@ def sketch_all(
     return found
 
 
-def _sketch(state, maps, batch, coded, shared, geometry, zero):
-    del shared
-    return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
-
-
 def exact(
     counting: passes.Passes,
+    kernels: Kernels,
     sketches: dict[str, sketch.Sketch],
     placed: dict[str, Int[np.ndarray, "edge unit"]],
     pixels: int,
@@ -111,6 +110,7 @@ def exact(
 
     Args:
       counting: runs the passes.
+      kernels: the counting kernels.
       sketches: sketches from `sketch_all`.
       placed: keys of the edges at which the sketches counted.
       pixels: number of pixels of all images.
@@ -123,14 +123,11 @@ def exact(
         )
         for name, state in sketches.items()
     }
-    tally = passes.Tally(
-        refine.empty,
-        _sweep,
-        passes.add,
-        functools.partial(unit_sharding.join, axis=0),
-        additive=True,
-    )
-    for number in range(1, MAX_SWEEPS + 1):
+    tally = kernels.sweep()
+    # Other counts have other names, so that none is taken for another.
+    more = "" if kernels.slots == refine.SLOTS else f" of {kernels.slots} slots"
+    most = -(-_KEY_BITS // (kernels.slots.bit_length() - 1)) + _MORE_SWEEPS
+    for number in range(1, most + 1):
         # Only layers and units whose thresholds are not yet known.
         picked = {
             name: _some_units(bracket.high - bracket.low > 1)
@@ -144,9 +141,9 @@ def exact(
             for name, units in picked.items()
         }
         counts = counting.run(
-            f"sweep {number}",
+            f"sweep {number}{more}",
             tally,
-            {name: refine.as_arguments(open_[name]) for name in open_},
+            {name: kernels.bracket(open_[name]) for name in open_},
             picked=picked,
         )
         for name, units in picked.items():
@@ -157,13 +154,8 @@ def exact(
             for ends, some, every in zip(brackets[name], narrowed, whole, strict=True):
                 ends[units] = np.where(wrong, every, some)
     if any((b.high - b.low > 1).any() for b in brackets.values()):
-        raise RuntimeError(f"thresholds not exact after {MAX_SWEEPS} sweeps")
+        raise RuntimeError(f"thresholds not exact after {most} sweeps")
     return {name: bracket.high for name, bracket in brackets.items()}
-
-
-def _sweep(state, maps, batch, arguments, shared, geometry, zero):
-    del shared
-    return refine.update(state, maps, batch["valid"], arguments, geometry, zero)
 
 
 def _some_units(wanted: np.ndarray) -> np.ndarray:

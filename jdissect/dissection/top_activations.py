@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from jdissect.dissection.features import Features
 from jdissect.ops import float_keys
+from jdissect.runtime.devices import on_accelerator
 from jdissect.runtime.processes import Processes
 
 MOST_BYTES = 2**28  # per layer; larger maps are not kept
@@ -55,12 +56,13 @@ def collect(
         for record in features.holding([int(number) for number in wanted]):
             here = np.flatnonzero(record.valid & np.isin(record.index, wanted))
             for layer in found if len(here) else ():
-                maps = np.asarray(record.features[layer])
+                maps = record.features[layer]
+                if not on_accelerator(maps):
+                    maps = np.asarray(maps)
                 for place in here:
                     units, ranks = places[layer].of(record.index[place])
-                    bits = float_keys.canonical_host(maps[place][..., units]).view(
-                        np.int32
-                    )
+                    image = np.asarray(maps[int(place)])  # leaves its device
+                    bits = float_keys.canonical_host(image[..., units]).view(np.int32)
                     found[layer][units, ranks] = np.moveaxis(bits, -1, 0)
     found = processes.total(found)
     return {n: bits.astype(np.int32).view(np.float32) for n, bits in found.items()}

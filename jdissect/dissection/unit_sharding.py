@@ -7,7 +7,10 @@ sharded over the rows, units over the parts; missing units are padded with zeros
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jdissect.runtime.devices import on_accelerator
 
 
 def over_grid(maps: Any, rows: int, parts: int) -> Any:
@@ -18,7 +21,7 @@ def over_grid(maps: Any, rows: int, parts: int) -> Any:
     """
     if parts == 1:
         return maps
-    maps = _padded(np.asarray(maps), parts)
+    maps = _padded(maps if on_accelerator(maps) else np.asarray(maps), parts)
     maps = maps.reshape(rows, -1, *maps.shape[1:3], parts, maps.shape[-1] // parts)
     maps = maps.transpose(0, 4, 1, 2, 3, 5)
     return maps.reshape(-1, *maps.shape[3:])
@@ -58,4 +61,5 @@ def _padded(array: np.ndarray, parts: int) -> np.ndarray:
     missing = -array.shape[-1] % parts
     if not missing:
         return array
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
+    pad = jnp.pad if isinstance(array, jax.Array) else np.pad
+    return pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])

@@ -117,6 +117,7 @@ def _layout(inputs: Inputs, run: Run, overwrite: bool, finished: bool) -> dict:
         "--overwrite": overwrite,
         "checkpoint_every": inputs.config.checkpoint_every,
         "iou_thresholds": list(inputs.config.iou_thresholds),
+        "kernels": inputs.config.kernels,
         "number of devices": len(inputs.devices),
         "workdir": os.fspath(run.folder),
         "what the workdir holds": [finished, run.place.name],
@@ -237,6 +238,7 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
         -(-count // processes.count),
         spill,
         resources.sharing(processes),
+        machine.free_on(inputs.counters.devices),
     )
     dissection = Dissection(
         network,
@@ -249,6 +251,7 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
             keep=keep,
             folder=spill,
             unit_parts=config.mesh.unit,
+            kernels=config.kernels,
         ),
         inputs.devices,
         inputs.counters,

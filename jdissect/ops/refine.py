@@ -1,10 +1,10 @@
 """Narrows a threshold's bracket to the exact threshold by counting sweeps.
 
 One sweep over the feature maps counts, for every unit, the pixels inside its bracket in
-SLOTS equal slots of keys (see `ops.float_keys`). The slot that contains the threshold
-is the next bracket, with exact counts at both ends; once it is one key wide, it is T_k.
-From the sketch's bracket two sweeps usually suffice, sometimes three; from no bracket
-at all (2^32 keys) three do.
+equal slots of keys (see `ops.float_keys`). The slot that contains the threshold is the
+next bracket, with exact counts at both ends; once it is one key wide, it is T_k.
+With SLOTS slots, two sweeps from the sketch's bracket usually suffice, sometimes three;
+from no bracket at all (2^32 keys) three do.
 
 Few pixels lie in a bracket (one in a thousand), so a first pass marks them as bits (see
 `ops.bit_masks`), and only the marked pixels are recomputed and counted: the lowest bit
@@ -104,9 +104,9 @@ def over_words(
     return jax.lax.while_loop(lambda state: state[0] < group_count, on_groups, start)[1]
 
 
-def empty(units: int) -> Int[Array, "unit slot"]:
+def empty(units: int, slots: int = SLOTS) -> Int[Array, "unit slot"]:
     """Returns counts of zero."""
-    return jnp.zeros((units, SLOTS), jnp.int32)
+    return jnp.zeros((units, slots), jnp.int32)
 
 
 def update(
@@ -211,14 +211,19 @@ class Arguments(NamedTuple):
     cut_high: Float[AnyArray, " unit"]
 
 
-def as_arguments(bracket: Bracket) -> Arguments:
-    """Returns the brackets for `update`; a known threshold gets an empty range."""
+def as_arguments(bracket: Bracket, slots: int = SLOTS) -> Arguments:
+    """Returns the brackets for `update`; a known threshold gets an empty range.
+
+    Args:
+      bracket: the brackets.
+      slots: number of slots, a power of two.
+    """
     span = bracket.high - bracket.low
     bits = np.ceil(np.log2(np.maximum(span, 1))).astype(np.int64)
     low = np.where(span <= 1, bracket.high, bracket.low)
     return Arguments(
         low=low.astype(np.int32),
-        shift=np.maximum(bits - int(np.log2(SLOTS)), 0).astype(np.uint32),
+        shift=np.maximum(bits - int(np.log2(slots)), 0).astype(np.uint32),
         cut_low=order.cuts(low),
         cut_high=order.cuts(bracket.high),
     )
@@ -237,7 +242,7 @@ def narrow(
       counts: int64, summed over all devices.
       allowed: `sketch.allowance` of all pixels.
     """
-    arguments = as_arguments(bracket)
+    arguments = as_arguments(bracket, counts.shape[1])
     low, shift = arguments.low.astype(np.int64), arguments.shift.astype(np.int64)
     known = bracket.high - bracket.low <= 1
     inside = counts.sum(axis=1)

@@ -186,6 +186,13 @@ def _fresh(make, copies: int, sharding: NamedSharding) -> Callable[[], Any]:
     return jax.jit(lambda: jax.tree.map(stack, make()), out_shardings=sharding)
 
 
+def on_accelerator(array: Any) -> bool:
+    """Returns whether an array is in the memory of a GPU or TPU."""
+    return isinstance(array, jax.Array) and any(
+        device.platform != "cpu" for device in array.devices()
+    )
+
+
 def all_devices(mode: str) -> Devices:
     """Returns the devices of all processes, grouped by process.
 

@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from jdissect.base.errors import UserError
 from jdissect.base.paths import local
 from jdissect.runtime import resources
 
-FEATURES = ("auto", "memory", "disk", "none")
+FEATURES = ("auto", "device", "memory", "disk", "none")
 MOST_CORES = 8  # each has its own counters
 _SHARE = 0.5  # share of free memory or disk that cached features may take
 
@@ -96,6 +97,7 @@ def keep_features(
     images: int,
     folder: Path | None,
     sharing: tuple[int, int] = (1, 1),
+    free_on_devices: int = 0,
 ) -> str:
     """Decides where to keep features between the passes.
 
@@ -106,9 +108,10 @@ def keep_features(
       folder: folder for features on disk; None if there is none.
       sharing: number of processes that keep as many features on this host and in this
         container, from `resources.sharing`.
+      free_on_devices: bytes free on this process's accelerators together.
 
     Returns:
-      'memory', 'disk' or 'none'.
+      'device', 'memory', 'disk' or 'none'.
 
     Raises:
       UserError: `choice` is 'disk', and there is no folder.
@@ -117,6 +120,8 @@ def keep_features(
         raise UserError("config.cache.features is 'disk'; config.cache.dir must be set")
     if choice != "auto":
         return choice
+    if feature_bytes * images <= _SHARE * free_on_devices:
+        return "device"
     if feature_bytes * images <= _SHARE * resources.free_memory(*sharing):
         return "memory"
     if folder is not None:
@@ -124,6 +129,16 @@ def keep_features(
         if feature_bytes * images <= _SHARE * free:
             return "disk"
     return "none"
+
+
+def free_on(devices: Sequence[jax.Device]) -> int:
+    """Returns the bytes free on these devices of this process, 0 for those on CPUs."""
+    free = 0
+    for device in devices:
+        memory = device.platform != "cpu" and device.memory_stats()
+        if memory:
+            free += memory["bytes_limit"] - memory["bytes_in_use"]
+    return free
 
 
 def free_disk(folder: Path) -> int:

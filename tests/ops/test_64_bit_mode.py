@@ -3,7 +3,6 @@
 import jax
 import pytest
 
-from jdissect.ops import mask_overlap
 from tests.ops import (
     test_bit_masks,
     test_components,
@@ -18,8 +17,7 @@ from tests.ops import (
     "test, arguments",
     [
         (test_iou.test_against_brute_force, ((14, 10), 1, 3)),
-        (test_iou.test_common_bits_in_several_groups, (mask_overlap.sparse, 0.1)),
-        (test_iou.test_common_bits_in_several_groups, (mask_overlap.dense, 0.1)),
+        (test_iou.test_common_bits_in_several_groups, (0.1,)),
         (test_thresholds.test_counts_and_histogram_are_exact, ((1, 9),)),
         (test_thresholds.test_listed, ()),
         (test_topk.test_ties_splits_and_orders, ()),

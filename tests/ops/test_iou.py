@@ -75,15 +75,14 @@ def test_against_brute_force(shape, maps, concepts):
         np.testing.assert_array_equal(union[:, number], want[1].ravel())
 
 
-@pytest.mark.parametrize("form", [mask_overlap.dense, mask_overlap.sparse])
 @pytest.mark.parametrize("share", [1, 0.1, 0])
-def test_common_bits_in_several_groups(form, share):
+def test_common_bits_in_several_groups(share):
     rng = np.random.default_rng(0)
     planes = rng.integers(0, 2**32, (5, 300), dtype=np.uint32)
     planes[rng.random(planes.shape) >= share] = 0
     planes[3] = 0
     masks = rng.integers(0, 2**32, (300, 260), dtype=np.uint32)
-    found = np.asarray(jax.jit(form)(planes, masks))
+    found = np.asarray(jax.jit(mask_overlap.product)(planes, masks))
     both = planes[:, :, None] & masks
     np.testing.assert_array_equal(found, np.bitwise_count(both).sum(axis=1))
 
