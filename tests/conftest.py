@@ -12,7 +12,7 @@ import jaxtyping
 import pytest
 
 import jdissect
-from tests import rule_checkpoints
+from tests import rule_checkpoints, type_checker
 
 # What one test compiled another finds, in this process or one that it starts. Read by
 # JAX when it is imported, which is later.
@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Modules whose annotations are checked at every call: the kernels, and what
 # `jdissect` exports. Nothing may import them before.
 CHECKED = ("jdissect.ops", *jdissect._HOMES.values(), *jdissect._MODULES.values())
-jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
+jaxtyping.install_import_hook(CHECKED, f"{type_checker.__name__}.check")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"

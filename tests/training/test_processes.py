@@ -220,7 +220,7 @@ def test_what_cannot_be_shared_is_refused(arguments, tmp_path):
     message = "config.train.batch_size is 9, which 4 devices cannot share evenly"
     refused([*arguments, size], folder, message, devices=2)
     mine = (f"--workdir={tmp_path / 'a'}",), (f"--workdir={tmp_path / 'b'}",)
-    refused(arguments, None, "0 and 1 differ in: workdir;", each=mine)
+    refused(arguments, None, "0 and 1 differ in: workdir", each=mine)
 
 
 @pytest.mark.slow

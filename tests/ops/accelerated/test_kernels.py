@@ -185,12 +185,12 @@ def test_intersections(target, grid, shape):
     step = jax.jit(
         functools.partial(intersections.update, geometry=geometry, target=target)
     )
-    found = intersections.empty(groups, concepts, 3, units, target)
+    found = intersections.empty(groups, concepts, 3, units)
     for _ in range(2):
         found = step(
             found, maps, valid, prepared, present, annotated, group, cuts, zero=ZERO
         )
-    found = intersections.finish(np.asarray(found), concepts, units)
+    found = intersections.finish(found, units)
     for one, other in zip(known, found, strict=True):
         np.testing.assert_array_equal(one, other)
     assert found.intersection.any() and found.concept.any() and found.unit.any()
