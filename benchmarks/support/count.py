@@ -10,6 +10,7 @@ depend on neither the machine nor the compiler. Formulas, of an operation on n n
   a sort, n log2 n; a scatter that adds or compares, its updates; any other operation
   with a result for each number (of floats, integers, bits or flags), n: `operations`;
 - what only moves numbers or changes their type, nothing;
+- a Pallas kernel, its body as often as it has blocks;
 - `bytes` are those of all operands and results of all operations, as if nothing stayed
   in a register or a cache; but reshaping and broadcasting are free, what reads or
   writes a part of an array moves that part, and a loop itself moves nothing.
@@ -27,7 +28,18 @@ _FREE = {
     *("expand_dims", "iota", "mesh_cast", "optimization_barrier", "pvary", "reshape"),
     *("sharding_constraint", "squeeze", "stop_gradient", "pbroadcast", "axis_index"),
 }
-_MOVES = {"concatenate", "convert_element_type", "copy", "pad", "rev", "transpose"}
+_MOVES = {
+    "get",
+    "swap",
+    "program_id",
+    "multiple_of",
+    "concatenate",
+    "convert_element_type",
+    "copy",
+    "pad",
+    "rev",
+    "transpose",
+}
 _PARTS = {"dynamic_slice", "gather", "slice", "split"}  # read a part of their operand
 _WRITES = {"dynamic_update_slice": 1, "scatter": 2}  # where their updates stand
 _COMBINES = {f"scatter-{n}" for n in ("add", "mul", "min", "max", "sub")}
@@ -108,6 +120,12 @@ def _of_equation(equation, estimates: _Estimates) -> Count:
         trips = estimates.take()
         body = _of_jaxpr(params["body_jaxpr"].jaxpr, estimates) * trips
         return body + _of_jaxpr(params["cond_jaxpr"].jaxpr, estimates) * (trips + 1)
+    if name == "pallas_call":
+        # Its blocks stay on the chip: it moves its operands and results.
+        inner = _of_jaxpr(params["jaxpr"], estimates)
+        inner = dataclasses.replace(inner, bytes=0)
+        blocks = math.prod(params["grid_mapping"].grid)
+        return inner * blocks + Count(bytes=_bytes(equation))
     if name == "cond":
         branches = [_of_jaxpr(b.jaxpr, estimates) for b in params["branches"]]
         return max(branches, key=lambda c: (c.products, c.operations, c.bytes))

@@ -157,10 +157,8 @@ class _Accelerated:
             additive=True,
             labels=True,
             group=vocabulary.group,
-            start=_EmptyRows(
-                vocabulary.groups, concepts, vocabulary.categories, self.target
-            ),
-            finish=functools.partial(intersections.finish, concepts=concepts),
+            start=_EmptyRows(vocabulary.groups, concepts, vocabulary.categories),
+            finish=intersections.finish,
             prepare=functools.partial(_prepare, vocabulary),
         )
         return tally, None
@@ -284,9 +282,6 @@ class _EmptyRows:
     groups: int
     concepts: int
     categories: int
-    target: Target
 
-    def __call__(self, units: int):
-        return intersections.empty(
-            self.groups, self.concepts, self.categories, units, self.target
-        )
+    def __call__(self, units: int) -> intersections.Counts:
+        return intersections.empty(self.groups, self.concepts, self.categories, units)

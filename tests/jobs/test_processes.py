@@ -42,6 +42,7 @@ def alone(command, tmp_path_factory):
 
 
 SLOW = pytest.mark.slow
+ON_DEVICE = ("--config.cache.features=device",)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,12 @@ SLOW = pytest.mark.slow
         pytest.param(2, 1, ("--config.cache.features=disk",), marks=SLOW),
         pytest.param(
             2, 2, ("--config.mesh.unit=2", "--config.parallel=pmap"), marks=SLOW
+        ),
+        pytest.param(1, 8, (*ON_DEVICE, "--config.kernels=gpu"), marks=SLOW),
+        pytest.param(1, 1, (*ON_DEVICE, "--config.kernels=tpu"), marks=SLOW),
+        pytest.param(2, 1, ("--config.kernels=gpu",), marks=SLOW),
+        pytest.param(
+            1, 2, ("--config.kernels=tpu", "--config.parallel=pmap"), marks=SLOW
         ),
     ],
 )

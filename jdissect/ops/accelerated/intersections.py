@@ -5,6 +5,8 @@ as matrices: zeros and ones are exact in bfloat16, and sums in float32 below 2^2
 host lists the concepts present in each image. See `ops.iou` for what is counted.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,38 +18,44 @@ from jdissect.base.arrays import AnyArray
 from jdissect.ops import bit_masks, float_keys, iou
 from jdissect.ops.accelerated import pixels
 from jdissect.ops.accelerated.target import LANES, Target
-from jdissect.ops.upsample import interpolate
+from jdissect.ops.upsample import interpolate, padded
 
 _CHUNK = 64  # concepts; present concepts are padded to a multiple
 _UNITS = 256  # of a TPU's block
+_PLACES = 8  # a cell's places, where they are rows of a TPU's register of float32
 _SUBLANES = 16  # rows of a TPU's register of bfloat16
 
 
-def empty(
-    groups: int, concepts: int, categories: int, units: int, target: Target
-) -> Int[jax.Array, "group entry row lane"]:
-    """Returns counts of zero: int32, of each group and entry a row of numbers.
+class Counts(NamedTuple):
+    """Running integers; merged by addition.
 
-    Entries are the concepts, a dummy, the categories, and "all images". A row has the
-    units, 128 to a line, and then a line with the area of a concept in front.
+    Attributes:
+      rows: int32[group, entry, line, lane], the units, 128 in a line. The entries are
+        the concepts, a dummy, the categories, and "all images": of a concept the pixels
+        that it shares with units, of the others the pixels where units fire.
+      concept: int32[group, concept], as `iou.Counts.concept`.
     """
-    shape = (groups, concepts + 1 + categories + 1, _lines(units, target), LANES)
-    return jnp.zeros(shape, jnp.int32)
+
+    rows: Int[AnyArray, "group entry line lane"]
+    concept: Int[AnyArray, "group concept"]
 
 
-def finish(
-    counts: Int[np.ndarray, "group entry row lane"],
-    concepts: int,
-    units: int,
-) -> iou.Counts:
-    """Returns the counts as those of `ops.iou`."""
-    rows = np.asarray(counts).reshape(*counts.shape[:2], -1)
-    area = -(-units // LANES) * LANES
-    return iou.Counts(
-        intersection=rows[:, : concepts + 1, :units],
-        concept=rows[:, : concepts + 1, area],
-        unit=rows[:, concepts + 1 :, :units],
+def empty(groups: int, concepts: int, categories: int, units: int) -> Counts:
+    """Returns counts of zero."""
+    lines = -(-units // LANES)
+    lines += -lines % 8  # a TPU's registers
+    shape = (groups, concepts + 1 + categories + 1, lines, LANES)
+    return Counts(
+        jnp.zeros(shape, jnp.int32), jnp.zeros((groups, concepts + 1), jnp.int32)
     )
+
+
+def finish(counts: Counts, units: int) -> iou.Counts:
+    """Returns the counts as those of `ops.iou`, NumPy arrays."""
+    rows, concept = np.asarray(counts.rows), np.asarray(counts.concept)
+    rows = rows.reshape(*rows.shape[:2], -1)[..., :units]
+    concepts = concept.shape[1]
+    return iou.Counts(rows[:, :concepts], concept, rows[:, concepts:])
 
 
 def prepare(
@@ -95,7 +103,7 @@ def prepare(
 
 
 def update(
-    counts: Int[AnyArray, "group entry row lane"],
+    counts: Counts,
     features: Float[AnyArray, "image height width unit"],
     valid: Bool[AnyArray, " image"],
     labels: Int[AnyArray, "image map mask_height mask_width"],
@@ -106,7 +114,7 @@ def update(
     geometry: bit_masks.Geometry,
     zero: Int[AnyArray, ""],
     target: Target,
-) -> Int[jax.Array, "group entry row lane"]:
+) -> Counts:
     """Adds images to the counts.
 
     Args:
@@ -123,13 +131,13 @@ def update(
         `upsample.fence`).
       target: the devices.
     """
-    concepts = counts.shape[1] - annotated.shape[1] - 2
-    rows, columns = labels.shape[2:]
+    groups, concepts = counts.concept.shape
     labels = _placed(labels, geometry, target)
     shows = (labels[:, :, None] == present[:, None, :, None, None]).any(axis=1)
     area = shows.sum(axis=(2, 3), dtype=jnp.int32)
     # Another "concept" is every pixel.
-    real = _placed(jnp.ones((1, 1, rows, columns), bool), geometry, target)
+    shape = (1, 1, geometry.rows.target, geometry.columns.target)
+    real = _placed(jnp.ones(shape, bool), geometry, target)
     real = jnp.broadcast_to(real, (len(shows), *real.shape[1:]))
     planes = jnp.concatenate([shows, real], axis=1).astype(jnp.bfloat16)
     maps = float_keys.canonical(features)
@@ -139,24 +147,22 @@ def update(
     rows = jnp.concatenate(
         [common[:, :-1], everywhere[:, :, None] * common[:, -1:]], axis=1
     )
-    lines, units = counts.shape[2], rows.shape[2]
-    before = -(-units // LANES) * LANES
-    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, lines * LANES - units)))
-    lane = jnp.arange(lines * LANES, dtype=jnp.int32)
-    area = jnp.pad(area, ((0, 0), (0, everywhere.shape[1])))
-    rows = jnp.where(lane == before, area[:, :, None], rows)
+    lines = counts.rows.shape[2]
+    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, lines * LANES - rows.shape[2])))
+    # What is no concept goes to the dummy.
+    column = jnp.where(present > 0, present - 1, concepts - 1)
+    others = concepts + jnp.arange(everywhere.shape[1], dtype=jnp.int32)
     entry = jnp.concatenate(
-        [
-            jnp.where(present > 0, present - 1, concepts),
-            jnp.broadcast_to(
-                concepts + 1 + jnp.arange(everywhere.shape[1], dtype=jnp.int32),
-                everywhere.shape,
-            ),
-        ],
-        axis=1,
+        [column, jnp.broadcast_to(others, everywhere.shape)], axis=1
     )
-    entry += counts.shape[1] * group[:, None]
-    return _added(counts, rows.reshape(-1, lines, LANES), entry.reshape(-1), target)
+    entry += counts.rows.shape[1] * group[:, None]
+    place = column + concepts * group[:, None]
+    same = place[:, :, None] == jnp.arange(groups * concepts, dtype=jnp.int32)
+    areas = jnp.where(same, area[:, :, None], 0).sum(axis=(0, 1), dtype=jnp.int32)
+    return Counts(
+        _added(counts.rows, rows.reshape(-1, lines, LANES), entry.reshape(-1), target),
+        counts.concept + areas.reshape(groups, concepts),
+    )
 
 
 def _overlap(planes, maps, cuts, geometry, zero, target: Target):
@@ -177,30 +183,54 @@ def _overlap(planes, maps, cuts, geometry, zero, target: Target):
 
 def _overlap_in_kernel(planes, maps, cuts, geometry, zero, target: Target):
     """Does the same in one kernel, which keeps the masks of 256 units on the chip."""
-    rows, units = geometry.rows, maps.shape[3]
-    width = planes.shape[3]
-    grid = pixels.stretched(maps, geometry, zero)
+    rows, columns, units = geometry.rows, geometry.columns, maps.shape[3]
+    height, width = planes.shape[2:]
+    grid = padded(maps, rows, columns)
+    if not columns.pad:  # the grid itself, or constant
+        grid = jnp.broadcast_to(grid, (*grid.shape[:2], columns.target, units))
+        missing = width - columns.target
+        grid = jnp.pad(grid, ((0, 0), (0, 0), (0, missing), (0, 0)))
     tile = min(_UNITS, units + -units % LANES)
     pads = (0, -units % tile)
-    grid = jnp.pad(grid, ((0, 0), (0, 0), (0, width - grid.shape[2]), pads))
+    grid = jnp.pad(grid, ((0, 0), (0, 0), (0, 0), pads))
     cuts = jnp.pad(cuts, pads)[None]
     planes = planes.reshape(*planes.shape[:2], -1)
+    cells = pixels.layout(columns, _PLACES)
+    across = np.broadcast_to(cells.weight.reshape(-1, 1), (cells.weight.size, tile))
     low, weight = jnp.asarray(rows.low)[None], jnp.asarray(rows.weight)[None]
 
-    def kernel(zero, low, weight, planes, grid, cuts, common, masks):
-        def on_row(row, _):
-            value = grid[0, low[0, row]]
+    def kernel(zero, low, weight, planes, grid, cuts, across, common, wide, masks):
+        zero = zero[0, 0]
+
+        def stretch(row, _):
+            size = cells.weight.shape[1]
+            for number, left in enumerate(map(int, cells.low)):
+                places = slice(number * size, (number + 1) * size)
+                value = interpolate(
+                    grid[0, row, left : left + 1],
+                    grid[0, row, left + 1 : left + 2],
+                    across[places],
+                    zero,
+                )
+                wide[row, places] = value
+
+        def fire(row, _):
+            source = wide if columns.pad else grid.at[0]
+            value = source[low[0, row]]
             if rows.pad:
-                below = grid[0, low[0, row] + 1]
-                value = interpolate(value, below, weight[0, row], zero[0, 0])
+                below = source[low[0, row] + 1]
+                value = interpolate(value, below, weight[0, row], zero)
             fires = jnp.where(value > cuts[...], 1.0, 0.0).astype(jnp.bfloat16)
             start = pl.multiple_of(row * width, _SUBLANES)
             masks[pl.ds(start, width), :] = fires
 
-        jax.lax.fori_loop(0, rows.target, on_row, None)
+        if columns.pad:
+            jax.lax.fori_loop(0, grid.shape[1], stretch, None)
+        jax.lax.fori_loop(0, height, fire, None)
         found = jnp.dot(planes[0], masks[...], preferred_element_type=jnp.float32)
         common[0] = found.astype(jnp.int32)
 
+    wide = (grid.shape[1], width, tile) if columns.pad else (1, 8, LANES)
     found = pl.pallas_call(
         kernel,
         grid=(grid.shape[0], grid.shape[3] // tile),
@@ -213,14 +243,18 @@ def _overlap_in_kernel(planes, maps, cuts, geometry, zero, target: Target):
                 (1, *grid.shape[1:3], tile), lambda image, unit: (image, 0, 0, unit)
             ),
             pl.BlockSpec((1, tile), lambda image, unit: (0, unit)),
+            pl.BlockSpec(across.shape, lambda image, unit: (0, 0)),
         ],
         out_specs=pl.BlockSpec(
             (1, planes.shape[1], tile), lambda image, unit: (image, 0, unit)
         ),
         out_shape=jax.ShapeDtypeStruct((*planes.shape[:2], grid.shape[3]), jnp.int32),
-        scratch_shapes=[pallas_tpu.VMEM((planes.shape[2], tile), jnp.bfloat16)],
+        scratch_shapes=[
+            pallas_tpu.VMEM(wide, jnp.float32),
+            pallas_tpu.VMEM((planes.shape[2], tile), jnp.bfloat16),
+        ],
         **target.options,
-    )(jnp.reshape(zero, (1, 1)), low, weight, planes, grid, cuts)
+    )(jnp.reshape(zero, (1, 1)), low, weight, planes, grid, cuts, jnp.asarray(across))
     return found[:, :, :units]
 
 
@@ -275,13 +309,9 @@ def _added_in_order(total, rows, entry, target: Target):
 
 def _placed(values, geometry: bit_masks.Geometry, target: Target):
     """Reorders pixels [..., height, width] as the masks have them; 0 for none."""
-    values = pixels.placed(values, -1, geometry.columns)
     if target.platform == "gpu":
-        return pixels.placed(values, -2, geometry.rows)
+        values = pixels.placed(values, -1, pixels.layout(geometry.columns))
+        return pixels.placed(values, -2, pixels.layout(geometry.rows))
+    values = pixels.placed(values, -1, pixels.layout(geometry.columns, _PLACES))
     missing = -values.shape[-1] % _SUBLANES
     return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
-
-
-def _lines(units: int, target: Target) -> int:
-    lines = -(-units // LANES) + 1
-    return lines + -lines % 8 if target.platform == "tpu" else lines

@@ -40,23 +40,32 @@ class Layout:
 
 
 @functools.cache
-def layout(axis: Axis) -> Layout:
-    """Returns the places of an axis's pixels."""
+def layout(axis: Axis, multiple: int = 1) -> Layout:
+    """Returns the places of an axis's pixels.
+
+    Args:
+      axis: the axis.
+      multiple: each cell has a multiple of so many places. If that is 1, places before
+        the first pixel and after the last are cut off.
+    """
     if not axis.pad:
         pixel = np.arange(axis.target, dtype=np.int32)
-        return Layout(axis, axis.low, axis.weight[:, None], 0, axis.target, pixel)
+        pixel = np.pad(pixel, (0, -axis.target % multiple), constant_values=-1)
+        return Layout(axis, axis.low, axis.weight[:, None], 0, len(pixel), pixel)
     low, cell, count = np.unique(axis.low, return_inverse=True, return_counts=True)
     size = count.max()
     place = np.arange(axis.target) - np.searchsorted(axis.low, axis.low)
     if size > 1 and not axis.low[0]:
         # The first cell begins in its middle, as pixels are in the middle of points.
         place = place + np.where(cell == 0, size - count[0], 0)
-    pixel = np.full((len(low), size), -1, np.int32)
+    pixel = np.full((len(low), size + -size % multiple), -1, np.int32)
     pixel[cell, place] = np.arange(axis.target)
     weight = np.zeros(pixel.shape, np.float32)
     weight[cell, place] = axis.weight
-    there = np.flatnonzero(pixel.reshape(-1) >= 0)
-    first, last = int(there[0]), int(there[-1]) + 1
+    first, last = 0, pixel.size
+    if multiple == 1:
+        there = np.flatnonzero(pixel.reshape(-1) >= 0)
+        first, last = int(there[0]), int(there[-1]) + 1
     return Layout(axis, low, weight, first, last, pixel.reshape(-1)[first:last])
 
 
@@ -73,36 +82,39 @@ def upsampled(
       zero: int32 0 passed as an argument to the compiled program (see
         `upsample.fence`).
     """
-    grid = stretched(features, geometry, zero)
-    return _along(grid, 1, layout(geometry.rows), zero)
-
-
-def stretched(
-    features: Float[AnyArray, "image height width unit"],
-    geometry: bit_masks.Geometry,
-    zero: Int[AnyArray, ""],
-) -> Float[Array, "image padded_height place_x unit"]:
-    """Upsamples along x only, on the zero-padded grid; arguments as for `upsampled`."""
-    grid = padded(features, geometry.rows, geometry.columns)
-    return _along(grid, 2, layout(geometry.columns), zero)
+    maps = padded(features, geometry.rows, geometry.columns)
+    maps = _along(maps, 2, layout(geometry.columns), zero)
+    return _along(maps, 1, layout(geometry.rows), zero)
 
 
 def placed(
-    values: Shaped[AnyArray, "..."], along: int, axis: Axis
+    values: Shaped[AnyArray, "..."], along: int, to: Layout
 ) -> Shaped[Array, "..."]:
-    """Reorders what pixels have, as `upsampled` orders pixels; 0 where there is none.
+    """Puts what pixels have at their places; 0 where there is no pixel.
 
     Args:
       values: one value per pixel along the axis.
       along: number of that axis in `values`, from the end: -1, -2.
-      axis: the axis.
+      to: the places.
     """
-    pixel = layout(axis).pixel
-    if len(pixel) == axis.target:  # all pixels, in order
-        return jnp.asarray(values)
-    found = jnp.take(values, np.maximum(pixel, 0), axis=along)
-    there = (pixel >= 0).reshape(-1, *(1,) * (-1 - along))
-    return jnp.where(there, found, jnp.zeros((), values.dtype))
+    along += values.ndim
+    parts, start = [], 0
+    while start < len(to.pixel):
+        # Places with following pixels, then places without.
+        first, stop = int(to.pixel[start]), start
+        while stop < len(to.pixel) and to.pixel[stop] == first + stop - start >= 0:
+            stop += 1
+        end = stop
+        while end < len(to.pixel) and to.pixel[end] < 0:
+            end += 1
+        some = jax.lax.slice_in_dim(
+            values, max(first, 0), max(first, 0) + stop - start, axis=along
+        )
+        pads = [(0, 0)] * values.ndim
+        pads[along] = (0, end - stop)
+        parts.append(jnp.pad(some, pads))
+        start = end
+    return jnp.concatenate(parts, axis=along)
 
 
 def _along(maps, axis: int, to: Layout, zero):

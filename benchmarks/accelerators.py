@@ -1,0 +1,194 @@
+"""What would a dissection's steps cost on a GPU or a TPU?
+
+    make accelerators
+
+compiles every step for chips that are described, not present, by the compilers that
+would compile it there, and writes results/accelerators.md. Nothing is run. The
+programs say how many kernels the host launches, for what it waits, and what they move;
+arithmetic is counted as it is written (`support.count`).
+
+The time is a roofline: the longer of bytes over bandwidth and arithmetic over rate,
+with products at the matrix unit's rate and all else at the vector unit's, by the
+published figures of `support.chips`. It takes no launches into account, so a step
+should have few.
+"""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from benchmarks.support import accelerated_steps, chips, compiled_program, count
+from benchmarks.support.options import parse
+from benchmarks.support.steps import Step
+from jdissect.base.atomic_files import write_whole
+from jdissect.ops.accelerated.target import Target
+from jdissect.runtime import command_line
+
+MOST_KERNELS = 12  # of a step of 32 images that counts
+# From the bracket of the sketch, about 20 bits of a threshold are unknown; a sweep of 8
+# slots finds 3.
+SWEEPS = 7
+_RESULTS = Path(__file__).parent / "results"
+_TITLES = ("step", "kernels", "waits", "loops", "gathers, scatters")
+_TITLES += ("moved, MB", "G operations", "GFLOP of products", "memory, GB")
+_TITLES += ("compiled in, s", "by roofline, us an image")
+
+OPTIONS = {
+    "chips": (list(chips.CHIPS), "Chips, with commas between."),
+    "save": (False, "Write results/accelerators.md."),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a step costs on a chip.
+
+    Attributes:
+      program: what the compiled program consists of.
+      written: arithmetic as it is written.
+      temporary, total: bytes of memory.
+      compiling: seconds.
+      microseconds: by roofline, of an image.
+    """
+
+    program: compiled_program.Program
+    written: count.Count
+    temporary: int
+    total: int
+    compiling: float
+    microseconds: float
+
+
+def all_steps() -> dict[str, tuple[Any, tuple[Any, ...], int]]:
+    """Returns {name: (function, shapes of its arguments, images)} of all that counts.
+
+    The functions take the kernels of the platform they are compiled for.
+    """
+    return {
+        name: (step.function, step.arguments, accelerated_steps.IMAGES)
+        for name, step in accelerated_steps.all_counting().items()
+    }
+
+
+def cost(step: Step, chip: chips.Chip, device: Any) -> Cost:
+    """Compiles a step for a chip and returns what it costs."""
+    target = Target("tpu" if chip.kernels == "tpu" else "gpu")
+    one = accelerated_steps.of_target(step, target)
+    sharding = SingleDeviceSharding(device)
+    arguments = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+        step.arguments,
+    )
+    start = time.perf_counter()
+    # A state is counted on where it is.
+    compiled = jax.jit(one.function, donate_argnums=0).lower(*arguments).compile()
+    compiling = time.perf_counter() - start
+    memory = compiled.memory_analysis()
+    program = compiled_program.read(compiled.as_text())
+    written = count.count(one.function, *step.arguments, trips=step.trips)
+    seconds = max(
+        program.bytes / chip.bandwidth,
+        written.products / chip.matrix + written.operations / chip.lanes,
+    )
+    total = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    total += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return Cost(
+        program,
+        written,
+        memory.temp_size_in_bytes,
+        total,
+        compiling,
+        seconds * 1e6 / accelerated_steps.IMAGES,
+    )
+
+
+def faults(found: Cost, chip: chips.Chip, name: str) -> list[str]:
+    """Returns what a step must not have on an accelerator, and has."""
+    program, wrong = found.program, []
+    if chip.kernels == "gpu" and program.kernels > MOST_KERNELS:
+        wrong.append(f"{program.kernels} kernels, more than {MOST_KERNELS}")
+    for what in ("waits", "loops", "conditionals", "collectives"):
+        if getattr(program, what):
+            wrong.append(f"{getattr(program, what)} {what}")
+    if chip.kernels == "tpu" and not name.startswith("top-k"):
+        for what in ("gathers", "scatters"):
+            if getattr(program, what):
+                wrong.append(f"{getattr(program, what)} {what}")
+    if found.total > chip.memory:
+        wrong.append(f"{found.total / 1e9:.1f} GB of memory")
+    return [f"{chip.name}, {name}: {each}" for each in wrong]
+
+
+def row(name: str, found: Cost) -> list[str]:
+    """Returns a step's line of the table."""
+    program, written = found.program, found.written
+    return [
+        name,
+        f"{program.kernels}",
+        f"{program.waits}",
+        f"{program.loops}",
+        f"{program.gathers}, {program.scatters}",
+        f"{program.bytes / 1e6:.0f}",
+        f"{written.operations / 1e9:.2f}",
+        f"{written.products / 1e9:.1f}",
+        f"{found.total / 1e9:.2f}",
+        f"{found.compiling:.0f}",
+        f"{found.microseconds:.1f}",
+    ]
+
+
+def summary(costs: dict[str, Cost]) -> str:
+    """Returns the time of counting an image of the last layer, in words."""
+    each = {name: costs[name].microseconds for name in costs if ", " not in name}
+    total = each["sketch"] + SWEEPS * each["sweep"]
+    total += each["intersections"] + each["top-k"]
+    return (
+        f"Counting an image of the last layer, with {SWEEPS} sweeps of "
+        f"{accelerated_steps.SLOTS} slots: {total:.0f} microseconds."
+    )
+
+
+def main(argv):
+    flags = parse(argv, "accelerators", OPTIONS)
+    lines, wrong = [], []
+    for name in flags["chips"].value:
+        chip = chips.CHIPS[name]
+        try:
+            device = chips.devices(chip)[0]
+        except chips.NoCompiler as error:
+            print(f"{error}; see make accelerators", file=sys.stderr)
+            return 2
+        lines += [f"## {name}", "", f"| {' | '.join(_TITLES)} |", "|---" * 11 + "|"]
+        costs = {}
+        for step_name, step in accelerated_steps.all_counting().items():
+            costs[step_name] = cost(step, chip, device)
+            wrong += faults(costs[step_name], chip, step_name)
+            lines.append(f"| {' | '.join(row(step_name, costs[step_name]))} |")
+            print(lines[-1], flush=True)
+        lines += ["", summary(costs), ""]
+        print(lines[-2], flush=True)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if flags["save"].value and not wrong:
+        text = "\n".join([_head(), *lines])
+        write_whole(_RESULTS / "accelerators.md", text.encode())
+    return 1 if wrong else 0
+
+
+def _head() -> str:
+    images = accelerated_steps.IMAGES
+    return f"""# Steps compiled for accelerators
+
+By `python -m benchmarks.accelerators` under JAX {jax.__version__}, which says how; no
+accelerator was there. A step counts {images} images on masks of 56x56 pixels, with
+1,799 concepts, of which an image has 64, in 6 label maps.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.entry(main))

@@ -1,0 +1,99 @@
+"""The steps of a dissection as accelerators run them, on shapes alone."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.support.steps import (
+    Shapes,
+    Step,
+    array,
+    topk_step,
+)
+from jdissect.ops import edges, refine, sketch
+from jdissect.ops.accelerated import intersections
+from jdissect.ops.accelerated import sketch as accelerated_sketch
+from jdissect.ops.accelerated import sweep as accelerated_sweep
+from jdissect.ops.accelerated.pixels import layout
+from jdissect.ops.accelerated.target import Target
+
+IMAGES = 32
+SLOTS = 8  # of a sweep over features that stay on the device
+# A ResNet-50's layers: side of the maps, and units.
+LAYERS = {"layer1": (56, 256), "layer2": (28, 512), "layer3": (14, 1024)}
+LAST = (7, 2048)
+_ZERO = array(dtype=jnp.int32)
+
+
+def counting(grid: int, units: int, images: int = IMAGES) -> dict[str, Step]:
+    """The steps that count, on maps of a size."""
+    shapes = Shapes(images=images, units=units, grid=grid, present=64)
+    geometry = shapes.geometry
+    maps = array(images, grid, grid, units)
+    valid = array(images, dtype=bool)
+    # Pixel rows of a cell, the loop of unknown length in `count_above`.
+    trips = (geometry.rows.target / len(layout(geometry.rows).low),)
+    state = jax.eval_shape(lambda: sketch.empty(units))
+    counts = jax.eval_shape(lambda: refine.empty(units, SLOTS))
+    rows = jax.eval_shape(
+        lambda: intersections.empty(shapes.groups, shapes.concepts, shapes.maps, units)
+    )
+    labels = array(images, shapes.maps, shapes.mask, shapes.mask, dtype=jnp.int16)
+    present = array(images, shapes.present, dtype=jnp.int32)
+    annotated = array(images, shapes.maps, dtype=bool)
+    group = array(images, dtype=jnp.int32)
+    ends = accelerated_sweep.Ends(array(SLOTS + 1, units))
+    overlap = (rows, maps, valid, labels, present, annotated, group, array(units))
+    return {
+        "sketch": Step(
+            _ByPlatform(accelerated_sketch.update, geometry),
+            (state, maps, valid, array(edges.EDGES, units), _ZERO),
+            trips,
+        ),
+        "sweep": Step(
+            _ByPlatform(accelerated_sweep.update, geometry),
+            (counts, maps, valid, ends, _ZERO),
+            trips,
+        ),
+        "intersections": Step(
+            _ByPlatform(intersections.update, geometry), (*overlap, _ZERO)
+        ),
+        "top-k": topk_step(shapes),
+    }
+
+
+def all_counting() -> dict[str, Step]:
+    """Those of all layers of a ResNet-50; the last one's without the layer's name."""
+    found = counting(*LAST)
+    for layer, size in LAYERS.items():
+        found |= {f"{name}, {layer}": step for name, step in counting(*size).items()}
+    return found
+
+
+def of_target(step: Step, target: Target) -> Step:
+    """Returns a step that counts for one kind of device, to be counted or run."""
+    function = step.function
+    if isinstance(function, _ByPlatform):
+        function = functools.partial(function.of, target)
+    return Step(function, step.arguments, step.trips)
+
+
+class _ByPlatform:
+    """A function whose kernels are those of the platform it is compiled for."""
+
+    def __init__(self, function: Callable[..., Any], geometry: Any):
+        self._function, self._geometry = function, geometry
+
+    def of(self, target: Target, *arguments):
+        *rest, zero = arguments
+        return self._function(*rest, self._geometry, zero, target)
+
+    def __call__(self, *arguments):
+        return jax.lax.platform_dependent(
+            *arguments,
+            cuda=functools.partial(self.of, Target("gpu")),
+            tpu=functools.partial(self.of, Target("tpu")),
+        )
