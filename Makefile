@@ -3,6 +3,7 @@
 #   make study         dissects all five and compares them
 #   make test          lint and the tests that take minutes; test-all: all of them
 #   make test-processors  what compares floats, as on processors of other years
+#   make accelerators  compiles every step for GPUs and TPUs, without one
 #   make train-scenes  trains the shipped networks again, for hours; goes on if cut off
 PYTHON ?= python3
 VENV := .venv
@@ -22,9 +23,15 @@ FLOATS := tests/training/test_step.py tests/training/test_devices.py \
 at_most = XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=$(1)" ONEDNN_MAX_CPU_ISA=$(2) \
   ATEN_CPU_CAPABILITY=$(3) $(BIN)/python -m pytest -m 'not slow and not timing' \
   $(PARALLEL) $(FLOATS)
+# Compilers of GPUs and TPUs. Where no GPU is, JAX would complain of its plugin at each
+# start, so they have an environment of their own, with a JAX that may be another.
+ACCELERATORS := .venv-accelerators
+JAX ?= 0.10.2
+for_accelerators = JAX_PLATFORMS=cpu $(ACCELERATORS)/bin/python
 RECIPES := baseline cutout mixup cutmix saliencymix
 
-.PHONY: install dissect study test test-all test-processors lint types format train-scenes clean
+.PHONY: install dissect study test test-all test-processors test-accelerators accelerators \
+  lint types format train-scenes clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +43,12 @@ $(VENV)/.installed: pyproject.toml setup.py
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(ACCELERATORS)/.installed-$(JAX): pyproject.toml setup.py
+	test -x $(ACCELERATORS)/bin/python || $(PYTHON) -m venv $(ACCELERATORS)
+	$(ACCELERATORS)/bin/pip install --quiet --editable '.[test]' 'jax[tpu]==$(JAX)' \
+	  jax-cuda12-plugin==$(JAX) jax-cuda12-pjrt==$(JAX) nvidia-cuda-nvcc-cu12
 	touch $@
 
 dissect: install
@@ -66,6 +79,13 @@ test-processors: $(VENV)/.installed-test
 	$(call at_most,AVX2,AVX2,avx2)
 	$(call at_most,SSE4_2,SSE41,default)
 
+# The counting kernels, compiled for one GPU and one TPU.
+test-accelerators: $(ACCELERATORS)/.installed-$(JAX)
+	$(for_accelerators) -m pytest tests/benchmarks/test_accelerators.py
+
+accelerators: $(ACCELERATORS)/.installed-$(JAX)
+	$(for_accelerators) -m benchmarks.accelerators --save
+
 # Two devices, whatever the machine has: the layout that the shipped weights come from.
 train-scenes: export XLA_FLAGS = --xla_force_host_platform_device_count=2
 train-scenes: install
@@ -83,4 +103,4 @@ train-scenes: install
 	done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(ACCELERATORS) build *.egg-info .pytest_cache .ruff_cache

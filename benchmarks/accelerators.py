@@ -16,6 +16,7 @@ should have few.
 import dataclasses
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ from benchmarks.support.steps import Step
 from jdissect.base.atomic_files import write_whole
 from jdissect.ops.accelerated.target import Target
 from jdissect.runtime import command_line
+from jdissect.runtime.devices import Devices
 
 MOST_KERNELS = 12  # of a step of 32 images that counts
-# From the bracket of the sketch, about 20 bits of a threshold are unknown; a sweep of 8
-# slots finds 3.
-SWEEPS = 7
+# Of the default dissection (configs/mixup.py), the sketch leaves 14 to 21 bits of a
+# threshold unknown, and 18 or fewer for five units in six. A sweep of 8 slots finds 3:
+# six are over all units, and a seventh over a quarter of them.
+SWEEPS = 6.25
 _RESULTS = Path(__file__).parent / "results"
 _TITLES = ("step", "kernels", "waits", "loops", "gathers, scatters")
 _TITLES += ("moved, MB", "G operations", "GFLOP of products", "memory, GB")
@@ -75,6 +78,32 @@ def all_steps() -> dict[str, tuple[Any, tuple[Any, ...], int]]:
     }
 
 
+def in_a_pod(devices: Sequence[Any]) -> dict[str, compiled_program.Program]:
+    """Compiles what counts as all devices of a slice run it, each on its own images."""
+    spread, found = Devices(devices=devices), {}
+
+    def stacked(array):
+        return jax.ShapeDtypeStruct((len(devices), *array.shape), array.dtype)
+
+    for name, step in accelerated_steps.counting(*accelerated_steps.LAST).items():
+        one = accelerated_steps.of_target(step, Target("tpu"))
+        state, *batch = jax.tree.map(stacked, one.arguments)
+        compiled = spread.spmd(_Shard(one.function)).lower(state, batch, ()).compile()
+        found[name] = compiled_program.read(compiled.as_text())
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """A step of one device, whose shard of the batch has an axis of length 1 more."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, state, batch, constants):
+        del constants
+        return self.function(state, *jax.tree.map(lambda array: array[0], batch))
+
+
 def cost(step: Step, chip: chips.Chip, device: Any) -> Cost:
     """Compiles a step for a chip and returns what it costs."""
     target = Target("tpu" if chip.kernels == "tpu" else "gpu")
@@ -86,7 +115,9 @@ def cost(step: Step, chip: chips.Chip, device: Any) -> Cost:
     )
     start = time.perf_counter()
     # A state is counted on where it is.
-    compiled = jax.jit(one.function, donate_argnums=0).lower(*arguments).compile()
+    with chips.described(chip):
+        lowered = jax.jit(one.function, donate_argnums=0).lower(*arguments)
+    compiled = lowered.compile()
     compiling = time.perf_counter() - start
     memory = compiled.memory_analysis()
     program = compiled_program.read(compiled.as_text())

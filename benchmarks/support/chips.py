@@ -1,5 +1,6 @@
 """Accelerators that programs are compiled for without one, and what they can do."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -59,6 +60,17 @@ CHIPS = {
     "v5p": Chip("v5p", "tpu", "v5p:2x2x1", 2.77e12, 9e12, 459e12, 95e9),
     "v6e": Chip("v6e", "tpu", "v6e:2x2", 1.64e12, 4.7e12, 918e12, 32e9),
 }
+
+
+def described(chip: Chip) -> contextlib.AbstractContextManager:
+    """Returns a context in which JAX 0.11 asks no device what a GPU kernel is for."""
+    if chip.kernels != "gpu":
+        return contextlib.nullcontext()
+    device = jax.sharding.AbstractDevice(
+        device_kind=f"NVIDIA {chip.name}", num_cores=132, platform="gpu"
+    )
+    mesh = jax.sharding.AbstractMesh((1,), ("device",), abstract_device=device)
+    return jax.sharding.use_abstract_mesh(mesh)
 
 
 class NoCompiler(RuntimeError):

@@ -18,10 +18,11 @@ from jdissect.base.arrays import AnyArray
 from jdissect.ops import bit_masks, float_keys, iou
 from jdissect.ops.accelerated import pixels
 from jdissect.ops.accelerated.target import LANES, Target
-from jdissect.ops.upsample import interpolate, padded
+from jdissect.ops.upsample import Axis, interpolate, padded
 
 _CHUNK = 64  # concepts; present concepts are padded to a multiple
 _UNITS = 256  # of a TPU's block
+_MOST_BYTES = 2**21  # of a block's masks
 _PLACES = 8  # a cell's places, where they are rows of a TPU's register of float32
 _SUBLANES = 16  # rows of a TPU's register of bfloat16
 
@@ -184,78 +185,102 @@ def _overlap(planes, maps, cuts, geometry, zero, target: Target):
 def _overlap_in_kernel(planes, maps, cuts, geometry, zero, target: Target):
     """Does the same in one kernel, which keeps the masks of 256 units on the chip."""
     rows, columns, units = geometry.rows, geometry.columns, maps.shape[3]
-    height, width = planes.shape[2:]
+    images, count, height, width = planes.shape
+    cells, inside = _columns(columns)
     grid = padded(maps, rows, columns)
-    if not columns.pad:  # the grid itself, or constant
-        grid = jnp.broadcast_to(grid, (*grid.shape[:2], columns.target, units))
-        missing = width - columns.target
-        grid = jnp.pad(grid, ((0, 0), (0, 0), (0, missing), (0, 0)))
+    if not inside:
+        grid = pixels.along(grid, 2, cells, zero)
+        grid = jnp.pad(grid, ((0, 0), (0, 0), (0, width - grid.shape[2]), (0, 0)))
     tile = min(_UNITS, units + -units % LANES)
-    pads = (0, -units % tile)
-    grid = jnp.pad(grid, ((0, 0), (0, 0), (0, 0), pads))
-    cuts = jnp.pad(cuts, pads)[None]
-    planes = planes.reshape(*planes.shape[:2], -1)
-    cells = pixels.layout(columns, _PLACES)
+    grid = jnp.pad(grid, ((0, 0), (0, 0), (0, 0), (0, -units % tile)))
+    cuts = jnp.pad(cuts, (0, -units % tile))[None]
+    # As many rows of masks at once as the chip holds.
+    some = min(height, max(1, _MOST_BYTES // (2 * width * tile)))
+    parts = -(-height // some)
+    planes = jnp.pad(planes, ((0, 0), (0, 0), (0, parts * some - height), (0, 0)))
+    planes = planes.reshape(images, count, parts, some * width).swapaxes(1, 2)
+    low, weight = (
+        jnp.asarray(np.pad(table, (0, parts * some - height)))[None]
+        for table in (rows.low, rows.weight)
+    )
     across = np.broadcast_to(cells.weight.reshape(-1, 1), (cells.weight.size, tile))
-    low, weight = jnp.asarray(rows.low)[None], jnp.asarray(rows.weight)[None]
 
     def kernel(zero, low, weight, planes, grid, cuts, across, common, wide, masks):
-        zero = zero[0, 0]
+        zero, part = zero[0, 0], pl.program_id(2)
 
         def stretch(row, _):
             size = cells.weight.shape[1]
             for number, left in enumerate(map(int, cells.low)):
                 places = slice(number * size, (number + 1) * size)
-                value = interpolate(
+                wide[row, places] = interpolate(
                     grid[0, row, left : left + 1],
                     grid[0, row, left + 1 : left + 2],
                     across[places],
                     zero,
                 )
-                wide[row, places] = value
 
-        def fire(row, _):
-            source = wide if columns.pad else grid.at[0]
+        def fire(number, _):
+            row = part * some + number
+            source = wide if inside else grid.at[0]
             value = source[low[0, row]]
             if rows.pad:
                 below = source[low[0, row] + 1]
                 value = interpolate(value, below, weight[0, row], zero)
             fires = jnp.where(value > cuts[...], 1.0, 0.0).astype(jnp.bfloat16)
-            start = pl.multiple_of(row * width, _SUBLANES)
+            start = pl.multiple_of(number * width, _SUBLANES)
             masks[pl.ds(start, width), :] = fires
 
-        if columns.pad:
-            jax.lax.fori_loop(0, grid.shape[1], stretch, None)
-        jax.lax.fori_loop(0, height, fire, None)
-        found = jnp.dot(planes[0], masks[...], preferred_element_type=jnp.float32)
-        common[0] = found.astype(jnp.int32)
+        @pl.when(part == 0)
+        def _():
+            common[...] = jnp.zeros_like(common)
+            if inside:
+                jax.lax.fori_loop(0, grid.shape[1], stretch, None)
 
-    wide = (grid.shape[1], width, tile) if columns.pad else (1, 8, LANES)
+        jax.lax.fori_loop(0, some, fire, None)
+        found = jnp.dot(planes[0, 0], masks[...], preferred_element_type=jnp.float32)
+        common[0] += found.astype(jnp.int32)
+
     found = pl.pallas_call(
         kernel,
-        grid=(grid.shape[0], grid.shape[3] // tile),
+        grid=(images, grid.shape[3] // tile, parts),
         in_specs=[
             target.scalars,
             target.scalars,
             target.scalars,
-            pl.BlockSpec((1, *planes.shape[1:]), lambda image, unit: (image, 0, 0)),
             pl.BlockSpec(
-                (1, *grid.shape[1:3], tile), lambda image, unit: (image, 0, 0, unit)
+                (1, 1, *planes.shape[2:]), lambda image, unit, part: (image, part, 0, 0)
             ),
-            pl.BlockSpec((1, tile), lambda image, unit: (0, unit)),
-            pl.BlockSpec(across.shape, lambda image, unit: (0, 0)),
+            pl.BlockSpec(
+                (1, *grid.shape[1:3], tile),
+                lambda image, unit, part: (image, 0, 0, unit),
+            ),
+            pl.BlockSpec((1, tile), lambda image, unit, part: (0, unit)),
+            pl.BlockSpec(across.shape, lambda image, unit, part: (0, 0)),
         ],
         out_specs=pl.BlockSpec(
-            (1, planes.shape[1], tile), lambda image, unit: (image, 0, unit)
+            (1, count, tile), lambda image, unit, part: (image, 0, unit)
         ),
-        out_shape=jax.ShapeDtypeStruct((*planes.shape[:2], grid.shape[3]), jnp.int32),
+        out_shape=jax.ShapeDtypeStruct((images, count, grid.shape[3]), jnp.int32),
         scratch_shapes=[
-            pallas_tpu.VMEM(wide, jnp.float32),
-            pallas_tpu.VMEM((planes.shape[2], tile), jnp.bfloat16),
+            pallas_tpu.VMEM(
+                (grid.shape[1], width, tile) if inside else (1, 8, LANES), jnp.float32
+            ),
+            pallas_tpu.VMEM((some * width, tile), jnp.bfloat16),
         ],
         **target.options,
     )(jnp.reshape(zero, (1, 1)), low, weight, planes, grid, cuts, jnp.asarray(across))
     return found[:, :, :units]
+
+
+def _columns(axis: Axis) -> tuple[pixels.Layout, bool]:
+    """Returns the places of a TPU's columns, and whether the kernel stretches them.
+
+    It does where most rows of its registers then are pixels.
+    """
+    whole = pixels.layout(axis, _PLACES)
+    if axis.pad and len(whole.pixel) <= 2 * axis.target:
+        return whole, True
+    return pixels.layout(axis), False
 
 
 def _added(total, rows, entry, target: Target):
@@ -312,6 +337,6 @@ def _placed(values, geometry: bit_masks.Geometry, target: Target):
     if target.platform == "gpu":
         values = pixels.placed(values, -1, pixels.layout(geometry.columns))
         return pixels.placed(values, -2, pixels.layout(geometry.rows))
-    values = pixels.placed(values, -1, pixels.layout(geometry.columns, _PLACES))
+    values = pixels.placed(values, -1, _columns(geometry.columns)[0])
     missing = -values.shape[-1] % _SUBLANES
     return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])

@@ -83,8 +83,8 @@ def upsampled(
         `upsample.fence`).
     """
     maps = padded(features, geometry.rows, geometry.columns)
-    maps = _along(maps, 2, layout(geometry.columns), zero)
-    return _along(maps, 1, layout(geometry.rows), zero)
+    maps = along(maps, 2, layout(geometry.columns), zero)
+    return along(maps, 1, layout(geometry.rows), zero)
 
 
 def placed(
@@ -117,7 +117,17 @@ def placed(
     return jnp.concatenate(parts, axis=along)
 
 
-def _along(maps, axis: int, to: Layout, zero):
+def along(
+    maps: Float[AnyArray, "..."], axis: int, to: Layout, zero: Int[AnyArray, ""]
+) -> Float[Array, "..."]:
+    """Upsamples along one axis of the padded grid.
+
+    Args:
+      maps: the maps, float32.
+      axis: the axis of `maps`, from the front.
+      to: the places.
+      zero: as for `upsampled`.
+    """
     if not to.axis.pad:  # the grid itself, or constant
         shape = (*maps.shape[:axis], to.axis.target, *maps.shape[axis + 1 :])
         return jnp.broadcast_to(maps, shape)

@@ -16,11 +16,12 @@ from tests.ops import reference
 from tests.ops.test_thresholds import place
 
 ZERO = np.int32(0)
+SLOW = pytest.mark.slow
 GRIDS = [
-    ((7, 7), (56, 56)),
+    pytest.param((7, 7), (56, 56), marks=SLOW),
     ((7, 5), (20, 33)),  # cells of different numbers of pixels
-    ((1, 6), (13, 6)),  # constant, and its own grid
-    ((9, 4), (5, 4)),  # fewer pixels than points
+    pytest.param((1, 6), (13, 6), marks=SLOW),  # constant, and its own grid
+    pytest.param((9, 4), (5, 4), marks=SLOW),  # fewer pixels than points
 ]
 interpreted = pytest.mark.parametrize(
     "target", [Target("gpu", True), Target("tpu", True)], ids=lambda t: t.platform
@@ -35,7 +36,13 @@ def drawn(grid, images, units, seed=0):
     return maps
 
 
-@pytest.mark.parametrize("grid, shape", [*GRIDS, ((12, 12), (6, 6)), ((5, 9), (3, 4))])
+@pytest.mark.parametrize(
+    "grid, shape",
+    [
+        *[((7, 7), (56, 56)), ((7, 5), (20, 33)), ((1, 6), (13, 6)), ((9, 4), (5, 4))],
+        *[((12, 12), (6, 6)), ((5, 9), (3, 4))],
+    ],
+)
 def test_pixels_without_gathers(grid, shape):
     geometry, maps = bit_masks.plan(grid, shape), drawn(grid, 2, 3)
     maps = float_keys.canonical_host(maps)
@@ -149,8 +156,9 @@ def test_a_sweep_counts_slots_as_on_a_cpu(target):
 
 @interpreted
 @pytest.mark.parametrize("grid, shape", GRIDS)
-def test_intersections(target, grid, shape):
+def test_intersections(monkeypatch, target, grid, shape):
     """Two steps, with groups, annotations, padding, and labels that say nothing."""
+    monkeypatch.setattr(intersections, "_MOST_BYTES", 2**18)  # of several parts
     rng = np.random.default_rng(2)
     images, units, concepts, groups = 3, 130, 70, 4
     geometry, maps = bit_masks.plan(grid, shape), drawn(grid, images, units)
