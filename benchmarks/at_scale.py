@@ -85,7 +85,13 @@ class Engine:
         )
         settings = Settings(
             layers=self._layers,
-            keep=machine.keep_features(self._options.features, size, count, spill),
+            keep=machine.keep_features(
+                self._options.features,
+                size,
+                count,
+                spill,
+                free_on_devices=machine.free_on(self._devices.devices),
+            ),
             folder=spill,
         )
         engine = Dissection(

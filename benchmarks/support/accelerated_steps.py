@@ -21,9 +21,15 @@ from jdissect.ops.accelerated.pixels import layout
 from jdissect.ops.accelerated.target import Target
 
 IMAGES = 32
-SLOTS = 8  # of a sweep over features that stay on the device
+# Slots of a sweep over features that stay on the device, and over others.
+SLOTS, MORE_SLOTS = 8, 128
 # A ResNet-50's layers: side of the maps, and units.
-LAYERS = {"layer1": (56, 256), "layer2": (28, 512), "layer3": (14, 1024)}
+LAYERS = {
+    "conv1": (112, 64),
+    "layer1": (56, 256),
+    "layer2": (28, 512),
+    "layer3": (14, 1024),
+}
 LAST = (7, 2048)
 _ZERO = array(dtype=jnp.int32)
 
@@ -37,7 +43,6 @@ def counting(grid: int, units: int, images: int = IMAGES) -> dict[str, Step]:
     # Pixel rows of a cell, the loop of unknown length in `count_above`.
     trips = (geometry.rows.target / len(layout(geometry.rows).low),)
     state = jax.eval_shape(lambda: sketch.empty(units))
-    counts = jax.eval_shape(lambda: refine.empty(units, SLOTS))
     rows = jax.eval_shape(
         lambda: intersections.empty(shapes.groups, shapes.concepts, shapes.maps, units)
     )
@@ -45,7 +50,13 @@ def counting(grid: int, units: int, images: int = IMAGES) -> dict[str, Step]:
     present = array(images, shapes.present, dtype=jnp.int32)
     annotated = array(images, shapes.maps, dtype=bool)
     group = array(images, dtype=jnp.int32)
-    ends = accelerated_sweep.Ends(array(SLOTS + 1, units))
+
+    def sweep(slots: int) -> Step:
+        counts = jax.eval_shape(lambda: refine.empty(units, slots))
+        ends = accelerated_sweep.Ends(array(slots + 1, units))
+        function = _ByPlatform(accelerated_sweep.update, geometry)
+        return Step(function, (counts, maps, valid, ends, _ZERO), trips)
+
     overlap = (rows, maps, valid, labels, present, annotated, group, array(units))
     return {
         "sketch": Step(
@@ -53,11 +64,8 @@ def counting(grid: int, units: int, images: int = IMAGES) -> dict[str, Step]:
             (state, maps, valid, array(edges.EDGES, units), _ZERO),
             trips,
         ),
-        "sweep": Step(
-            _ByPlatform(accelerated_sweep.update, geometry),
-            (counts, maps, valid, ends, _ZERO),
-            trips,
-        ),
+        "sweep": sweep(SLOTS),
+        f"sweep of {MORE_SLOTS} slots": sweep(MORE_SLOTS),
         "intersections": Step(
             _ByPlatform(intersections.update, geometry), (*overlap, _ZERO)
         ),

@@ -24,7 +24,8 @@ from jdissect.ops.upsample import interpolate
 
 # Cuts that a block counts at once: as many counters as registers hold.
 _CUTS = {"gpu": 40, "tpu": 20}
-_MOST_BYTES = 2**22  # of a block's feature maps
+# Of a block's feature maps. A GPU reads them where they are.
+_MOST_BYTES = {"gpu": 2**40, "tpu": 2**22}
 
 
 def count_above(
@@ -45,7 +46,7 @@ def count_above(
       target: the devices.
     """
     images, units, number = features.shape[0], features.shape[3], len(cuts)
-    windows = _windows(geometry, target.images)
+    windows = _windows(geometry, target)
     maps = _by_window(features, geometry, windows, target.images)
     group = min(number, _CUTS[target.platform])
     groups = -(-number // group)
@@ -143,11 +144,11 @@ class _Window:
     starts: tuple[int, ...]
 
 
-def _windows(geometry: bit_masks.Geometry, images: int) -> list[_Window]:
+def _windows(geometry: bit_masks.Geometry, target: Target) -> list[_Window]:
     """Splits the mask grid by rows so that a block's maps fit into fast memory."""
     rows, columns = geometry.rows, geometry.columns
-    across = 4 * (columns.size + 2 * columns.pad) * images * LANES
-    most = max(_MOST_BYTES // across, 2)
+    across = 4 * (columns.size + 2 * columns.pad) * target.images * LANES
+    most = max(_MOST_BYTES[target.platform] // across, 2)
     found, start = [], 0
     while start < rows.target:
         first = int(rows.low[start])

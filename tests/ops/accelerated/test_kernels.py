@@ -67,7 +67,8 @@ def test_pixels_above_cuts(monkeypatch, target, grid, shape, most_bytes):
     """In one block, and in several of rows; more cuts than are counted at once."""
     if most_bytes < 2**22 and grid[0] < 7:
         pytest.skip("one block")
-    monkeypatch.setattr(count_above, "_MOST_BYTES", most_bytes)
+    limits = {"gpu": most_bytes, "tpu": most_bytes}
+    monkeypatch.setattr(count_above, "_MOST_BYTES", limits)
     monkeypatch.setattr(count_above, "_CUTS", {"gpu": 4, "tpu": 3})
     geometry, maps = bit_masks.plan(grid, shape), drawn(grid, 9, 130)
     cuts = np.random.default_rng(1).normal(size=(5, 130)).astype(np.float32)
