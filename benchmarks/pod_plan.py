@@ -27,7 +27,7 @@ from jdissect.runtime import command_line
 
 IMAGES = 1_281_167
 NETWORKS = 5
-SWEEPS = 3  # of many slots
+SWEEPS = 4  # of MORE_SLOTS slots
 PASSES = 3 + SWEEPS  # network, sketch, sweeps, intersections
 JPEG_BYTES = 110_000
 CONCEPTS = 1_825

@@ -22,7 +22,7 @@ from jdissect.ops.accelerated.target import Target
 
 IMAGES = 32
 # Slots of a sweep over features that stay on the device, and over others.
-SLOTS, MORE_SLOTS = 8, 128
+SLOTS, MORE_SLOTS = 8, 32
 # A ResNet-50's layers: side of the maps, and units.
 LAYERS = {
     "conv1": (112, 64),

@@ -26,8 +26,10 @@ from jdissect.ops.sketch import Bracket
 from jdissect.runtime.devices import Devices
 
 NAMES = ("cpu", "gpu", "tpu")
+# The work of a sweep grows with its slots, and so do the bits that it finds: 3, or 5
+# where each sweep needs a transfer of the features or the network once more.
 _FEW_SLOTS = 8
-_MORE_SLOTS = 128
+_MORE_SLOTS = 32
 
 
 @dataclasses.dataclass(frozen=True)
