@@ -28,6 +28,7 @@ from benchmarks.support import accelerated_steps, chips, compiled_program, count
 from benchmarks.support.options import parse
 from benchmarks.support.steps import Step
 from jdissect.base.atomic_files import write_whole
+from jdissect.ops import forms
 from jdissect.ops.accelerated.target import Target
 from jdissect.runtime import command_line
 from jdissect.runtime.devices import Devices
@@ -107,8 +108,14 @@ class _Shard:
         return self.function(state, *jax.tree.map(lambda array: array[0], batch))
 
 
-def cost(step: Step, chip: chips.Chip, device: Any) -> Cost:
-    """Compiles a step for a chip and returns what it costs."""
+def cost(step: Step, chip: chips.Chip, device: Any, network_of: int = 0) -> Cost:
+    """Compiles a step for a chip and returns what it costs.
+
+    Args:
+      step: counts images, or is a network.
+      chip, device: what it is compiled for.
+      network_of: the images of a network; 0 for a step that counts.
+    """
     target = Target("tpu" if chip.kernels == "tpu" else "gpu")
     one = accelerated_steps.of_target(step, target)
     sharding = SingleDeviceSharding(device)
@@ -118,8 +125,9 @@ def cost(step: Step, chip: chips.Chip, device: Any) -> Cost:
     )
     start = time.perf_counter()
     # A state is counted on where it is.
+    options = {} if network_of else {"donate_argnums": 0}
     with chips.described(chip):
-        lowered = jax.jit(one.function, donate_argnums=0).lower(*arguments)
+        lowered = jax.jit(one.function, **options).lower(*arguments)
     compiled = lowered.compile()
     compiling = time.perf_counter() - start
     memory = compiled.memory_analysis()
@@ -137,7 +145,7 @@ def cost(step: Step, chip: chips.Chip, device: Any) -> Cost:
         memory.temp_size_in_bytes,
         total,
         compiling,
-        seconds * 1e6 / accelerated_steps.IMAGES,
+        seconds * 1e6 / (network_of or accelerated_steps.IMAGES),
     )
 
 
@@ -157,6 +165,34 @@ def faults(found: Cost, chip: chips.Chip, name: str) -> list[str]:
     if found.total > chip.memory:
         wrong.append(f"{found.total / 1e9:.1f} GB of memory")
     return [f"{chip.name}, {name}: {each}" for each in wrong]
+
+
+def _networks(chip):
+    """Returns the networks in the form for a chip."""
+    # In float32 a TPU's compiler takes many minutes for products of three passes.
+    dtypes = ["bfloat16", *(["float32"] if chip.kernels == "gpu" else [])]
+    with forms.compiled_for(chip.kernels):
+        steps = [accelerated_steps.networks(dtype) for dtype in dtypes]
+    return {
+        name: (
+            dataclasses.replace(step, function=_Form(step.function, chip.kernels)),
+            n,
+        )
+        for some in steps
+        for name, (step, n) in some.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """A network that is traced in the form for a platform."""
+
+    function: Callable[..., Any]
+    platform: str
+
+    def __call__(self, *arguments):
+        with forms.compiled_for(self.platform):
+            return self.function(*arguments)
 
 
 def row(name: str, found: Cost) -> list[str]:
@@ -205,6 +241,10 @@ def main(argv):
             wrong += faults(costs[step_name], chip, step_name)
             lines.append(f"| {' | '.join(row(step_name, costs[step_name]))} |")
             print(lines[-1], flush=True)
+        for step_name, (step, images) in _networks(chip).items():
+            found = cost(step, chip, device, images)
+            lines.append(f"| {' | '.join(row(step_name, found))} |")
+            print(lines[-1], flush=True)
         lines += ["", summary(costs), ""]
         saved[name] = {n: round(each.microseconds, 2) for n, each in costs.items()}
         print(lines[-2], flush=True)
@@ -224,7 +264,8 @@ def _head() -> str:
 
 By `python -m benchmarks.accelerators` under JAX {jax.__version__}, which says how; no
 accelerator was there. A step counts {images} images on masks of 56x56 pixels, with
-1,799 concepts, of which an image has 64, in 6 label maps.
+1,799 concepts, of which an image has 64, in 6 label maps. ResNet-50 takes {images} images of
+224 pixels, UPerNet and the color network one of 480.
 """
 
 

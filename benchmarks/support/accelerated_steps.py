@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.support.steps import (
+    COLOR,
+    UPERNET,
     Shapes,
     Step,
     array,
+    network,
     topk_step,
 )
 from jdissect.ops import edges, refine, sketch
@@ -79,6 +82,19 @@ def all_counting() -> dict[str, Step]:
     for layer, size in LAYERS.items():
         found |= {f"{name}, {layer}": step for name, step in counting(*size).items()}
     return found
+
+
+def networks(dtype: str) -> dict[str, tuple[Step, int]]:
+    """Returns the networks of a dissection: {name, with its type: (step, images)}."""
+    found = {
+        "ResNet-50": ({"name": "resnet50"}, IMAGES, 224),
+        "UPerNet": (UPERNET, 1, 480),
+        "color network": (COLOR, 1, 480),
+    }
+    return {
+        f"{name}, {dtype}": (network(*size, dtype=dtype), size[1])
+        for name, size in found.items()
+    }
 
 
 def of_target(step: Step, target: Target) -> Step:

@@ -100,7 +100,12 @@ WORDS = 1 / 7
 
 
 def network(
-    architecture: dict[str, Any], images: int, side: int, *more: Any, fold: bool = True
+    architecture: dict[str, Any],
+    images: int,
+    side: int,
+    *more: Any,
+    fold: bool = True,
+    dtype: str = "float32",
 ) -> Step:
     """A network's forward pass.
 
@@ -111,11 +116,12 @@ def network(
       *more: what the network is called with beside the images.
       fold: False gives the form that the literature counts: neither folded nor
         prepared for this machine.
+      dtype: type of the computation, 'float32' or 'bfloat16'.
     """
     if fold:
         names = models.shapes(models.build_abstract(**architecture))
         zeros = {name: np.zeros(shape, np.float32) for name, shape in names.items()}
-        apply, params = models.for_inference(architecture, zeros)
+        apply, params = models.for_inference(architecture, zeros, dtype=dtype)
     else:
         apply, params = models.as_function(models.build_abstract(**architecture))
 

@@ -25,6 +25,7 @@ from jdissect.models.parameters import (
 from jdissect.models.ppm import PPM
 from jdissect.models.resnet import ResNet
 from jdissect.models.upernet import UPerNet
+from jdissect.ops import forms
 
 __all__ = [
     "ARCHITECTURES",
@@ -135,8 +136,7 @@ def for_inference(
         parameters = fold_batch_norm(dict(parameters), model.epsilon)
     apply, params = as_function(model)
     params = with_parameters(params, parameters)
-    on_cpu = jax.default_backend() == "cpu"
-    if fold and dtype == "float32" and on_cpu and hasattr(model, "prepare"):
+    if fold and dtype == "float32" and forms.on_cpu() and hasattr(model, "prepare"):
         graph, _ = nnx.split(model)
         model = nnx.merge(graph, params)
         model.prepare()
@@ -158,7 +158,7 @@ def by_parts(apply: Callable[[Any, jax.Array], Any]) -> Callable:
     def run(params, images):
         count = len(images)
         size = next((n for n in _PART_SIZES if count > n and count % n == 0), None)
-        if size is None or jax.default_backend() != "cpu":
+        if size is None or not forms.on_cpu():
             return apply(params, images)
         parts = images.reshape(count // size, size, *images.shape[1:])
         found = jax.lax.map(lambda part: apply(params, part), parts)

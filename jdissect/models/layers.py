@@ -22,7 +22,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from jdissect.ops import winograd
+from jdissect.ops import forms, winograd
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -86,7 +86,7 @@ def narrow_conv(images, kernel, *options, **more) -> Array:
     Arguments as for `depthwise_conv`.
     """
     channels = kernel.shape[-1]
-    if jax.default_backend() == "cpu":
+    if forms.on_cpu():
         kernel = jnp.pad(kernel, ((0, 0),) * 3 + ((0, 24 - channels),))
     found = lax.conv_general_dilated(images, kernel, *options, **more)
     return found[..., :channels]

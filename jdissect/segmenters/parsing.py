@@ -19,7 +19,7 @@ from jdissect.base.errors import UserError
 from jdissect.models import segmenter_labels
 from jdissect.models.segmenter_labels import ColorLabels, Concepts, UPerNetLabels
 from jdissect.models.upernet import SIDE
-from jdissect.ops import components
+from jdissect.ops import components, forms
 from jdissect.ops.resample import pool
 
 MEANS = (102.9801, 115.9465, 122.7717)  # blue, green, red
@@ -91,7 +91,7 @@ class Parser:
           pixels: 0..255.
           wanted: images whose maps are needed; the others' may be wrong. None: all.
         """
-        if jax.default_backend() != "cpu":
+        if not forms.on_cpu():
             return self._parse(params, pixels)
         # On CPUs, rounding may depend on an image's position in the batch, and batches
         # are not faster.

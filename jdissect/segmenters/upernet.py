@@ -26,7 +26,7 @@ GRID = 56  # side of the label maps
 # The code that computes the maps; changing it makes cached maps unreachable.
 SOURCES = (
     *("models", "segmenters/parsing"),
-    *("ops/components", "ops/resample", "ops/winograd"),
+    *("ops/components", "ops/forms", "ops/resample", "ops/winograd"),
 )
 
 
