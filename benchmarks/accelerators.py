@@ -264,8 +264,8 @@ def _head() -> str:
 
 By `python -m benchmarks.accelerators` under JAX {jax.__version__}, which says how; no
 accelerator was there. A step counts {images} images on masks of 56x56 pixels, with
-1,799 concepts, of which an image has 64, in 6 label maps. ResNet-50 takes {images} images of
-224 pixels, UPerNet and the color network one of 480.
+1,799 concepts, of which an image has 64, in 6 label maps. ResNet-50 takes {images}
+images of 224 pixels, UPerNet and the color network one of 480.
 """
 
 
