@@ -92,8 +92,7 @@ def of(devices: Devices, name: str = "", resident: bool = False) -> Kernels:
       resident: whether the devices keep the features, so that another sweep over them
         takes no transfer and no network.
     """
-    platform = devices.devices[0].platform
-    own = platform if platform in NAMES else "cpu"
+    own = devices.platform if devices.platform in NAMES else "cpu"
     if (name or own) == "cpu":
         return _OnCpu()
     target = Target("tpu" if (name or own) == "tpu" else "gpu", (name or own) != own)

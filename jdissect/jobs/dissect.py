@@ -138,6 +138,8 @@ def _read_again(inputs: Inputs, run: Run, processes: Processes) -> Done:
 def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
     """Makes the run, resuming from its last save."""
     config, names, finished = inputs.config, inputs.source.names, False
+    if processes.first and (line := advice(config.dtype, inputs.devices.platform)):
+        tell(line)
     try:
         with processes.agreeing():
             if processes.first:
@@ -172,6 +174,19 @@ def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
             preemption.add_hint(error)
         raise
     return Done(run.folder, inputs.layers, inputs.source, found.results, skipped)
+
+
+def advice(dtype: str, platform: str) -> str:
+    """Returns what to know about the type of the network; '' for nothing.
+
+    float32 stays the default everywhere, so that a config means one result.
+    """
+    if platform == "cpu" or dtype != "float32":
+        return ""
+    return (
+        "the network runs in float32; --config.dtype=bfloat16 takes a fraction of the "
+        "time here and changes about one detector in a hundred\n"
+    )
 
 
 def _open_journal(inputs, run, overwrite, processes, progress, tell) -> Journal:

@@ -84,6 +84,11 @@ class Devices:
     def __len__(self) -> int:
         return len(self.devices)
 
+    @property
+    def platform(self) -> str:
+        """Name of the devices' platform: 'cpu', 'gpu', 'tpu' or another."""
+        return self.devices[0].platform
+
     def spmd(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns `step(state, batch, constants) -> result` compiled for all devices.
 
@@ -135,7 +140,7 @@ class Devices:
         return self._compiled(mapped)
 
     def _compiled(self, mapped):
-        options = _OPTIONS.get(self.devices[0].platform)
+        options = _OPTIONS.get(self.platform)
         return jax.jit(mapped, donate_argnums=(0,), compiler_options=options)
 
     def replicate(self, tree: Any) -> Any:

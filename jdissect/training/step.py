@@ -99,7 +99,7 @@ def train_step(
     """
     model = models.build_abstract(**architecture, dtype=dtype)
     batch_norm.for_training(model, bn_group, len(devices))
-    if dtype == "float32" and devices.devices[0].platform == "cpu":
+    if dtype == "float32" and devices.platform == "cpu":
         convolution.for_training(model)
     graph, *_ = nnx.split(model, nnx.Param, nnx.BatchStat)
 

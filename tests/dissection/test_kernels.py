@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jdissect.dissection import kernels, passes
+from jdissect.jobs.dissect import advice
 from jdissect.runtime.devices import Devices
 from tests.dissection.test_engine import assert_same, make, run
 
@@ -26,6 +27,11 @@ def test_the_same_results(name, keep):
     """Features on the device, for many sweeps; computed again, for few."""
     data = make(21)
     assert_same(run(data), run(data, kernels=name, keep=keep))
+
+
+def test_the_type_of_a_network_is_mentioned_where_it_matters():
+    assert "bfloat16" in advice("float32", "gpu")
+    assert not advice("float32", "cpu") and not advice("bfloat16", "tpu")
 
 
 def test_kernels_are_those_of_the_devices():
