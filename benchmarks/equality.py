@@ -165,7 +165,7 @@ def _roofline(device, name):
     """Returns the least time of a default step, in words, if the chip is known."""
     if not accelerators.RESULT.is_file():
         return ""
-    (by_chip,) = json.loads(accelerators.RESULT.read_text()).values()
+    (by_chip,) = json.loads(accelerators.RESULT.read_text(encoding="utf-8")).values()
     for chip, steps in by_chip.items():
         if chip in device.device_kind:
             return f" (at least {steps[name]:.1f} by roofline, at the default sizes)"

@@ -73,7 +73,7 @@ def counting(chip: str, keep: bool) -> float:
       chip: name of the chip.
       keep: whether the features stay on the chips; if not, sweeps have more slots.
     """
-    stored = json.loads(accelerators.RESULT.read_text())
+    stored = json.loads(accelerators.RESULT.read_text(encoding="utf-8"))
     (by_chip,) = stored.values()
     sweeps = accelerators.SWEEPS if keep else SWEEPS
     times = dict.fromkeys(("sketch", "intersections", "top-k"), 1.0)
