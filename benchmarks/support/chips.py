@@ -39,6 +39,7 @@ class Chip:
       bandwidth: of its memory, bytes per second.
       lanes: additions and comparisons of vectors, per second.
       matrix: floating-point operations of products in bfloat16, per second.
+      float32: the same in float32, for networks; 0 where none is compiled for.
       memory: bytes.
     """
 
@@ -48,6 +49,7 @@ class Chip:
     bandwidth: float
     lanes: float
     matrix: float
+    float32: float
     memory: float
 
 
@@ -55,10 +57,10 @@ class Chip:
 # clocks, about 4 additions a lane in 1.5 cycles on a v5e; the others in proportion to
 # clock and cores.
 CHIPS = {
-    "H200": Chip("H200", "gpu", "", 4.8e12, 33e12, 989e12, 141e9),
-    "v5e": Chip("v5e", "tpu", "v5e:2x2", 0.82e12, 4e12, 197e12, 16e9),
-    "v5p": Chip("v5p", "tpu", "v5p:2x2x1", 2.77e12, 9e12, 459e12, 95e9),
-    "v6e": Chip("v6e", "tpu", "v6e:2x2", 1.64e12, 4.7e12, 918e12, 32e9),
+    "H200": Chip("H200", "gpu", "", 4.8e12, 33e12, 989e12, 67e12, 141e9),
+    "v5e": Chip("v5e", "tpu", "v5e:2x2", 0.82e12, 4e12, 197e12, 0, 16e9),
+    "v5p": Chip("v5p", "tpu", "v5p:2x2x1", 2.77e12, 9e12, 459e12, 0, 95e9),
+    "v6e": Chip("v6e", "tpu", "v6e:2x2", 1.64e12, 4.7e12, 918e12, 0, 32e9),
 }
 
 
