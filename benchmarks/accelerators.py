@@ -108,13 +108,20 @@ class _Shard:
         return self.function(state, *jax.tree.map(lambda array: array[0], batch))
 
 
-def cost(step: Step, chip: chips.Chip, device: Any, network_of: int = 0) -> Cost:
+def cost(
+    step: Step,
+    chip: chips.Chip,
+    device: Any,
+    network_of: int = 0,
+    float32: bool = False,
+) -> Cost:
     """Compiles a step for a chip and returns what it costs.
 
     Args:
       step: counts images, or is a network.
       chip, device: what it is compiled for.
       network_of: the images of a network; 0 for a step that counts.
+      float32: whether its products are of float32.
     """
     target = Target("tpu" if chip.kernels == "tpu" else "gpu")
     one = accelerated_steps.of_target(step, target)
@@ -135,7 +142,8 @@ def cost(step: Step, chip: chips.Chip, device: Any, network_of: int = 0) -> Cost
     written = count.count(one.function, *step.arguments, trips=step.trips)
     seconds = max(
         program.bytes / chip.bandwidth,
-        written.products / chip.matrix + written.operations / chip.lanes,
+        written.products / (chip.float32 if float32 else chip.matrix)
+        + written.operations / chip.lanes,
     )
     total = memory.argument_size_in_bytes + memory.output_size_in_bytes
     total += memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -170,7 +178,7 @@ def faults(found: Cost, chip: chips.Chip, name: str) -> list[str]:
 def _networks(chip):
     """Returns the networks in the form for a chip."""
     # In float32 a TPU's compiler takes many minutes for products of three passes.
-    dtypes = ["bfloat16", *(["float32"] if chip.kernels == "gpu" else [])]
+    dtypes = ["bfloat16", *(["float32"] if chip.float32 else [])]
     with forms.compiled_for(chip.kernels):
         steps = [accelerated_steps.networks(dtype) for dtype in dtypes]
     return {
@@ -242,7 +250,7 @@ def main(argv):
             lines.append(f"| {' | '.join(row(step_name, costs[step_name]))} |")
             print(lines[-1], flush=True)
         for step_name, (step, images) in _networks(chip).items():
-            found = cost(step, chip, device, images)
+            found = cost(step, chip, device, images, "float32" in step_name)
             lines.append(f"| {' | '.join(row(step_name, found))} |")
             print(lines[-1], flush=True)
         lines += ["", summary(costs), ""]
