@@ -66,18 +66,22 @@ class Chip:
     jpegs_a_core: float
 
 
-def counting(chip: str, keep: bool) -> float:
+def counting(chip: str, on_chips: bool) -> float:
     """Returns the microseconds of counting an image of all layers, by roofline.
 
     Args:
       chip: name of the chip.
-      keep: whether the features stay on the chips; if not, sweeps have more slots.
+      on_chips: whether the features stay on the chips; if not, sweeps have more slots.
     """
     stored = json.loads(accelerators.RESULT.read_text(encoding="utf-8"))
     (by_chip,) = stored.values()
-    sweeps = accelerators.SWEEPS if keep else SWEEPS
+    sweeps = accelerators.SWEEPS if on_chips else SWEEPS
     times = dict.fromkeys(("sketch", "intersections", "top-k"), 1.0)
-    times["sweep" if keep else f"sweep of {MORE_SLOTS} slots"] = sweeps
+    times["sweep" if on_chips else f"sweep of {MORE_SLOTS} slots"] = sweeps
+    if missing := set(times) - set(by_chip[chip]):
+        raise UserError(
+            f"{accelerators.RESULT} lacks {', '.join(missing)}; run make accelerators"
+        )
     return sum(
         times.get(name.partition(", ")[0], 0) * microseconds
         for name, microseconds in by_chip[chip].items()
@@ -89,7 +93,8 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
     hosts = max(1, chips // chip.chips_a_host)
     share = IMAGES / chips
     of_chip = CHIPS[chip.chip]
-    keep = FEATURES * IMAGES / chips < 0.5 * of_chip.memory
+    on_chips = FEATURES * IMAGES / chips < 0.5 * of_chip.memory
+    keep = on_chips or FEATURES * IMAGES / hosts < 0.5 * chip.gb_a_host * 1e9
     forwards = 1 if keep else PASSES
     networks = NETWORKS * forwards * GFLOP_CLASSIFIER
     labels = GFLOP_UPERNET + GFLOP_COLOR
@@ -97,7 +102,7 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
     seconds = {
         "labels": share * labels * 1e9 / rate,
         "networks": share * networks * 1e9 / rate,
-        "counting": share * NETWORKS * counting(chip.chip, keep) / 1e6,
+        "counting": share * NETWORKS * counting(chip.chip, on_chips) / 1e6,
     }
     reads = NETWORKS * forwards
     jpegs = IMAGES * reads / (hosts * chip.cores_a_host * chip.jpegs_a_core)
@@ -116,8 +121,8 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
         "decoding, beside them": f"{jpegs:,.0f} s",
         "the slower of both": f"{total / 60:,.1f} min",
         "counters a chip": f"{counters / 1e6:,.0f} MB",
-        "features a chip": f"{FEATURES * IMAGES / chips / 1e9:,.0f} GB"
-        + (", kept" if keep else ", not kept"),
+        "features a host": f"{FEATURES * IMAGES / hosts / 1e9:,.0f} GB"
+        + (", on chips" if on_chips else ", kept" if keep else ", not kept"),
         "label maps a host": f"{12 * MASK * IMAGES / hosts / 1e9:,.0f} GB",
         "sent by a host, a network": f"{sent / 1e6:,.0f} MB",
         "sent, an image": f"{NETWORKS * hosts * sent / IMAGES / 1e3:,.1f} KB",
