@@ -35,10 +35,11 @@ from jdissect.runtime.devices import Devices
 
 # Of a step of 32 images that counts; and on maps that are larger than the masks.
 MOST_KERNELS, MOST_ON_LARGE_MAPS = 12, 14
-# Of the default dissection (configs/mixup.py), the sketch leaves 14 to 21 bits of a
-# threshold unknown, and 18 or fewer for five units in six. A sweep of 8 slots finds 3:
-# six are over all units, and a seventh over a quarter of them.
-SWEEPS = 6.25
+# After the sketch of the default dissection (configs/mixup.py), 15 to 22 bits of a
+# threshold are unknown, and 18 or fewer for 76 % of the units. A sweep of 8 slots finds
+# 3: six are over all units, a seventh over a quarter of them, an eighth over 64 of 2,048
+# (measured by tests/benchmarks/test_accelerators.py).
+SWEEPS = 6 + 1 / 4 + 64 / 2048
 _RESULTS = Path(__file__).parent / "results"
 RESULT = _RESULTS / "accelerators.json"
 _TITLES = ("step", "kernels", "waits", "loops", "gathers, scatters")
@@ -227,7 +228,7 @@ def summary(costs: dict[str, Cost]) -> str:
     total = each["sketch"] + SWEEPS * each["sweep"]
     total += each["intersections"] + each["top-k"]
     return (
-        f"Counting an image of the last layer, with {SWEEPS} sweeps of "
+        f"Counting an image of the last layer, with {SWEEPS:.2f} sweeps of "
         f"{accelerated_steps.SLOTS} slots: {total:.0f} microseconds."
     )
 

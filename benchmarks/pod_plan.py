@@ -40,7 +40,7 @@ GFLOP_CLASSIFIER, GFLOP_UPERNET, GFLOP_COLOR = 8.0, 132.0, 33.0
 
 OPTIONS = {
     "chip": ("v5e", f"One of {', '.join(CHIPS)}."),
-    "share": (0.4, "Of its peak in bfloat16, that networks reach."),
+    "share": (0.4, "Share of the chip's peak in bfloat16 that networks reach."),
     "chips_a_host": (4, "Chips a host."),
     "cores_a_host": (120, "Cores a host."),
     "gb_a_host": (400, "Memory of a host."),
@@ -54,7 +54,7 @@ class Chip:
 
     Attributes:
       chip: name of the chip.
-      share: of its peak in bfloat16, that networks reach.
+      share: share of the chip's peak in bfloat16 that networks reach.
       chips_a_host, cores_a_host, gb_a_host, jpegs_a_core: properties of a host.
     """
 
@@ -124,8 +124,8 @@ def plan(chips: int, chip: Chip) -> dict[str, str]:
         "features a host": f"{FEATURES * IMAGES / hosts / 1e9:,.0f} GB"
         + (", on chips" if on_chips else ", kept" if keep else ", not kept"),
         "label maps a host": f"{12 * MASK * IMAGES / hosts / 1e9:,.0f} GB",
-        "sent by a host, a network": f"{sent / 1e6:,.0f} MB",
-        "sent, an image": f"{NETWORKS * hosts * sent / IMAGES / 1e3:,.1f} KB",
+        "sent per host and network": f"{sent / 1e6:,.0f} MB",
+        "sent per image": f"{NETWORKS * hosts * sent / IMAGES / 1e3:,.1f} KB",
         "input, in all": f"{read / total / 1e9:,.2f} GB/s",
         "input, a host": f"{read / total / hosts / 1e6:,.0f} MB/s",
     }

@@ -30,13 +30,13 @@ device_description_str: "NVIDIA H200"
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip, with the figures that its makers publish.
+    """A chip, with its published figures, but for the vector rate of TPUs.
 
     Attributes:
       name: name of the chip.
       kernels: form of the counting kernels, see `dissection.kernels`.
       topology: name of the smallest topology for `jax.experimental.topologies`.
-      bandwidth: of its memory, bytes per second.
+      bandwidth: memory bandwidth, bytes per second.
       lanes: additions and comparisons of vectors, per second.
       matrix: floating-point operations of products in bfloat16, per second.
       float32: the same in float32, for networks; 0 where none is compiled for.
@@ -53,9 +53,9 @@ class Chip:
     memory: float
 
 
-# An H200 has 132 x 128 lanes at 1.98 GHz. A TPU's core has 1,024 lanes and, by the
-# clocks, about 4 additions a lane in 1.5 cycles on a v5e; the others in proportion to
-# clock and cores.
+# An H200 has 132 x 128 lanes at 1.98 GHz. The vector rate of TPUs is not published: 4 T
+# operations per second are assumed for a v5e, and for the others in proportion to an
+# assumed 1.75 instead of 1.5 GHz, and to the number of cores.
 CHIPS = {
     "H200": Chip("H200", "gpu", "", 4.8e12, 33e12, 989e12, 67e12, 141e9),
     "v5e": Chip("v5e", "tpu", "v5e:2x2", 0.82e12, 4e12, 197e12, 0, 16e9),

@@ -30,7 +30,7 @@ class Program:
 
     Attributes:
       kernels: launched per call, those in loops as often as they run.
-      waits: of the host for the device.
+      waits: number of times the host waits for the device.
       loops: loops of unknown length.
       conditionals, gathers, scatters, collectives: such operations in the text, also
         within fusions.

@@ -217,13 +217,11 @@ class Features:
             return itertools.chain.from_iterable(self._kept)
         return self._run(indices)
 
-    def _keeper(self) -> "_OnDevice | _InMemory | _OnDisk | None":
+    def _keeper(self) -> "_InMemory | _OnDisk | None":
         if self._keep == "none":
             return None
-        if self._keep == "device":
-            return _OnDevice()
-        if self._keep == "memory":
-            return _InMemory()
+        if self._keep != "disk":
+            return _InMemory(on_device=self._keep == "device")
         assert self._folder is not None  # of 'disk'
         return _OnDisk(self._folder)
 
@@ -293,28 +291,21 @@ class Features:
                 warn_of_axes(name, maps.shape, self.mask_shape)
 
 
-class _OnDevice:
-    """Records whose features stay where the network computed them."""
-
-    def __init__(self):
-        self._records: list[Record] = []
-
-    def append(self, record: Record) -> None:
-        labels = functools.partial(np.asarray, record.labels())
-        self._records.append(dataclasses.replace(record, labels=labels))
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._records)
-
-
 class _InMemory:
-    """Records in memory."""
+    """Records in memory.
 
-    def __init__(self):
+    Args:
+      on_device: whether features stay where the network computed them.
+    """
+
+    def __init__(self, on_device: bool):
+        self._on_device = on_device
         self._records: list[Record] = []
 
     def append(self, record: Record) -> None:
-        maps = {name: np.asarray(maps) for name, maps in record.features.items()}
+        maps = record.features
+        if not self._on_device:
+            maps = {name: np.asarray(array) for name, array in maps.items()}
         labels = functools.partial(np.asarray, record.labels())
         self._records.append(dataclasses.replace(record, features=maps, labels=labels))
 

@@ -104,14 +104,14 @@ class _OnCpu:
     slots: int = refine.SLOTS
 
     def sketch(self):
-        return Tally(sketch.empty, _sketch, sketch.merge)
+        return Tally(sketch.empty, _OfPixels(sketch.update), sketch.merge)
 
     def edges(self, coded, placed):
         del placed
         return coded
 
     def sweep(self):
-        return _sweep_of(refine.empty, _sweep)
+        return _sweep_of(refine.empty, _OfPixels(refine.update))
 
     def bracket(self, bracket):
         return refine.as_arguments(bracket)
@@ -135,7 +135,8 @@ class _Accelerated:
     slots: int
 
     def sketch(self):
-        return Tally(sketch.empty, _AcceleratedSketch(self.target), sketch.merge)
+        update = _OfPixels(accelerated_sketch.update, (self.target,))
+        return Tally(sketch.empty, update, sketch.merge)
 
     def edges(self, coded, placed):
         del coded
@@ -143,7 +144,7 @@ class _Accelerated:
 
     def sweep(self):
         empty = _EmptySlots(self.slots)
-        return _sweep_of(empty, _AcceleratedSweep(self.target))
+        return _sweep_of(empty, _OfPixels(accelerated_sweep.update, (self.target,)))
 
     def bracket(self, bracket):
         return accelerated_sweep.as_arguments(bracket, self.slots)
@@ -168,16 +169,6 @@ class _Accelerated:
 def _sweep_of(empty, update) -> Tally:
     join = functools.partial(unit_sharding.join, axis=0)
     return Tally(empty, update, add, join, additive=True)
-
-
-def _sketch(state, maps, batch, coded, shared, geometry, zero):
-    del shared
-    return sketch.update(state, maps, batch["valid"], coded, geometry, zero)
-
-
-def _sweep(state, maps, batch, arguments, shared, geometry, zero):
-    del shared
-    return refine.update(state, maps, batch["valid"], arguments, geometry, zero)
 
 
 def _intersect(state, maps, batch, cuts, shared, geometry, zero):
@@ -212,24 +203,21 @@ def _prepare(
 
 
 @dataclasses.dataclass(frozen=True)
-class _AcceleratedSketch:
-    target: Target
+class _OfPixels:
+    """A step that counts pixels with some arguments for each unit.
 
-    def __call__(self, state, maps, batch, cuts, shared, geometry, zero):
+    Attributes:
+      update: such as `sketch.update`.
+      more: its last arguments.
+    """
+
+    update: Callable[..., Any]
+    more: tuple[Any, ...] = ()
+
+    def __call__(self, state, maps, batch, per_unit, shared, geometry, zero):
         del shared
-        return accelerated_sketch.update(
-            state, maps, batch["valid"], cuts, geometry, zero, self.target
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _AcceleratedSweep:
-    target: Target
-
-    def __call__(self, state, maps, batch, cuts, shared, geometry, zero):
-        del shared
-        return accelerated_sweep.update(
-            state, maps, batch["valid"], cuts, geometry, zero, self.target
+        return self.update(
+            state, maps, batch["valid"], per_unit, geometry, zero, *self.more
         )
 
 

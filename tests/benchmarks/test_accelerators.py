@@ -5,10 +5,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import accelerators
 from benchmarks.support import accelerated_steps, chips, compiled_program, count
+from jdissect import main
+from jdissect.base.errors import UserError
+from jdissect.ops import sketch
 from jdissect.runtime import command_line
 
 
@@ -35,6 +39,27 @@ def test_nothing_is_exchanged_in_a_pod(chip):
     devices = chips.devices(chip[0], "v5e:4x4")
     for name, program in accelerators.in_a_pod(devices).items():
         assert not program.collectives and not program.waits, name
+
+
+@pytest.mark.slow
+def test_sweeps_that_the_default_dissection_needs(monkeypatch, tmp_path):
+    certify, spans = sketch.certify, []
+
+    def measured(*arguments):
+        bracket = certify(*arguments).bracket
+        spans.append(bracket.high - bracket.low)
+        raise UserError("that is all")
+
+    monkeypatch.setattr(sketch, "certify", measured)
+    argv = ["main", "--config=configs/mixup.py", f"--workdir={tmp_path / 'run'}"]
+    assert command_line.entry(main.main, argv) == 2
+    bits = np.ceil(np.log2(spans[0]))
+    needed = np.ceil(bits / np.log2(accelerated_steps.SLOTS))
+    assert (bits.min(), bits.max()) == (15, 22)
+    assert (bits <= 18).mean() == pytest.approx(0.76, abs=0.02)
+    assert (needed >= 6).mean() > 0.5 and needed.max() == 8
+    assert 1 / 8 < (needed >= 7).mean() <= 1 / 4
+    assert (needed >= 8).mean() <= 64 / 2048
 
 
 def test_every_layer_has_its_steps():
