@@ -37,8 +37,8 @@ from jdissect.runtime.devices import Devices
 MOST_KERNELS, MOST_ON_LARGE_MAPS = 12, 14
 # After the sketch of the default dissection (configs/mixup.py), 15 to 22 bits of a
 # threshold are unknown, and 18 or fewer for 76 % of the units. A sweep of 8 slots finds
-# 3: six are over all units, a seventh over a quarter of them, an eighth over 64 of 2,048
-# (measured by tests/benchmarks/test_accelerators.py).
+# 3: six are over all units, a seventh over a quarter of them, an eighth over 64 units
+# of 2,048 (measured by tests/benchmarks/test_accelerators.py).
 SWEEPS = 6 + 1 / 4 + 64 / 2048
 _RESULTS = Path(__file__).parent / "results"
 RESULT = _RESULTS / "accelerators.json"
