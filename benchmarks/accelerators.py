@@ -40,6 +40,7 @@ MOST_KERNELS, MOST_ON_LARGE_MAPS = 12, 14
 # 3: six are over all units, a seventh over a quarter of them, an eighth over 64 units
 # of 2,048 (measured by tests/benchmarks/test_accelerators.py).
 SWEEPS = 6 + 1 / 4 + 64 / 2048
+LARGE_POD = ("v5e", "v5e:16x16")
 _RESULTS = Path(__file__).parent / "results"
 RESULT = _RESULTS / "accelerators.json"
 _TITLES = ("step", "kernels", "waits", "loops", "gathers, scatters")
@@ -96,6 +97,25 @@ def in_a_pod(devices: Sequence[Any]) -> dict[str, compiled_program.Program]:
         compiled = spread.spmd(_Shard(one.function)).lower(state, batch, ()).compile()
         found[name] = compiled_program.read(compiled.as_text())
     return found
+
+
+def pod(chip: chips.Chip) -> tuple[list[str], str]:
+    """Returns the faults of what counts on a large slice, and a line about it."""
+    devices = chips.devices(chip, LARGE_POD[1])
+    programs = in_a_pod(devices)
+    wrong = [
+        f"{LARGE_POD[1]}, {name}: {program.collectives} collectives, "
+        f"{program.waits} waits"
+        for name, program in programs.items()
+        if program.collectives or program.waits
+    ]
+    line = (
+        f"On the {len(devices)} chips of a {LARGE_POD[1]} slice: "
+        f"{sum(p.collectives for p in programs.values())} collectives, "
+        f"{sum(p.waits for p in programs.values())} waits of the host in "
+        f"{', '.join(programs)}."
+    )
+    return wrong, line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +184,13 @@ def faults(found: Cost, chip: chips.Chip, name: str) -> list[str]:
     most = MOST_ON_LARGE_MAPS if name.endswith("conv1") else MOST_KERNELS
     if chip.kernels == "gpu" and program.kernels > most:
         wrong.append(f"{program.kernels} kernels, more than {most}")
+    if name == accelerated_steps.LABEL_MAPS:
+        wrong.clear()  # of many kernels, beside a network's
     for what in ("waits", "loops", "conditionals", "collectives"):
         if getattr(program, what):
             wrong.append(f"{getattr(program, what)} {what}")
-    if chip.kernels == "tpu" and not name.startswith("top-k"):
+    elsewhere = name.startswith("top-k") or name == accelerated_steps.LABEL_MAPS
+    if chip.kernels == "tpu" and not elsewhere:
         for what in ("gathers", "scatters"):
             if getattr(program, what):
                 wrong.append(f"{getattr(program, what)} {what}")
@@ -177,11 +200,12 @@ def faults(found: Cost, chip: chips.Chip, name: str) -> list[str]:
 
 
 def _networks(chip):
-    """Returns the networks in the form for a chip."""
+    """Returns the networks, and what makes label maps, in the form for a chip."""
     # In float32 a TPU's compiler takes many minutes for products of three passes.
     dtypes = ["bfloat16", *(["float32"] if chip.float32 else [])]
     with forms.compiled_for(chip.kernels):
         steps = [accelerated_steps.networks(dtype) for dtype in dtypes]
+        steps.append(accelerated_steps.segmentation())
     return {
         name: (
             dataclasses.replace(step, function=_Form(step.function, chip.kernels)),
@@ -252,9 +276,15 @@ def main(argv):
             print(lines[-1], flush=True)
         for step_name, (step, images) in _networks(chip).items():
             found = cost(step, chip, device, images, "float32" in step_name)
+            if step_name == accelerated_steps.LABEL_MAPS:
+                wrong += faults(found, chip, step_name)
             lines.append(f"| {' | '.join(row(step_name, found))} |")
             print(lines[-1], flush=True)
         lines += ["", summary(costs), ""]
+        if name == LARGE_POD[0]:
+            wrong_there, line = pod(chip)
+            wrong += wrong_there
+            lines += [line, ""]
         saved[name] = {n: round(each.microseconds, 2) for n, each in costs.items()}
         print(lines[-2], flush=True)
     for line in wrong:

@@ -13,6 +13,7 @@ from benchmarks.support.steps import (
     Shapes,
     Step,
     array,
+    label_maps,
     network,
     topk_step,
 )
@@ -34,6 +35,8 @@ LAYERS = {
     "layer3": (14, 1024),
 }
 LAST = (7, 2048)
+LABEL_MAPS = "label maps"
+_SEGMENTED = 8  # images a step, as `config.segmenter.batch_size`
 _ZERO = array(dtype=jnp.int32)
 
 
@@ -95,6 +98,11 @@ def networks(dtype: str) -> dict[str, tuple[Step, int]]:
         f"{name}, {dtype}": (network(*size, dtype=dtype), size[1])
         for name, size in found.items()
     }
+
+
+def segmentation() -> dict[str, tuple[Step, int]]:
+    """Returns what makes label maps of UPerNet's scores: {name: (step, images)}."""
+    return {LABEL_MAPS: (label_maps(_SEGMENTED), _SEGMENTED)}
 
 
 def of_target(step: Step, target: Target) -> Step:

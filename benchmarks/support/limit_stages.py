@@ -15,7 +15,6 @@ from jdissect import models
 from jdissect.checkpoints import networks
 from jdissect.dissection import passes as passing
 from jdissect.models.preprocess import IMAGENET, normalize
-from jdissect.models.segmenter_labels import UPerNetLabels
 from jdissect.models.upernet import SIDE
 from jdissect.ops import edge_codes, edges, float_keys, iou, refine, sketch, topk
 from jdissect.runtime.devices import Devices
@@ -213,18 +212,7 @@ def _bracket(state, placed, pixels: int) -> sketch.Bracket:
 
 def _label_maps(rng: np.random.Generator, devices: Devices) -> Stage:
     """Of one image, from scores that change over some pixels."""
-    names = {key: tuple(f"{key}{i}" for i in range(1, 400)) for key in ("o", "p", "m")}
-    slots = 7  # of each of 61 owners: 427 channels
-    labels = UPerNetLabels(
-        objects=("-", *names["o"][: steps.UPERNET["objects"] - 1]),
-        parts=("-", *names["p"]),
-        materials=("-", *names["m"][: steps.UPERNET["materials"] - 1]),
-        scenes=("anywhere",),
-        object_parts=tuple(
-            (owner, ("-", *names["p"][: slots - 1]))
-            for owner in range(1, steps.UPERNET["parts"] // slots + 1)
-        ),
-    )
+    labels, slots = steps.upernet_labels(), steps.PART_SLOTS
     parser = Parser(lambda scores, images, size: scores, labels)
     scores = {
         name: jax.image.resize(

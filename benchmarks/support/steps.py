@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdissect import models
+from jdissect.models.segmenter_labels import UPerNetLabels
+from jdissect.models.upernet import SIDE
 from jdissect.ops import (
     bit_masks,
     components,
@@ -25,6 +27,7 @@ from jdissect.ops import (
 )
 from jdissect.ops.edges import EDGES
 from jdissect.runtime.devices import Devices
+from jdissect.segmenters.parsing import Parser
 from jdissect.training import recipe, step
 
 # The published segmenters' channels.
@@ -36,6 +39,7 @@ UPERNET = {
     "scenes": 365,
 }
 COLOR = {"name": "ppm", "classes": 12}
+PART_SLOTS = 7  # of each of 61 owners: 427 channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +218,35 @@ def _features(shapes: Shapes) -> jax.ShapeDtypeStruct:
 
 def _valid(shapes: Shapes) -> jax.ShapeDtypeStruct:
     return array(shapes.images, dtype=bool)
+
+
+def upernet_labels() -> UPerNetLabels:
+    """Labels as many as the published UPerNet's, with PART_SLOTS parts an owner."""
+    names = {key: tuple(f"{key}{i}" for i in range(1, 400)) for key in ("o", "p", "m")}
+    return UPerNetLabels(
+        objects=("-", *names["o"][: UPERNET["objects"] - 1]),
+        parts=("-", *names["p"]),
+        materials=("-", *names["m"][: UPERNET["materials"] - 1]),
+        scenes=("anywhere",),
+        object_parts=tuple(
+            (owner, ("-", *names["p"][: PART_SLOTS - 1]))
+            for owner in range(1, UPERNET["parts"] // PART_SLOTS + 1)
+        ),
+    )
+
+
+def label_maps(images: int, side: int = 56) -> Step:
+    """Label maps with quarters, of UPerNet's scores."""
+    parser = Parser(lambda scores, images, size: scores, upernet_labels())
+
+    def parsed(scores, pixels):
+        return parser((scores, None), pixels)
+
+    scores = {
+        name: array(images, side, side, UPERNET[f"{name}s"])
+        for name in ("object", "part", "material")
+    }
+    return Step(parsed, (scores, array(images, SIDE, SIDE, 3, dtype=jnp.uint8)))
 
 
 def quarters(images: int, side: int) -> Step:

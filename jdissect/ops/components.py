@@ -26,6 +26,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jdissect.base.arrays import AnyArray
+from jdissect.ops import forms
+from jdissect.ops.accelerated import components as accelerated
 
 MODES = ("netdissect", "all")
 
@@ -52,6 +54,38 @@ def components(
       pixels get height * width, which is out of range as a segment number.
     """
     return _label(labels)[0]
+
+
+def boxes(
+    labels: Int[AnyArray, "batch height width"],
+) -> Int[Array, "4 batch height width"]:
+    """Returns the root, bottom, right and left of every pixel's component.
+
+    Args:
+      labels: as for `components`.
+
+    Returns:
+      int32; the roots as `components` returns them, then the largest row, the largest
+      and the smallest column of the component; 0 for background pixels.
+    """
+    batch, height, width = labels.shape
+    size = height * width
+    roots = components(labels)
+    row = jnp.arange(height, dtype=jnp.int32)[:, None]
+    column = jnp.arange(width, dtype=jnp.int32)[None, :]
+    # Largest row, column and -column of each component, in one segment reduction.
+    ends = jnp.stack(jnp.broadcast_arrays(row, column, -column), axis=-1)
+    ends = jnp.broadcast_to(ends.reshape(size, 3), (batch, size, 3))
+
+    def of_map(roots, ends):
+        corners = jnp.full((size, 3), -size, jnp.int32)
+        corners = corners.at[roots].max(ends, mode="drop")
+        return corners.at[roots].get(mode="fill", fill_value=0)
+
+    corners = jax.vmap(of_map)(roots.reshape(batch, size), ends)
+    corners = corners.reshape(batch, height, width, 3)
+    bottom, right, minus_left = jnp.moveaxis(corners, -1, 0)
+    return jnp.stack([roots, bottom, right, -minus_left])
 
 
 def quarters(
@@ -81,9 +115,9 @@ def quarters(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; use {', '.join(map(repr, MODES))}")
     objects = objects.astype(jnp.int32)
-    batch, height, width = objects.shape
-    size = height * width
-    roots = components(objects)
+    _, height, width = objects.shape
+    form = boxes if forms.on_cpu() else accelerated.boxes
+    roots, bottom, right, left = form(objects)
     shown = objects > 0
     if mode == "netdissect":
         first = jnp.where(shown, roots, -1)
@@ -91,20 +125,8 @@ def quarters(
 
     row = jnp.arange(height, dtype=jnp.int32)[:, None]
     column = jnp.arange(width, dtype=jnp.int32)[None, :]
-    # Largest row, column and -column of each component, in one segment reduction.
-    ends = jnp.stack(jnp.broadcast_arrays(row, column, -column), axis=-1)
-    ends = jnp.broadcast_to(ends.reshape(size, 3), (batch, size, 3))
-
-    def boxes(roots, ends):
-        corners = jnp.full((size, 3), -size, jnp.int32)
-        corners = corners.at[roots].max(ends, mode="drop")
-        return corners.at[roots].get(mode="fill", fill_value=0)
-
-    corners = jax.vmap(boxes)(roots.reshape(batch, size), ends)
-    corners = corners.reshape(batch, height, width, 3)
-    bottom, right, minus_left = jnp.moveaxis(corners, -1, 0)
     is_top = row < (roots // width + bottom + 1) // 2
-    is_left = column < (right - minus_left + 1) // 2
+    is_left = column < (left + right + 1) // 2
     vertical = objects + jnp.where(is_top, 1, 3) * num_objects
     horizontal = objects + jnp.where(is_left, 2, 4) * num_objects
     both = jnp.stack([vertical, horizontal], axis=1)

@@ -26,7 +26,8 @@ GRID = 56  # side of the label maps
 # The code that computes the maps; changing it makes cached maps unreachable.
 SOURCES = (
     *("models", "segmenters/parsing"),
-    *("ops/components", "ops/forms", "ops/resample", "ops/winograd"),
+    *("ops/accelerated/components", "ops/components", "ops/forms"),
+    *("ops/resample", "ops/winograd"),
 )
 
 

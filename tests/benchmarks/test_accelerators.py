@@ -33,6 +33,16 @@ def test_what_counts_is_a_few_kernels_and_waits_for_nothing(chip, name):
     assert found.written.operations > 0 and found.program.bytes > 0
 
 
+def test_label_maps_wait_for_nothing(chip):
+    if chip[0].kernels != "gpu":
+        pytest.skip("a TPU's compiler takes minutes")
+    name = accelerated_steps.LABEL_MAPS
+    step, images = accelerators._networks(chip[0])[name]
+    found = accelerators.cost(step, *chip, images)
+    assert not accelerators.faults(found, chip[0], name)
+    assert found.program.kernels < 32 * images
+
+
 def test_nothing_is_exchanged_in_a_pod(chip):
     if chip[0].kernels != "tpu":
         pytest.skip("for a TPU slice")
