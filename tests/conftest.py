@@ -61,6 +61,7 @@ LITTLE_OPTIMIZED = {
     "tests/dissection/test_resume.py",
     "tests/dissection/test_compiled.py",
     "tests/dissection/test_kernels.py",
+    "tests/ops/accelerated/test_components.py",
     "tests/ops/accelerated/test_kernels.py",
     "tests/segmenters/test_label_cache.py",
     "tests/dissection/test_api.py",
