@@ -22,7 +22,7 @@ exec {sys.executable} "$@"
 """
 
 
-@pytest.mark.parametrize("name", ["gpu", "tpu"])
+@pytest.mark.parametrize("name", [pytest.param("gpu", marks=pytest.mark.slow), "tpu"])
 def test_kernels_are_compared_and_timed(name, capsys):
     argv = ["equality", f"--kernels={name}", *SMALL]
     assert command_line.entry(equality.main, argv) == 0

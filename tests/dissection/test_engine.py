@@ -272,7 +272,8 @@ def test_batch_size_does_not_matter(batch):
 
 
 @pytest.mark.parametrize(
-    "keep", ["memory", pytest.param("none", marks=pytest.mark.slow)]
+    "keep",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("memory", "none")],
 )
 def test_sweeps_for_a_few_units_of_many(keep):
     """Where most thresholds are known from the sketch, the others are picked out."""

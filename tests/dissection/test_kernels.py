@@ -20,7 +20,7 @@ SLOW = pytest.mark.slow
         ("gpu", "device"),
         pytest.param("gpu", "none", marks=SLOW),
         pytest.param("tpu", "device", marks=SLOW),
-        ("tpu", "none"),
+        pytest.param("tpu", "none", marks=SLOW),
     ],
 )
 def test_the_same_results(name, keep):

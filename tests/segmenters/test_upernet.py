@@ -399,7 +399,7 @@ print(jax.device_count())
 @pytest.mark.parametrize(
     ("devices", "mode", "with_color"),
     [
-        (4, "shard_map", False),
+        pytest.param(4, "shard_map", False, marks=pytest.mark.slow),
         pytest.param(4, "shard_map", True, marks=pytest.mark.slow),
         pytest.param(2, "pmap", True, marks=pytest.mark.slow),
     ],

@@ -97,6 +97,7 @@ def alone(arguments, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_bits_of_two_devices(arguments, alone, tmp_path):
     """Sums of two numbers have no order; errors of evaluations are among metrics."""
     output = run_all(arguments, tmp_path / "run")
