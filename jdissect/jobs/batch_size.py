@@ -14,6 +14,7 @@ from jdissect.data.loader import Batch
 from jdissect.datasets import open_source
 from jdissect.dissection import settings
 from jdissect.jobs.batches import network_of
+from jdissect.models.endpoints import listed
 from jdissect.runtime import machine
 from jdissect.runtime.devices import network_devices
 from jdissect.segmenters import open_segmenter, smallest_image
@@ -98,7 +99,7 @@ def _network(config, model, devices) -> Callable[[Any, int], None]:
     if missing:
         raise UserError(
             f"{config.model.name} has no layer '{missing[0]}'; it has "
-            f"{', '.join(model.endpoint_names)}"
+            f"{listed(model.endpoint_names)}"
         )
     network = network_of(model, layers, config.dtype)
     step = devices.spmd(lambda state, pixels, params: network(params, pixels))

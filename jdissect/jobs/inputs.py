@@ -16,6 +16,7 @@ from jdissect.checkpoints import networks
 from jdissect.data.source import Source
 from jdissect.datasets import exif_rotation, open_source
 from jdissect.dissection import settings
+from jdissect.models.endpoints import listed
 from jdissect.runtime import machine, resources
 from jdissect.runtime.devices import Devices, network_devices
 from jdissect.runtime.processes import Processes
@@ -126,7 +127,7 @@ def _check_layers(config, model) -> None:
         if layer not in model.endpoint_names:
             raise UserError(
                 f"{config.model.name} has no layer '{layer}'; it has "
-                f"{', '.join(model.endpoint_names)}"
+                f"{listed(model.endpoint_names)}"
             )
 
 
