@@ -41,7 +41,7 @@ OPTIONS = {
     "weights": ("", "Folder of converted checkpoints."),
     "images": (50_000, "In all."),
     "few": (5_000, "Images of the shorter run."),
-    "layers": (list(ResNet.endpoint_names), "Layers to dissect."),
+    "layers": (list(ResNet.stage_names), "Layers to dissect."),
     "batch_size": (256, "Images a device a step."),
     "segment_batch": (64, "Images a device a call of the segmenter."),
     "dtype": (("bfloat16", "float32"), "Of networks."),

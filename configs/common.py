@@ -11,6 +11,11 @@ def get_common() -> ml_collections.ConfigDict:
     config.model.name = "resnet50"  # in jdissect.models; '' = as the weights say
     config.model.weights = ""  # folder of a converted checkpoint
     config.model.layers = ("layer4",)  # feature maps to probe; as flag: a,b,c
+    config.model.python = ""  # instead: 'package.module:function' that makes a network
+    # Of the images of a model.python that does not state its own: of channels in 0..1
+    config.model.mean = (0.485, 0.456, 0.406)
+    config.model.std = (0.229, 0.224, 0.225)
+    config.model.size = 0  # side in pixels to resize them to; 0 = as they are
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "folder"  # 'folder', 'broden', 'tfds'

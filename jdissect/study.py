@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
     if unknown:
         raise UserError(f"unexpected argument '{unknown[0]}'; see --help")
     configs = {name: _config(command_line, flags, rest, name) for name in NAMES}
+    if configs[NAMES[0]].model.python:
+        raise UserError("config.model.python is one network; use jdissect.main")
     from jdissect import compare
     from jdissect.analysis.comparison import compare as put_together
     from jdissect.base import paths

@@ -307,7 +307,7 @@ def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
         (["--config.data.batch_size=2.5"], "config.data.batch_size=2.5"),
         (
             ["--config.model.layers=head,layer9"],
-            "no layer 'layer9'; it has stem, block0",
+            "no layer 'layer9'; it has conv_stem, stem, block0 to block15, head",
         ),
         (["--config.model.layers=head,head"], "without repetitions"),
         (["--config.dtype=float16"], "float32 or bfloat16"),

@@ -248,7 +248,7 @@ def main(argv: list[str]) -> int:
     """Runs a form and prints what it found and how long each stage took."""
     required = ("resnet", "upernet", "color", "images")
     options = parse(argv, "pytorch.netdissect", OPTIONS, paths=required)
-    layers = check_endpoints(options.layers.split(","), ResNet.endpoint_names)
+    layers = check_endpoints(options.layers.split(","), ResNet.stage_names)
     files = sorted(p for p in Path(options.images).rglob("*") if p.is_file())
     files = files[: options.count]
     setting = (options.form, options.device, options.dtype, options.compile)

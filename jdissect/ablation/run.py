@@ -30,6 +30,7 @@ from jdissect.checkpoints.networks import Classifier, model_identity
 from jdissect.dissection import settings
 from jdissect.evaluation import folder_split
 from jdissect.evaluation.run import open_network
+from jdissect.models.endpoints import listed
 from jdissect.results.finished_run import StoredRun, open_run
 from jdissect.results.layer_result import Result
 from jdissect.runtime import machine
@@ -147,7 +148,7 @@ def ablate(
     if layer not in model.endpoint_names:
         raise UserError(
             f"{config.model.name} has no layer '{layer}'; it has "
-            f"{', '.join(model.endpoint_names)}"
+            f"{listed(model.endpoint_names)}"
         )
     passes = ForwardPasses(model, images, config)
     units = passes.units(layer)

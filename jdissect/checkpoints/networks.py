@@ -214,6 +214,11 @@ def load_configured(config: ml_collections.ConfigDict) -> Classifier:
     Raises:
       UserError: as `load_classifier`; or there are no weights.
     """
+    if config.model.get("python"):
+        raise UserError(
+            "config.model.python is a network to dissect (jdissect.main); this command "
+            "takes config.model.weights"
+        )
     name = config.model.name
     if name and name not in models.ARCHITECTURES:
         known = ", ".join(n for n in models.ARCHITECTURES if n not in SEGMENTERS)
@@ -348,7 +353,13 @@ def model_identity(model: Classifier) -> dict[str, Any]:
 
 
 def top1_error(weights: str) -> float | None:
-    """In percent, of a network that was trained here, as measured then; else None."""
+    """In percent, of a network that was trained here, as measured then; else None.
+
+    Args:
+      weights: folder of the network; '' for one of the user's own.
+    """
+    if not weights:
+        return None
     if weights.startswith(shipped.PREFIX):
         return shipped.entry(weights)["scores"]["top1_error"]
     return read_description(weights)["source"].get("top1_error")

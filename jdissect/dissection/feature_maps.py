@@ -35,7 +35,7 @@ def of_layers(
         something that is not a feature map.
     """
     found: dict[str, Any] = {}
-    for name, value in _named(returned, layers):
+    for name, value in named(returned, layers):
         if name in found:
             raise UserError(f"apply returns two things under the name '{name}'")
         found[name] = value
@@ -71,13 +71,19 @@ def warn_of_axes(name: str, shape: Sequence[int], mask_shape: Sequence[int]) -> 
         )
 
 
-def _named(returned: Any, layers: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def named(returned: Any, layers: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yields (name, value) of what a network returns, of any form that is understood.
+
+    Args:
+      returned: the network's return value.
+      layers: names of the requested layers.
+
+    Raises:
+      UserError: `returned` is ambiguous or of an unknown form.
+    """
     whole = _unwrapped(returned)
-    if isinstance(whole, tuple | list):
-        dicts = [each for each in whole if isinstance(each, Mapping)]
-        whole = dicts[0] if len(dicts) == 1 else whole
-    if isinstance(whole, Mapping):
-        yield from _flat(whole, "")
+    if (mapping := mapping_in(whole)) is not None:
+        yield from flat(mapping)
     elif _is_array(whole) and len(layers) == 1:
         yield layers[0], whole
     else:
@@ -88,11 +94,21 @@ def _named(returned: Any, layers: Sequence[str]) -> Iterator[tuple[str, Any]]:
         )
 
 
-def _flat(tree: Mapping, above: str) -> Iterator[tuple[str, Any]]:
+def mapping_in(returned: Any) -> Mapping | None:
+    """Returns the dict that a network returns, alone or beside something else."""
+    whole = _unwrapped(returned)
+    if isinstance(whole, tuple | list):
+        dicts = [each for each in whole if isinstance(each, Mapping)]
+        whole = dicts[0] if len(dicts) == 1 else whole
+    return whole if isinstance(whole, Mapping) else None
+
+
+def flat(tree: Mapping, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (name, value) of a nested dict; names are joined by dots."""
     for key, value in tree.items():
         value = _unwrapped(value)
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
+            yield from flat(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from jdissect.base.errors import UserError
-from jdissect.checkpoints import networks
 from jdissect.data.loader import Batch
 from jdissect.datasets import open_source
 from jdissect.dissection import settings
 from jdissect.jobs.batches import network_of
+from jdissect.jobs.inputs import open_network
+from jdissect.models.endpoints import listed
 from jdissect.runtime import machine
 from jdissect.runtime.devices import network_devices
 from jdissect.segmenters import open_segmenter, smallest_image
@@ -43,7 +44,7 @@ def probe(
     devices, _ = network_devices(config.parallel)
     machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
     source = open_source(config.data, smallest_image(config.segmenter.name))
-    model = networks.load_configured(config)
+    model = open_network(config, source.image_shape)
     runs = {"data.batch_size": _network(config, model, devices)}
     if config.segmenter.name == "upernet":
         runs["segmenter.batch_size"] = _segmenter(config, source, devices)
@@ -98,7 +99,7 @@ def _network(config, model, devices) -> Callable[[Any, int], None]:
     if missing:
         raise UserError(
             f"{config.model.name} has no layer '{missing[0]}'; it has "
-            f"{', '.join(model.endpoint_names)}"
+            f"{listed(model.endpoint_names)}"
         )
     network = network_of(model, layers, config.dtype)
     step = devices.spmd(lambda state, pixels, params: network(params, pixels))

@@ -11,11 +11,14 @@ import PIL
 
 from jdissect.base.errors import UserError
 from jdissect.base.identity import identity
+from jdissect.base.log import LOG
 from jdissect.base.progress import Progress
 from jdissect.checkpoints import networks
 from jdissect.data.source import Source
 from jdissect.datasets import exif_rotation, open_source
 from jdissect.dissection import settings
+from jdissect.jobs import own_network
+from jdissect.models.endpoints import listed
 from jdissect.runtime import machine, resources
 from jdissect.runtime.devices import Devices, network_devices
 from jdissect.runtime.processes import Processes
@@ -73,7 +76,7 @@ def open_inputs(
         cache = machine.cache_dir(config.cache.dir)
         machine.use_compilation_cache(cache)
         source = open_source(config.data, smallest_image(config.segmenter.name))
-        model = networks.load_configured(config)
+        model = open_network(config, source.image_shape, processes.first)
         _check_layers(config, model)
         _check_shares(config, len(source.names), len(counters), processes.count)
     with progress.stage("hashing images"):
@@ -89,6 +92,27 @@ def open_inputs(
     return Inputs(
         config, source, tuple(hashes), model, segmenter, devices, counters, cache
     )
+
+
+def open_network(
+    config: ml_collections.ConfigDict, image_shape: tuple[int, int], tells: bool = True
+) -> networks.Classifier:
+    """Opens the config's network: of a checkpoint, or of a function of the user's.
+
+    Args:
+      config: the config; `model.name` is filled in.
+      image_shape: (height, width) of the images.
+      tells: whether to log how the user's network is used.
+
+    Raises:
+      UserError: see `networks.load_configured` and `own_network.load`.
+    """
+    if not config.model.get("python"):
+        return networks.load_configured(config)
+    model, note = own_network.load(config, image_shape)
+    if tells:
+        LOG.info(note)
+    return model
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
@@ -126,7 +150,7 @@ def _check_layers(config, model) -> None:
         if layer not in model.endpoint_names:
             raise UserError(
                 f"{config.model.name} has no layer '{layer}'; it has "
-                f"{', '.join(model.endpoint_names)}"
+                f"{listed(model.endpoint_names)}"
             )
 
 

@@ -130,10 +130,11 @@ def for_inference(
     Returns:
       apply, params: as `as_function`.
     """
-    # `epsilon` and `prepare` are the networks', not of all modules.
+    # `epsilon`, `unfolded` and `prepare` are the networks', not of all modules.
     model: Any = build_abstract(**architecture, folded=fold, dtype=dtype)
     if fold:
-        parameters = fold_batch_norm(dict(parameters), model.epsilon)
+        unfolded = getattr(model, "unfolded", None)
+        parameters = fold_batch_norm(dict(parameters), model.epsilon, unfolded)
     apply, params = as_function(model)
     params = with_parameters(params, parameters)
     if fold and dtype == "float32" and forms.on_cpu() and hasattr(model, "prepare"):

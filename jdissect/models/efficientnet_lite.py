@@ -5,6 +5,7 @@ hardware. Padding is TensorFlow's "SAME", or PyTorch's symmetric padding for the
 that timm trained itself.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float
 from jdissect.base.errors import UserError
 from jdissect.models.endpoints import run_stages
 from jdissect.models.layers import ConvNorm, Padding, classifier_head, spatial_mean
-from jdissect.models.resnet import pad
+from jdissect.models.resnet import pad, stem_steps
 
 # padding -> its epsilon of batch normalization
 PADDINGS = {"same": 1e-3, "symmetric": 1e-5}
@@ -81,7 +82,9 @@ class EfficientNetLite0(nnx.Module):
 
     `stem` and `head` are taken after their ReLU6 (strides 2 and 32, 32 and 1280 units);
     `block0` to `block15`, numbered over all stages, after the skip connection. A block
-    ends without an activation function, so its output may be negative.
+    ends without an activation function, so its output may be negative. `conv_stem`,
+    which is computed only when named, is the stem's convolution before batch
+    normalization and ReLU6.
 
     Args:
       classes: number of logits; 0: no classifier, and logits are None.
@@ -94,7 +97,9 @@ class EfficientNetLite0(nnx.Module):
       UserError: the padding is unknown.
     """
 
-    endpoint_names = ("stem", *(f"block{i}" for i in range(len(BLOCKS))), "head")
+    stage_names = ("stem", *(f"block{i}" for i in range(len(BLOCKS))), "head")
+    endpoint_names = ("conv_stem", *stage_names)
+    unfolded = {"conv_stem": "stem"}  # see `layers.fold_batch_norm`
 
     def __init__(
         self,
@@ -115,9 +120,12 @@ class EfficientNetLite0(nnx.Module):
             "rngs": rngs,
         }
         self.dtype = dtype
-        self.stem = ConvNorm(
-            3, STEM_UNITS, 3, stride=2, padding=_pad(padding, 3), **options
+        stem = functools.partial(
+            ConvNorm, 3, STEM_UNITS, 3, stride=2, padding=_pad(padding, 3)
         )
+        self.stem = stem(**options)
+        if folded:
+            self.conv_stem = stem(**{**options, "folded": False, "inference": True})
         blocks, features = [], STEM_UNITS
         for kernel_size, stride, expansion, units in BLOCKS:
             blocks.append(
@@ -144,8 +152,9 @@ class EfficientNetLite0(nnx.Module):
 
         Args:
           images: images from `preprocess.normalize`.
-          endpoints: None for all of them and the logits, () for the logits only, or
-            names: then the logits are None and no deeper layer is computed.
+          endpoints: None for `stage_names` and the logits, () for the logits only, or
+            some of `endpoint_names`: then the logits are None and no deeper layer is
+            computed.
           masks: {endpoint: factor per unit}, for example 0 to remove a unit; see
             `endpoints.run_stages`.
 
@@ -155,11 +164,19 @@ class EfficientNetLite0(nnx.Module):
         Raises:
           UserError: an endpoint is unknown.
         """
-        stages = [("stem", lambda x: nnx.relu6(self.stem(x)))]
+        stages, beside = stem_steps(self, "conv_stem", "stem", nnx.relu6, masks)
         stages += [(f"block{i}", block) for i, block in enumerate(self.blocks)]
         stages += [("head", lambda x: nnx.relu6(self.head(x)))]
         images = images.astype(jnp.dtype(self.dtype))
-        return run_stages(stages, images, self._head, endpoints, masks)
+        return run_stages(
+            stages,
+            images,
+            self._head,
+            endpoints,
+            masks,
+            default=self.stage_names,
+            beside=beside,
+        )
 
     def _head(self, maps):
         return None if self.fc is None else self.fc(spatial_mean(maps))

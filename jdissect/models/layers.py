@@ -12,7 +12,7 @@ factors.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -174,6 +174,7 @@ class ConvNorm(nnx.Module):
         (`training.convolution`).
       epsilon: added to the variance.
       folded: whether batch normalization is folded into the convolution.
+      inference: whether it is never trained; so if folded.
       dtype: type of the computation, 'float32' or 'bfloat16'.
     """
 
@@ -191,10 +192,12 @@ class ConvNorm(nnx.Module):
         fast: str = "",
         epsilon: float = 1e-5,
         folded: bool = False,
+        inference: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {}
+        inference = inference or folded
         self.fast = fast if (kernel_size, stride, groups) == (3, 1, 1) else ""
         if depthwise:
             options["conv_general_dilated"] = depthwise_conv
@@ -202,7 +205,7 @@ class ConvNorm(nnx.Module):
             options["conv_general_dilated"] = pointwise_conv
         elif self.fast:
             options["conv_general_dilated"] = prepared_conv
-        elif folded and out_features <= 16 and groups == 1:
+        elif inference and out_features <= 16 and groups == 1:
             options["conv_general_dilated"] = narrow_conv
         self.conv = nnx.Conv(
             in_features,
@@ -272,7 +275,9 @@ def _kernel_of_taps(kernel):
 
 
 def fold_batch_norm(
-    parameters: dict[str, np.ndarray], epsilon: float
+    parameters: dict[str, np.ndarray],
+    epsilon: float,
+    unfolded: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Folds every `ConvNorm`'s batch normalization into its convolution.
 
@@ -282,6 +287,8 @@ def fold_batch_norm(
     Args:
       parameters: name -> float32 array, all parameters of an unfolded network.
       epsilon: epsilon of the network's batch normalization.
+      unfolded: {name of a ConvNorm in the folded network: the one that it copies}; it
+        is not folded.
 
     Returns:
       The parameters of the folded network; those outside a ConvNorm are unchanged.
@@ -299,6 +306,10 @@ def fold_batch_norm(
         kernel = parameters[f"{prefix}conv.kernel"]
         folded[f"{prefix}conv.kernel"] = (kernel * factor).astype(np.float32)
         folded[f"{prefix}conv.bias"] = (bias - mean * factor).astype(np.float32)
+    for copy, original in (unfolded or {}).items():
+        for name, array in parameters.items():
+            if name.startswith(f"{original}."):
+                folded[copy + name.removeprefix(original)] = array
     return folded
 
 

@@ -7,7 +7,7 @@ other 3x3 convolutions.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -183,6 +183,33 @@ def chain(blocks, x):
     return x
 
 
+def stem_steps(
+    network: Any,
+    convolution: str,
+    activated: str,
+    activation: Callable[[Array], Array],
+    masks: Mapping[str, Any] | None,
+) -> tuple[list[tuple[str, Callable]], dict[str, Callable]]:
+    """Returns a stem's stages, and what is computed beside them, for `run_stages`.
+
+    A folded network computes the convolution before batch normalization only if that
+    is named, by the copy of the stem that is not folded; nothing else changes.
+
+    Args:
+      network: has a ConvNorm `stem`, and if folded one named as `convolution`.
+      convolution: name of the convolution's endpoint.
+      activated: name of the endpoint after batch normalization and `activation`.
+      masks: masks of the network's endpoints.
+    """
+    copy = getattr(network, convolution, None)
+    if copy is not None and convolution not in (masks or {}):
+        whole = [(activated, lambda images: activation(network.stem(images)))]
+        return whole, {convolution: copy.conv}
+    stem = network.stem if copy is None else copy
+    rest = (activated, lambda maps: activation(stem.normalize(maps)))
+    return [(convolution, stem.conv), rest], {}
+
+
 class ResNet(nnx.Module):
     """A residual network that returns its endpoints.
 
@@ -190,6 +217,12 @@ class ResNet(nnx.Module):
     `layer4` after the last ReLU of each stage (strides 4, 8, 16, 32; with bottlenecks
     4, 8, 16, 32 times `width` units, else 1, 2, 4, 8 times). A stem of stride 1, or
     without the max pool, halves all strides.
+
+    Other endpoints are computed only when named, with the names and meanings of
+    torchvision's modules: `conv1` (stride 2, `width` units) is the stem's convolution
+    before batch normalization and ReLU, `relu` is what follows both, and `layer1.0`,
+    `layer1.1`, ... are taken after the last ReLU of each block of a stage. The last
+    block of a stage is the stage.
 
     Args:
       depth: a key of DEPTHS.
@@ -212,7 +245,8 @@ class ResNet(nnx.Module):
     """
 
     epsilon = 1e-5
-    endpoint_names = ("stem", "layer1", "layer2", "layer3", "layer4")
+    stage_names = ("stem", "layer1", "layer2", "layer3", "layer4")
+    unfolded = {"conv1": "stem"}  # see `layers.fold_batch_norm`
 
     def __init__(
         self,
@@ -241,14 +275,17 @@ class ResNet(nnx.Module):
             "rngs": rngs,
         }
         self.dtype = dtype
-        self.stem = ConvNorm(
+        stem = functools.partial(
+            ConvNorm,
             in_channels,
             width,
             stem_kernel,
             stride=stem_stride,
             padding=pad(stem_kernel),
-            **options,
         )
+        self.stem = stem(**options)
+        if folded:
+            self.conv1 = stem(**{**options, "folded": False, "inference": True})
         self.stem_pool = stem_pool
         options |= {"last_stride": last_stride, "fast": "winograd"}
         options |= {"groups": groups, "width_per_group": width_per_group}
@@ -270,29 +307,50 @@ class ResNet(nnx.Module):
 
         Args:
           images: images from `preprocess.normalize`.
-          endpoints: None for all of them and the logits, () for the logits only, or
-            names: then the logits are None and no deeper layer is computed.
+          endpoints: None for `stage_names` and the logits, () for the logits only, or
+            some of `endpoint_names`: then the logits are None and no deeper layer is
+            computed.
           masks: {endpoint: factor per unit}, for example 0 to remove a unit; see
             `endpoints.run_stages`.
 
         Returns:
-          float32 logits or None, and {endpoint: feature map, at least 0}.
+          float32 logits or None, and {endpoint: feature map}, at least 0 but for
+          `conv1`.
 
         Raises:
           UserError: an endpoint is unknown.
         """
-        steps = [("stem", self._stem)]
-        for name in self.endpoint_names[1:]:
-            steps.append((name, functools.partial(chain, getattr(self, name))))
+        first, beside = stem_steps(self, "conv1", "relu", nnx.relu, masks)
+        steps = [*first, ("stem", self._pool)]
+        for stage in self.stage_names[1:]:
+            blocks = getattr(self, stage)
+            steps += [(f"{stage}.{i}", block) for i, block in enumerate(blocks)]
+            steps.append((stage, lambda maps: maps))
         images = images.astype(jnp.dtype(self.dtype))
-        return run_stages(steps, images, self._head, endpoints, masks)
+        return run_stages(
+            steps,
+            images,
+            self._head,
+            endpoints,
+            masks,
+            default=self.stage_names,
+            beside=beside,
+        )
+
+    @property
+    def endpoint_names(self) -> tuple[str, ...]:
+        """All endpoints, in order of depth."""
+        names = ["conv1", "relu", "stem"]
+        for stage in self.stage_names[1:]:
+            count = len(getattr(self, stage))
+            names += [*(f"{stage}.{i}" for i in range(count)), stage]
+        return tuple(names)
 
     def prepare(self) -> None:
         """Speeds up inference on CPUs; see `layers.prepare`."""
         prepare(self)
 
-    def _stem(self, images):
-        maps = nnx.relu(self.stem(images))
+    def _pool(self, maps):
         if not self.stem_pool:
             return maps
         return nnx.max_pool(maps, (3, 3), strides=(2, 2), padding=pad(3))

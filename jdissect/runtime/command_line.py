@@ -1,5 +1,6 @@
 """Provides what all commands share: flags, config overrides, one-line errors."""
 
+import ast
 import contextlib
 import errno
 import io
@@ -88,6 +89,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     if probe.config is not None:
         for argument in filter(_is_override, argv):
             _check_key(probe.config, argument)
+        argv = _quoted(argv, probe.config)
     with _one_line("--config", values):
         rest = values(list(argv))[1:]
     if rest:
@@ -289,6 +291,36 @@ def _config_file(values: flags.FlagValues) -> tuple[str, str]:
 
 def _is_override(argument: str) -> bool:
     return argument.startswith(("--config.", "-config."))
+
+
+def _quoted(argv: Sequence[str], config: ml_collections.ConfigDict) -> Sequence[str]:
+    """Quotes lists of names that Python cannot parse, such as layer4.0,layer4.1.
+
+    `config_values.check` splits them.
+    """
+    tuples = {key for key, value in config_values.leaves(config) if _is_list(value)}
+    found = list(argv)
+    for place, argument in enumerate(argv):
+        name, equals, text = argument.partition("=")
+        if not _is_override(argument) or name.split("config.", 1)[1] not in tuples:
+            continue
+        if equals and not _is_python(text):
+            found[place] = f"{name}={text!r}"
+        elif not equals and place + 1 < len(argv) and not _is_python(argv[place + 1]):
+            found[place + 1] = repr(argv[place + 1])
+    return found
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, tuple | list)
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

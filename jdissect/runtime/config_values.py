@@ -20,7 +20,7 @@ _COUNT = 2**31 - 1  # images, steps...: counted in 32 bits
 _EXAMPLES: dict[str, Any] = {
     **dict.fromkeys(
         (
-            *("model.name", "model.weights"),
+            *("model.name", "model.weights", "model.python"),
             *("data.source", "data.path", "data.name", "data.split"),
             "data.class_order",
             *("train.split", "train.validation_split", "augment.recipe"),
@@ -47,6 +47,7 @@ _EXAMPLES: dict[str, Any] = {
     ),
     "cache.max_gb": 20.0,
     "model.layers": ("layer4",),
+    **dict.fromkeys(("model.mean", "model.std"), (0.5,)),
     "iou_thresholds": (0.03, 0.04),
     "train.milestones": (0.25, 0.5),
 }
@@ -64,6 +65,7 @@ _MOST: dict[str, float] = {
     **dict.fromkeys(("train.depth", "train.last_stride"), 2**10),
     **dict.fromkeys(("train.image_size", "train.window", "train.grid"), 2**13),
     "train.canvas": 2**14,
+    "model.size": 4096,
     "train.epochs": 10**6,
     "train.seed": 2**32 - 1,
     **dict.fromkeys(("train.log_every", "train.checkpoint_every"), _COUNT),

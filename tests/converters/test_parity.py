@@ -142,6 +142,75 @@ def test_resnets_are_their_twins(
     assert_same(ours, run_twin(twin, images), 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("depth", "pool", "fold"),
+    [
+        (18, True, True),
+        pytest.param(18, False, False, marks=pytest.mark.slow),
+        pytest.param(50, True, True, marks=pytest.mark.slow),
+        pytest.param(50, True, False, marks=pytest.mark.slow),
+    ],
+)
+def test_every_block_of_a_resnet_is_what_a_hook_keeps(
+    depth, pool, fold, draw_state, convert
+):
+    twin = ResNet(depth, width=8, classes=3, stem_pool=pool)
+    state = draw_state(twin)
+    twin.load_state_dict(state)
+    done = convert(resnet, state, *([] if pool else ["--stem_pool=false"]))
+    assert done.code == 0, done.err
+    classifier = networks.load_classifier(done.folder, fold=fold)
+    # A hook on bn1 keeps what ReLU has not seen.
+    names = set(classifier.endpoint_names) - {"relu", "stem"}
+    images = np.random.default_rng(0).normal(size=(2, 65, 98, 3)).astype(np.float32)
+    theirs = kept_by_hooks(twin, [*names, "bn1"], images)
+    theirs["relu"] = np.maximum(theirs.pop("bn1"), 0)
+    assert len(names) == {18: 8, 50: 16}[depth] + 4 + 1
+    assert_hooked(classifier, theirs, images)
+
+
+def kept_by_hooks(twin, names, images):
+    """What modules of a network in PyTorch return, by their names."""
+    kept, modules = {}, dict(twin.named_modules())
+    for name in names:
+        modules[name].register_forward_hook(
+            lambda module, inputs, maps, name=name: kept.update({name: maps.clone()})
+        )
+    run_twin(twin, images)
+    return {name: maps.numpy().transpose(0, 2, 3, 1) for name, maps in kept.items()}
+
+
+def assert_hooked(classifier, theirs, images):
+    apply = jax.jit(
+        lambda params, x: classifier.apply(params, x, tuple(theirs)),
+        compiler_options=QUICKLY,
+    )
+    logits, ours = apply(classifier.params, images)
+    assert logits is None
+    assert set(ours) == set(theirs)
+    for name, maps in theirs.items():
+        assert relative(ours[name], maps) < 1e-4, name
+        assert maps.min() < 0 or name not in ("conv1", "conv_stem")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fold", [True, False])
+def test_every_block_of_lite0_is_what_a_hook_keeps(fold, draw_state, convert):
+    twin = EfficientNetLite0(classes=4)
+    state = draw_state(twin)
+    twin.load_state_dict(state)
+    done = convert(efficientnet_lite, state)
+    classifier = networks.load_classifier(done.folder, fold=fold)
+    images = np.random.default_rng(0).normal(size=(1, 65, 98, 3)).astype(np.float32)
+    names = ["_conv_stem", *(f"_blocks.{i}" for i in range(16))]
+    theirs = kept_by_hooks(twin, names, images)
+    renamed = {
+        name.replace("_blocks.", "block").replace("_conv_stem", "conv_stem"): maps
+        for name, maps in theirs.items()
+    }
+    assert_hooked(classifier, renamed, images)
+
+
 @pytest.fixture(scope="module")
 def lite0_file():
     package = pytest.importorskip(

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jdissect import models
 from jdissect.base.errors import UserError
-from jdissect.models.endpoints import check_endpoints
+from jdissect.models import endpoints
 from jdissect.models.layers import ConvNorm, fold_batch_norm
 from tests.compiling import QUICKLY
 from tests.devices import environment
@@ -56,7 +56,7 @@ def make(name, **options):
     values = draw_parameters(name)
     model = abstract(name, **options)
     if options.get("folded"):
-        values = fold_batch_norm(values, model.epsilon)
+        values = fold_batch_norm(values, model.epsilon, model.unfolded)
     apply, params = models.as_function(model)
     return apply, models.with_parameters(params, values)
 
@@ -103,11 +103,31 @@ def test_endpoints_have_the_documented_order_and_shapes(name, units, strides):
     logits, features = jax.eval_shape(apply, params, images)
     assert logits.shape == (2, 7)
     assert logits.dtype == jnp.float32
-    assert set(features) == set(model.endpoint_names)
-    for endpoint, unit, stride in zip(
-        model.endpoint_names, units, strides, strict=True
-    ):
+    assert set(features) == set(model.stage_names)
+    for endpoint, unit, stride in zip(model.stage_names, units, strides, strict=True):
         assert features[endpoint].shape == (2, 96 // stride, 64 // stride, unit)
+
+
+def test_every_block_is_an_endpoint_in_order_of_depth():
+    names = abstract("resnet50").endpoint_names
+    assert names == (
+        *("conv1", "relu", "stem"),
+        *("layer1.0", "layer1.1", "layer1.2", "layer1"),
+        *("layer2.0", "layer2.1", "layer2.2", "layer2.3", "layer2"),
+        *(f"layer3.{block}" for block in range(6)),
+        *("layer3", "layer4.0", "layer4.1", "layer4.2", "layer4"),
+    )
+    assert abstract("efficientnet_lite0").endpoint_names[:3] == (
+        *("conv_stem", "stem", "block0"),
+    )
+    assert endpoints.listed(names) == (
+        "conv1, relu, stem, layer1.0 to layer1.2, layer1, layer2.0 to layer2.3, "
+        "layer2, layer3.0 to layer3.5, layer3, layer4.0 to layer4.2, layer4"
+    )
+    # Two numbers are no range; nor do numbers continue over another name, or skip one.
+    for plain in (["block0", "block1"], ["a0", "b1", "c2"], ["a0", "a2", "a4"], ["a"]):
+        assert endpoints.listed(plain) == ", ".join(plain)
+    assert endpoints.listed(["a8", "a9", "a10", "b"]) == "a8 to a10, b"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +179,7 @@ def test_endpoints_asked_for_are_the_only_ones_returned(name):
     function = make(name)
     images = draw_images(1, 64, 64)
     every_logits, every = run(function, images)
-    names = abstract(name).endpoint_names
+    names = abstract(name).stage_names
     asked = (names[2], names[0])
     logits, some = run(function, images, asked)
     assert logits is None
@@ -178,6 +198,8 @@ def test_endpoints_asked_for_are_the_only_ones_returned(name):
         # Stem; three bottlenecks of three convolutions and one shortcut.
         ("resnet50", ("layer1",), 1 + 3 * 3 + 1),
         ("resnet50", ("stem",), 1),
+        ("resnet50", ("conv1",), 1),
+        ("resnet50", ("layer1.1",), 1 + 2 * 3 + 1),
         # 53 convolutions; the mean and the classifier.
         ("resnet50", (), 53 + 2),
         # Depthwise convolutions are sums: stem, one projection, two of block 1.
@@ -188,6 +210,25 @@ def test_nothing_deeper_than_the_endpoints_is_computed(name, endpoints, expected
     apply, params = models.as_function(abstract(name))
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     assert products(lambda p, x: apply(p, x, endpoints), params, images) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "convolution"),
+    [("resnet18", "conv1"), ("efficientnet_lite0", "conv_stem")],
+)
+def test_the_stem_is_convolved_twice_only_if_asked_for_both(name, convolution):
+    """Folded, a convolution before batch normalization is one of its own."""
+    apply, params = models.as_function(abstract(name, folded=True))
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    for asked, expected in (
+        ((convolution,), 1),
+        (("stem",), 1),
+        ((convolution, "stem"), 2),
+    ):
+        found = products(lambda p, x, names=asked: apply(p, x, names), params, images)
+        assert found == expected
+    masks = {convolution: jnp.ones(32 if name.startswith("eff") else 8)}
+    assert products(lambda p, x: apply(p, x, "stem", masks), params, images) == 1
 
 
 @pytest.mark.parametrize("name", ONE_OF_A_KIND)
@@ -228,7 +269,9 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name, endpoi
 
 
 def test_unknown_names_are_the_users_errors():
-    with pytest.raises(UserError, match=r"'layer9'.*\n.*stem, layer1, layer2"):
+    with pytest.raises(
+        UserError, match=r"'layer9'.*\n.*stem, layer1.0, layer1.1, layer1, "
+    ):
         run(make("resnet18"), draw_images(1, 32, 32), ("layer1", "layer9"))
     with pytest.raises(UserError, match="unknown architecture 'vgg16'.*resnet152"):
         models.build("vgg16", rngs=nnx.Rngs(0))
@@ -236,7 +279,7 @@ def test_unknown_names_are_the_users_errors():
         models.build_abstract("vgg16")
     with pytest.raises(UserError, match="efficientnet_lite0.*width"):
         models.build("efficientnet_lite0", width=3, rngs=nnx.Rngs(0))
-    assert check_endpoints("b", ("a", "b")) == ("b",)
+    assert endpoints.check_endpoints("b", ("a", "b")) == ("b",)
 
 
 SAME_BITS = """

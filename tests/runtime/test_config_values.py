@@ -164,6 +164,26 @@ def test_what_a_tuple_means():
 
 
 @pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("layer4.0,layer4.1", ("layer4.0", "layer4.1")),
+        ("conv1, layer4.0,layer4", ("conv1", "layer4.0", "layer4")),
+        ("layer4.0", ("layer4.0",)),
+        ("it's,a.0", ("it's", "a.0")),
+        ("('layer4.0', 'b')", ("layer4.0", "b")),
+        ("a,b", ("a", "b")),
+    ],
+)
+def test_names_of_layers_need_no_quotes(text, layers):
+    """ml_collections reads a tuple as Python, which layer4.0 is not."""
+    flag = "--config.model.layers"
+    for argument in ([f"{flag}={text}"], [flag, text]):
+        argv = ["main", "--config=configs/mixup.py", *argument]
+        flags = command_line.define(argv, {}, {})
+        assert command_line.parse(flags, argv).model.layers == layers
+
+
+@pytest.mark.parametrize(
     ("flag", "proposed"),
     [
         ("--foo", None),
