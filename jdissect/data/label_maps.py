@@ -76,8 +76,8 @@ def resample_nearest(
 
 
 def crop_nearest(
-    labels: Int32[np.ndarray, "*leading height width"],
-) -> Int32[np.ndarray, "*leading 224 224"]:
+    labels: Shaped[np.ndarray, "*leading height width"],
+) -> Shaped[np.ndarray, "*leading 224 224"]:
     """Gives label maps the geometry of `images.decode_cropped`.
 
     Row y of the crop is row y + 16 of the image resized to 256, whose center lies at

@@ -1,9 +1,8 @@
 """Joins images of any size with their label maps, in the geometry of a folder.
 
 Images are resized to 256x256 and cropped to 224, as those of the source 'folder' are.
-Label maps have the stored size of their image and get the same geometry by nearest
-neighbor: a pixel of the result has the label at the center of its place in the stored
-image.
+Label maps have the stored size of their image and get the same geometry by
+`label_maps.crop_nearest`: a pixel has the label at its center in the stored image.
 """
 
 import dataclasses
@@ -15,13 +14,12 @@ from jaxtyping import Bool, Int32
 
 from jdissect.base.concepts import Concepts
 from jdissect.data.images import CROPPED, open_rgb, resize_and_crop
-from jdissect.data.label_maps import crop_nearest
 from jdissect.data.source import Annotations, Example
 from jdissect.datasets.folder import FolderSource
 
 
 class Masks(Protocol):
-    """Label maps by image index, at the size of the stored images.
+    """Label maps by image index, in the geometry of the cropped images.
 
     Attributes:
         concepts: (name, category) by number.
@@ -99,7 +97,7 @@ class MaskedSource:
         image = open_rgb(path, name, self.images.exif_rotation)
         pixels = resize_and_crop(image, name, self.smallest)
         labels, annotated = self.masks.read(index, (image.height, image.width))
-        return Example(pixels, crop_nearest(labels), annotated)
+        return Example(pixels, labels, annotated)
 
     def content_hashes(
         self, cache_dir: Path | None, only: slice = slice(None)

@@ -13,7 +13,8 @@ from jdissect.base.concepts import Concepts, categories
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.data.content_hashes import hash_files, hash_texts
-from jdissect.data.label_maps import decode_label_map
+from jdissect.data.images import CROPPED
+from jdissect.data.label_maps import crop_nearest, decode_label_map
 from jdissect.datasets.names_file import LARGEST_NUMBER, Color
 
 _UNKNOWN = -1
@@ -122,13 +123,13 @@ class PngMasks:
 
     def read(
         self, index: int, shape: tuple[int, int]
-    ) -> tuple[Int32[np.ndarray, "maps height width"], Bool[np.ndarray, " categories"]]:
+    ) -> tuple[Int32[np.ndarray, "maps 224 224"], Bool[np.ndarray, " categories"]]:
         """Returns an image's label maps and its categories; see `masked.Masks`."""
-        labels = np.zeros((self.maps, *shape), np.int32)
+        labels = np.zeros((self.maps, CROPPED, CROPPED), np.int32)
         annotated = np.zeros(len(self._columns[0]), bool)
         for place, file in enumerate(self.files[index]):
             if file:
-                labels[place] = self.codes[place].decode(file, shape)
+                labels[place] = crop_nearest(self.codes[place].decode(file, shape))
                 annotated |= self._columns[place]
         return labels, annotated
 

@@ -147,7 +147,7 @@ def open_counted(
         if anew:
             data.path = ""
         below = images_below(data.source)
-        if below is not None and not data_path:
+        if below is not None and (data.source != "folder" or not data_path):
             return ProbeImages(run, _named_files(run, data, below, smallest))
         return ProbeImages(run, open_source(data, smallest), anew)
     except UserError:
