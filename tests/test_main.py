@@ -314,7 +314,10 @@ def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
         (["--config.parallel=threads"], "shard_map or pmap"),
         (["--config.iou_thresholds=2"], "config.iou_thresholds is (2,)"),
         (["--config.data.path=/nowhere"], "/nowhere"),
-        (["--config.data.source=fold"], "use scenes, folder, broden, tfds"),
+        (
+            ["--config.data.source=fold"],
+            "use scenes, folder, broden, masks, coco, tfds",
+        ),
         (["--config.segmenter.name=x"], "use annotations, upernet, colornames"),
         (["--config.segmenter.name=upernet"], "config.segmenter.upernet is not set"),
         (

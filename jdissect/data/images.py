@@ -98,7 +98,13 @@ def decode_cropped(
     Raises:
         UnreadableImage: as `open_rgb`, or a side has fewer than `smallest` pixels.
     """
-    image = open_rgb(file, name, exif_rotation)
+    return resize_and_crop(open_rgb(file, name, exif_rotation), name, smallest)
+
+
+def resize_and_crop(
+    image: Image.Image, name: str, smallest: int = 1
+) -> UInt8[np.ndarray, "224 224 3"]:
+    """Returns the pixels of an RGB image as `decode_cropped` does."""
     if min(image.size) < smallest:
         size = f"{image.width}x{image.height} pixels"
         raise UnreadableImage(name, f"{size}, needs at least {smallest}x{smallest}")

@@ -6,16 +6,21 @@ from typing import Any
 from jdissect.base.errors import UserError
 from jdissect.data.source import Annotations, Example, Source, UnreadableImage
 from jdissect.datasets.broden import BrodenSource, open_broden
+from jdissect.datasets.coco import open_coco
 from jdissect.datasets.folder import FolderSource, open_folder
+from jdissect.datasets.masked import MaskedSource
+from jdissect.datasets.masks import open_masks
 
 __all__ = [
     "Annotations",
     "BrodenSource",
     "Example",
     "FolderSource",
+    "MaskedSource",
     "Source",
     "UnreadableImage",
     "exif_rotation",
+    "images_below",
     "open_source",
 ]
 
@@ -54,22 +59,48 @@ def _open_broden(config: Any) -> Source:
     return open_broden(config.path, config.split, config.num_images)
 
 
+def _open_masks(config: Any) -> Source:
+    ignore = getattr(config, "ignore", -1)  # older configs lack it
+    return open_masks(config.path, config.num_images, exif_rotation(config), ignore)
+
+
+def _open_coco(config: Any) -> Source:
+    annotations = getattr(config, "annotations", "")  # older configs lack it
+    return open_coco(config.path, annotations, config.num_images, exif_rotation(config))
+
+
 _OPENERS = {
     "scenes": _open_scenes,
     "folder": _open_folder,
     "broden": _open_broden,
+    "masks": _open_masks,
+    "coco": _open_coco,
     "tfds": _open_tfds,
 }
+
+
+# Sources with a folder's geometry: the folder in `path` that image names begin at.
+_IMAGES_BELOW = {"folder": "", "masks": "images", "coco": ""}
+
+
+def images_below(source: str) -> str | None:
+    """Returns the folder in `config.data.path` that a source's image names start from.
+
+    None for a source whose images are not files, or not resized as a folder's.
+    """
+    return _IMAGES_BELOW.get(source)
 
 
 def open_source(data_config: Any, smallest: int = 1) -> Source:
     """Opens the images of `config.data`.
 
     Args:
-        data_config: has `source` ('scenes', 'folder', 'broden', 'tfds'), `path` (for
+        data_config: has `source` (a key of `_OPENERS`), `path` (for
             scenes: the folder of prepared pictures, or ''), `split` (scenes: ''
             means 'probe'), `num_images` (takes the first ones; 0: all), `name` for
-            tfds, and optionally `exif_rotation` (rotate photographs by their EXIF).
+            tfds, and optionally `exif_rotation` (rotate photographs by their EXIF),
+            `ignore` (masks: a number that means no label), `annotations` (coco: the
+            JSON file).
         smallest: side in pixels below which an image counts as unreadable, in sources
             that enlarge images; broden uses images at their stored size.
 

@@ -12,13 +12,13 @@ from jaxtyping import Int, Int32, Int64
 
 from jdissect.base.progress import counting
 from jdissect.data import loader
+from jdissect.data.label_maps import resample_nearest
 from jdissect.data.source import Subset, share
 from jdissect.models.upernet import SIDE
 from jdissect.runtime.devices import Devices
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.scenes import CONCEPTS, ScenesSource
 from jdissect.scenes.channels import NO_OWNER, channels, upernet_labels
-from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import Apply, Parser
 
 CATEGORIES = ("object", "part", "material")

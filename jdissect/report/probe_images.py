@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from jdissect.base import paths
 from jdissect.base.errors import UserError
 from jdissect.data.source import Annotations, Readable, Source
-from jdissect.datasets import Example, UnreadableImage, open_source
+from jdissect.datasets import Example, UnreadableImage, images_below, open_source
 from jdissect.datasets.folder import FolderSource
 from jdissect.runtime import machine
 from jdissect.segmenters import smallest_image
@@ -146,8 +146,9 @@ def open_counted(
         anew = data.source == "scenes"
         if anew:
             data.path = ""
-        if data.source == "folder" and not data_path:
-            return ProbeImages(run, _named_files(run, data, smallest))
+        below = images_below(data.source)
+        if below is not None and (data.source != "folder" or not data_path):
+            return ProbeImages(run, _named_files(run, data, below, smallest))
         return ProbeImages(run, open_source(data, smallest), anew)
     except UserError:
         raise
@@ -173,12 +174,14 @@ def _data_config(run: "StoredRun", data_path: str) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(data)
 
 
-def _named_files(run: "StoredRun", data: Any, smallest: int) -> FolderSource:
+def _named_files(
+    run: "StoredRun", data: Any, below: str, smallest: int
+) -> FolderSource:
     """Opens the run's images in a folder that only the run names, without listing it.
 
     A name that leads out of the folder, or is not a file, is left out.
     """
-    root = paths.absolute(paths.to_path(data.path).expanduser())
+    root = paths.absolute(paths.to_path(data.path).expanduser()) / below
     if not data.path or not root.is_dir():
         raise UserError(f"folder {root} does not exist; give the images by --data_path")
     names = [n for n in run.names if _is_within(n) and (root / n).is_file()]

@@ -22,7 +22,7 @@ _EXAMPLES: dict[str, Any] = {
         (
             *("model.name", "model.weights", "model.python"),
             *("data.source", "data.path", "data.name", "data.split"),
-            "data.class_order",
+            *("data.class_order", "data.annotations"),
             *("train.split", "train.validation_split", "augment.recipe"),
             *("segmenter.name", "segmenter.upernet", "segmenter.color"),
             *("segmenter.quarters", "dtype", "parallel", "cache.dir", "cache.features"),

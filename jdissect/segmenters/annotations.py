@@ -1,7 +1,6 @@
 """The segmenter 'annotations': hand-drawn label maps that a source provides.
 
-Resampling to another grid is nearest-neighbor: target row y of S takes source row
-floor((y + 0.5) * H / S) of H, in integer arithmetic.
+Resampling to another grid is that of `data.label_maps.resample_nearest`.
 """
 
 import dataclasses
@@ -12,12 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from jdissect.base.errors import UserError
+from jdissect.data.label_maps import resample_nearest
 from jdissect.data.loader import Batch
 from jdissect.data.source import Source
 
 
 class AnnotatedSource(Source, Protocol):
-    """A source with annotations; satisfied by Broden and the drawn scenes."""
+    """A source with annotations; satisfied by Broden, folders with masks, scenes."""
 
     @property
     def vocabulary_hash(self) -> str: ...
@@ -94,14 +94,3 @@ def open_annotations(source: Source, mask_size: int = 0) -> AnnotationSegmenter:
         mask_shape=(mask_size, mask_size) if mask_size else notes.grid,
         source=cast(AnnotatedSource, source),
     )
-
-
-def resample_nearest(
-    labels: Int32[np.ndarray, "*leading height width"], shape: tuple[int, int]
-) -> Int32[np.ndarray, "*leading new_height new_width"]:
-    """Resamples the last two axes to `shape` by nearest neighbor."""
-    rows, columns = (
-        (2 * np.arange(target) + 1) * size // (2 * target)
-        for target, size in zip(shape, labels.shape[-2:], strict=True)
-    )
-    return labels[..., rows[:, None], columns]

@@ -15,10 +15,10 @@ from jaxtyping import Int16
 from jdissect.base import identity
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.data.label_maps import resample_nearest
 from jdissect.data.loader import Batch
 from jdissect.models.upernet import SIDE, STRIDE
 from jdissect.runtime.devices import Devices, in_32_bits
-from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import QUARTERS, Parser
 

@@ -19,12 +19,12 @@ from jaxtyping import Array, Float, Int, Int16, Int32, UInt8
 
 from jdissect.augment.standard import color_jitter, pca_lighting
 from jdissect.data import loader
+from jdissect.data.label_maps import resample_nearest
 from jdissect.data.source import Annotations, Example, Subset, share
 from jdissect.runtime.devices import AXIS, Devices
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.scenes import ScenesSource
 from jdissect.scenes.channels import NO_OWNER, channels
-from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.parsing import prepare_images
 from jdissect.training.batches import epoch_order
 

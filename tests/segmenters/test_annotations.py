@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jdissect.base.errors import UserError
+from jdissect.data.label_maps import resample_nearest
 from jdissect.data.loader import Batch
 from jdissect.data.source import Annotations
-from jdissect.segmenters.annotations import open_annotations, resample_nearest
+from jdissect.segmenters.annotations import open_annotations
 
 CONCEPTS = (("-", ""), ("sky", "object"), ("red", "color"))
 

@@ -12,12 +12,12 @@ import pytest
 
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.data.label_maps import resample_nearest
 from jdissect.data.loader import Batch
 from jdissect.models import segmenter_labels
 from jdissect.ops.resample import pool
 from jdissect.results import run_directory
 from jdissect.runtime.devices import Devices
-from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import MEANS, Parser, _part_tables, gate_parts
 from jdissect.segmenters.upernet import SOURCES, UPerNetSegmenter, open_upernet

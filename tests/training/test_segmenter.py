@@ -11,6 +11,7 @@ from jdissect import train_segmenter
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
 from jdissect.data import loader
+from jdissect.data.label_maps import resample_nearest
 from jdissect.evaluation.segmenter import GRID, MaskEvaluator
 from jdissect.models import segmenter_labels
 from jdissect.ops.resample import pool
@@ -18,7 +19,6 @@ from jdissect.runtime import command_line
 from jdissect.runtime.devices import Devices
 from jdissect.scenes import CONCEPTS, SIDE, open_scenes, world
 from jdissect.scenes.channels import NO_OWNER, channels, upernet_labels
-from jdissect.segmenters.annotations import resample_nearest
 from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import MEANS, Parser, prepare_images
 from jdissect.segmenters.upernet import open_upernet
