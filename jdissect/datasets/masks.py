@@ -14,9 +14,9 @@ from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.data.content_hashes import hash_tables, hash_texts
 from jdissect.datasets.folder import FolderSource, open_folder
+from jdissect.datasets.mask_files import MaskFiles, PngCode, numbers_of, png_code
 from jdissect.datasets.masked import MaskedSource
 from jdissect.datasets.names_file import Color, Label, categories_of, read_names
-from jdissect.datasets.png_masks import Code, PngMasks, a_code
 
 NAMES = "names.txt"
 
@@ -73,7 +73,7 @@ def open_masks(
     )
     return MaskedSource(
         images,
-        PngMasks(
+        MaskFiles(
             root=masks.root,
             files=files,
             codes=tuple(
@@ -165,7 +165,7 @@ def _is_nothing(label: Label) -> bool:
 
 def _code(
     names: paths.Path, labels: tuple[Label, ...], category: str | None, ignore: int
-) -> Code:
+) -> PngCode:
     """Returns the code of a map: of one category, or of all (None).
 
     Raises:
@@ -185,4 +185,5 @@ def _code(
             if label.color is not None:
                 colors[label.color] = numbers[label.number]
     table = f"{NAMES} (category {printable(category)})" if category else NAMES
-    return a_code(table, numbers, colors, [ignore] if ignore >= 0 else [])
+    ignored = [ignore] if ignore >= 0 else []
+    return png_code(numbers_of(table, numbers, ignored), colors)
