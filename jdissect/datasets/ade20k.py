@@ -84,6 +84,8 @@ def open_ade20k(
             "source 'ade20k' needs config.data.path, the data set's folder."
         )
     root = paths.absolute(paths.from_user(path).expanduser())
+    if not root.is_dir():
+        raise UserError(f"config.data.path: {root} does not exist.")
     table = next((name for name in (BENCHMARK, INDEX) if (root / name).is_file()), "")
     if not table:
         raise UserError(

@@ -16,7 +16,13 @@ from jdissect.data.content_hashes import hash_tables, hash_texts
 from jdissect.datasets.folder import FolderSource, open_folder
 from jdissect.datasets.mask_files import MaskFiles, PngCode, numbers_of, png_code
 from jdissect.datasets.masked import MaskedSource
-from jdissect.datasets.names_file import Color, Label, categories_of, read_names
+from jdissect.datasets.names_file import (
+    LARGEST_NUMBER,
+    Color,
+    Label,
+    categories_of,
+    read_names,
+)
 
 NAMES = "names.txt"
 
@@ -48,6 +54,13 @@ def open_masks(
             f"{NAMES}."
         )
     root = paths.absolute(paths.from_user(path).expanduser())
+    if not -1 <= ignore <= LARGEST_NUMBER:
+        raise UserError(
+            f"config.data.ignore is {ignore}; give a number from 0 to {LARGEST_NUMBER}, "
+            "or -1 for none."
+        )
+    if not root.is_dir():
+        raise UserError(f"config.data.path: {root} does not exist.")
     for part in ("images", "masks"):
         if not (root / part).is_dir():
             raise UserError(

@@ -140,6 +140,8 @@ def _root(path: str, source: str) -> pathlib.Path:
             f"source '{source}' needs config.data.path, a folder with JPEGImages."
         )
     root = paths.local(path, "config.data.path").expanduser().absolute()
+    if not root.is_dir():
+        raise UserError(f"config.data.path: {root} does not exist.")
     if not (root / "JPEGImages").is_dir():
         raise UserError(
             f"config.data.path: {root} has no folder JPEGImages; source '{source}' "
