@@ -56,8 +56,8 @@ def open_masks(
     root = paths.absolute(paths.from_user(path).expanduser())
     if not -1 <= ignore <= LARGEST_NUMBER:
         raise UserError(
-            f"config.data.ignore is {ignore}; give a number from 0 to {LARGEST_NUMBER}, "
-            "or -1 for none."
+            f"config.data.ignore is {ignore}; give a number from 0 to "
+            f"{LARGEST_NUMBER}, or -1 for none."
         )
     if not root.is_dir():
         raise UserError(f"config.data.path: {root} does not exist.")
