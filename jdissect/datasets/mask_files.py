@@ -41,8 +41,12 @@ class Numbers:
         Raises:
             UserError: the table lacks a number; names the file.
         """
-        within = (stored >= 0) & (stored < len(self.labels))
-        found = np.where(within, self.labels[np.where(within, stored, 0)], _UNKNOWN)
+        if stored.dtype in (np.uint8, np.uint16):  # none exceeds the table
+            found = self.labels[stored]
+        else:
+            within = (stored >= 0) & (stored < len(self.labels))
+            found = self.labels[np.where(within, stored, 0).astype(np.int64)]
+            found = np.where(within, found, _UNKNOWN)
         return checked(found, stored, "number {}", path, self.table)
 
 
@@ -70,8 +74,8 @@ def checked(
     table: str,
 ) -> Int32[np.ndarray, "h w"]:
     """Returns label numbers if none is `_UNKNOWN`."""
-    if (unknown := labels == _UNKNOWN).any():
-        first = kind.format(int(stored[unknown][0]))
+    if labels.size and labels.min() == _UNKNOWN:
+        first = kind.format(int(stored[labels == _UNKNOWN][0]))
         raise UserError(f"mask {printable(path)}: {first} is not in {table}.")
     return labels
 
@@ -177,9 +181,11 @@ class MaskFiles:
             if file:
                 whole = self.codes[place].decode(file, shape)
                 labels[place] = crop_nearest(whole)
-                # Also what the crop cuts away was looked at.
-                seen = np.flatnonzero(np.bincount(whole.ravel()))
-                annotated |= self._of_map[place] | self._of_number[seen].any(axis=0)
+                annotated |= self._of_map[place]
+                if not annotated.all():
+                    # Also what the crop cuts away was seen.
+                    seen = np.flatnonzero(np.bincount(whole.ravel()))
+                    annotated |= self._of_number[seen].any(axis=0)
         return labels, annotated
 
     def hashes(self, cache_dir: Path | None) -> tuple[str, ...]:
