@@ -316,7 +316,7 @@ def test_bfloat16_and_mask_size(capsys, quick, tmp_path, mask_size):
         (["--config.data.path=/nowhere"], "/nowhere"),
         (
             ["--config.data.source=fold"],
-            "use scenes, folder, broden, masks, coco, tfds",
+            "use scenes, folder, broden, masks, coco, ade20k, voc, pascal_context",
         ),
         (["--config.segmenter.name=x"], "use annotations, upernet, colornames"),
         (["--config.segmenter.name=upernet"], "config.segmenter.upernet is not set"),

@@ -64,9 +64,33 @@ def _open_masks(config: Any) -> Source:
     return open_masks(config.path, config.num_images, exif_rotation(config), ignore)
 
 
+def _annotations(config: Any) -> str:
+    return getattr(config, "annotations", "")  # older configs lack it
+
+
 def _open_coco(config: Any) -> Source:
-    annotations = getattr(config, "annotations", "")  # older configs lack it
-    return open_coco(config.path, annotations, config.num_images, exif_rotation(config))
+    turned = exif_rotation(config)
+    return open_coco(config.path, _annotations(config), config.num_images, turned)
+
+
+def _open_ade20k(config: Any) -> Source:
+    from jdissect.datasets.ade20k import open_ade20k  # imports SciPy
+
+    turned = exif_rotation(config)
+    return open_ade20k(config.path, config.split, config.num_images, turned)
+
+
+def _open_voc(config: Any) -> Source:
+    from jdissect.datasets.pascal import open_voc  # imports SciPy
+
+    return open_voc(config.path, config.split, config.num_images, exif_rotation(config))
+
+
+def _open_pascal_context(config: Any) -> Source:
+    from jdissect.datasets.pascal import open_pascal_context  # imports SciPy
+
+    which = config.path, _annotations(config), config.split
+    return open_pascal_context(*which, config.num_images, exif_rotation(config))
 
 
 _OPENERS = {
@@ -75,12 +99,18 @@ _OPENERS = {
     "broden": _open_broden,
     "masks": _open_masks,
     "coco": _open_coco,
+    "ade20k": _open_ade20k,
+    "voc": _open_voc,
+    "pascal_context": _open_pascal_context,
     "tfds": _open_tfds,
 }
 
 
 # Sources with a folder's geometry: the folder in `path` that image names begin at.
-_IMAGES_BELOW = {"folder": "", "masks": "images", "coco": ""}
+_IMAGES_BELOW = {
+    **{"folder": "", "masks": "images", "coco": "", "ade20k": "images"},
+    **{"voc": "JPEGImages", "pascal_context": "JPEGImages"},
+}
 
 
 def images_below(source: str) -> str | None:
@@ -100,7 +130,7 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
             means 'probe'), `num_images` (takes the first ones; 0: all), `name` for
             tfds, and optionally `exif_rotation` (rotate photographs by their EXIF),
             `ignore` (masks: a number that means no label), `annotations` (coco: the
-            JSON file).
+            JSON file; pascal_context: the folder of label maps).
         smallest: side in pixels below which an image counts as unreadable, in sources
             that enlarge images; broden uses images at their stored size.
 

@@ -118,8 +118,9 @@ def fill_polygon(polygon: Any, shape: Shape) -> Bool[np.ndarray, "height width"]
     if not (first < last).any():
         return pixels
     top, bottom = first[first < last].min(), last.max()
+    left, right = (int(edge) for edge in np.clip([x.min(), x.max() + 1], 0, width))
     # Pixels to the right of a crossing change sides.
-    changes = np.zeros((bottom - top, width + 1), np.int64)
+    changes = np.zeros((bottom - top, right - left + 1), np.uint8)
     slope = np.zeros_like(x)
     np.divide(next_x - x, next_y - y, out=slope, where=first < last)
     step = max(1, _CROSSINGS // height)
@@ -130,10 +131,12 @@ def fill_polygon(polygon: Any, shape: Shape) -> Bool[np.ndarray, "height width"]
         row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
         row += first[edge]
         crossing = x[edge] + (row + 0.5 - y[edge]) * slope[edge]
-        column = np.ceil(crossing - 0.5).clip(0, width).astype(np.int64)
-        place = (row - top) * (width + 1) + column
-        changes += np.bincount(place, minlength=changes.size).reshape(changes.shape)
-    pixels[top:bottom] = np.cumsum(changes[:, :-1], axis=1) % 2 == 1
+        column = np.ceil(crossing - 0.5).clip(left, right).astype(np.int64) - left
+        place = (row - top) * changes.shape[1] + column
+        count = np.bincount(place, minlength=changes.size).astype(np.uint8)
+        changes += count.reshape(changes.shape)
+    odd = np.cumsum(changes[:, :-1], axis=1, dtype=np.uint8) % 2 == 1
+    pixels[top:bottom, left:right] = odd
     return pixels
 
 

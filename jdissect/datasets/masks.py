@@ -14,9 +14,15 @@ from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.data.content_hashes import hash_tables, hash_texts
 from jdissect.datasets.folder import FolderSource, open_folder
+from jdissect.datasets.mask_files import MaskFiles, PngCode, numbers_of, png_code
 from jdissect.datasets.masked import MaskedSource
-from jdissect.datasets.names_file import Color, Label, categories_of, read_names
-from jdissect.datasets.png_masks import Code, PngMasks, a_code
+from jdissect.datasets.names_file import (
+    LARGEST_NUMBER,
+    Color,
+    Label,
+    categories_of,
+    read_names,
+)
 
 NAMES = "names.txt"
 
@@ -48,6 +54,13 @@ def open_masks(
             f"{NAMES}."
         )
     root = paths.absolute(paths.from_user(path).expanduser())
+    if not -1 <= ignore <= LARGEST_NUMBER:
+        raise UserError(
+            f"config.data.ignore is {ignore}; give a number from 0 to "
+            f"{LARGEST_NUMBER}, or -1 for none."
+        )
+    if not root.is_dir():
+        raise UserError(f"config.data.path: {root} does not exist.")
     for part in ("images", "masks"):
         if not (root / part).is_dir():
             raise UserError(
@@ -73,7 +86,7 @@ def open_masks(
     )
     return MaskedSource(
         images,
-        PngMasks(
+        MaskFiles(
             root=masks.root,
             files=files,
             codes=tuple(
@@ -165,7 +178,7 @@ def _is_nothing(label: Label) -> bool:
 
 def _code(
     names: paths.Path, labels: tuple[Label, ...], category: str | None, ignore: int
-) -> Code:
+) -> PngCode:
     """Returns the code of a map: of one category, or of all (None).
 
     Raises:
@@ -185,4 +198,5 @@ def _code(
             if label.color is not None:
                 colors[label.color] = numbers[label.number]
     table = f"{NAMES} (category {printable(category)})" if category else NAMES
-    return a_code(table, numbers, colors, [ignore] if ignore >= 0 else [])
+    ignored = [ignore] if ignore >= 0 else []
+    return png_code(numbers_of(table, numbers, ignored), colors)

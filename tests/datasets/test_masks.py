@@ -152,6 +152,16 @@ def test_a_number_to_ignore(root, config):
     )
 
 
+def test_keys(root, config):
+    for ignore in (-2, 65_536):
+        with pytest.raises(UserError, match=f"config.data.ignore is {ignore}; give a"):
+            open_source(config("masks", root, ignore=ignore))
+    with pytest.raises(UserError, match=r"config.data.path: .*/gone does not exist\."):
+        open_source(config("masks", root / "gone"))
+    with pytest.raises(UserError, match="needs config.data.path, a folder with images"):
+        open_source(config("masks"))
+
+
 def test_identity(root, config):
     """It changes with a mask, the names, and what is ignored; images have their own."""
 

@@ -118,6 +118,24 @@ def check(found, photos, gone=()):
             assert np.abs(np.asarray(drawn, float) - picture).mean() < 8
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["of the config", "data_path"])
+def test_images_with_masks_are_drawn_without_the_masks(
+    make_run, photos, tmp_path, capsys, given
+):
+    """Pages show pictures; a stranger's config must not make them read other files."""
+    root = tmp_path / "masked"
+    root.mkdir()
+    photos.rename(root / "images")
+    photos.symlink_to(root / "images")
+    path = tmp_path / "gone" if given else root
+    unread = {"annotations": "gs://bucket/x.json", "ignore": "x"}
+    folder = make_run(source="masks", path=str(path), **unread)
+    options = [f"--data_path={root}"] if given else []
+    code, _, error = run(capsys, "page", folder, *options)
+    assert (code, error) == (0, "")
+    check(thumbnails(folder / "report.html"), root / "images")
+
+
 def test_replaced_images_are_not_drawn(make_run, photos, tmp_path, capsys):
     folder, output = make_run(), tmp_path / "out"
     code, _, error = run(capsys, "page", folder)
