@@ -17,10 +17,10 @@ _MODULES = {
     "uncertainty": "jdissect.analysis.uncertainty",
 }
 _HOMES = {
-    "Result": "jdissect.results.layer_result",
+    "Result": "jdissect.library.result",
     "UserError": "jdissect.base.errors",
     "dissect": "jdissect.dissection.api",
-    "load": "jdissect.results.load_layer",
+    "load": "jdissect.library.result",
 }
 
 __all__ = ["__version__", *_HOMES]

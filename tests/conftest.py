@@ -26,7 +26,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Modules whose annotations are checked at every call: the kernels, and what
 # `jdissect` exports. Nothing may import them before.
-CHECKED = ("jdissect.ops", *jdissect._HOMES.values(), *jdissect._MODULES.values())
+CHECKED = (
+    *("jdissect.ops", "jdissect.dissection.api"),
+    *("jdissect.results.layer_result", "jdissect.results.load_layer"),
+    *jdissect._HOMES.values(),
+    *jdissect._MODULES.values(),
+)
 jaxtyping.install_import_hook(CHECKED, f"{type_checker.__name__}.check")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

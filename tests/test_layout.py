@@ -11,8 +11,16 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
-    *("report", "jobs", "training", "ablation", "evaluation", "dissection"),
-    *("analysis", "segmenters", "datasets", "results", "checkpoints", "scenes"),
+    *("library", "report", "jobs", "training", "ablation", "evaluation"),
+    *(
+        "dissection",
+        "analysis",
+        "segmenters",
+        "datasets",
+        "results",
+        "checkpoints",
+        "scenes",
+    ),
     *("models", "augment", "data", "runtime", "ops", "base"),
 )
 # They stand beside the package.

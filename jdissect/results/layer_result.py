@@ -23,6 +23,7 @@ from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.concepts import reported_categories
 from jdissect.base.csv_cells import csv_text
 from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 from jdissect.results import group_counts
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
@@ -35,7 +36,7 @@ _FILES = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One layer's units against all concepts.
 
@@ -80,6 +81,17 @@ class Result:
     top_map: Float[np.ndarray, "unit k height width"] | None = None
     blocks: group_counts.GroupedCounts | None = None
     by_image: group_counts.GroupedCounts | None = None
+
+    def __repr__(self) -> str:
+        name = " of ".join(filter(None, (self.layer, self.model))) or "a layer"
+        counts = [
+            f"{self.unique_concepts(t)['total']} unique concepts, "
+            f"{int(self.detectors(t).sum())} detectors at IoU > {t:g}"
+            for t in self.iou_thresholds
+        ]
+        units, images = len(self.thresholds), self.images
+        heading = f"<Result: {printable(name, 80)}, {units:,} units, {images:,} images"
+        return "\n  ".join([heading, *counts]) + ">"
 
     @property
     def can_fire(self) -> bool:

@@ -31,7 +31,7 @@ class Detector:
     @property
     def title(self) -> str:
         """Concept, unit and IoU as text."""
-        concept = drawing.shortened(self.concept, 26)
+        concept = drawing.shortened(self.concept or "no concept", 26)
         return f"{concept} · unit {self.unit} · IoU {self.iou:.3f}"
 
 
@@ -70,10 +70,17 @@ def best_detectors(
         category = result.categories[column]
         those = found.setdefault(category, [])
         if len(those) < per_category:
-            iou = float(result.best_iou[unit])
-            concept = result.concepts[column]
-            those.append(Detector(int(unit), concept, category, iou))
+            those.append(of_unit(result, int(unit)))
     return {category: found[category] for category in palette.ordered(found)}
+
+
+def of_unit(result: Result, unit: int) -> Detector:
+    """Returns a unit with its concept, whatever its IoU; '' for no concept."""
+    column = int(result.best_concept[unit])
+    iou = float(result.best_iou[unit])
+    if column < 0:
+        return Detector(unit, "", "", iou)
+    return Detector(unit, result.concepts[column], result.categories[column], iou)
 
 
 def masked(

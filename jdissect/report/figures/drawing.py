@@ -24,6 +24,7 @@ from jdissect.base.atomic_files import write_whole
 from jdissect.report.figures.palette import FAINT, INK
 
 DPI = 200  # of PNG files
+_NOTEBOOK_DPI = 144
 SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text sizes in points
 _SETTINGS: dict[Any, Any] = {  # matplotlib's own type lists all keys
     "font.family": "sans-serif",
@@ -60,6 +61,16 @@ def style() -> Iterator[None]:
         yield
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows, also without `%matplotlib inline`."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        with style():
+            self.savefig(file, format="png", dpi=_NOTEBOOK_DPI)
+        return file.getvalue()
+
+
 def new_figure(
     width: float,
     height: float,
@@ -73,7 +84,7 @@ def new_figure(
         they are put, as `place` does.
     """
     # Its type knows no 'none'.
-    figure = Figure((width, height), layout=layout)  # type: ignore[arg-type]
+    figure = _Shown((width, height), layout=layout)  # type: ignore[arg-type]
     FigureCanvasAgg(figure)
     return figure
 

@@ -1,0 +1,1 @@
+"""What `import jdissect` gives: dissections and their results, for notebooks."""

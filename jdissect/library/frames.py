@@ -1,0 +1,101 @@
+"""Gives a result as a table of pandas and as a data set of xarray."""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jdissect.base.errors import UserError
+from jdissect.results.layer_result import Result
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+
+def to_pandas(result: Result, rows: Sequence[tuple]) -> "pandas.DataFrame":
+    """Returns one row per unit: unit, concept, category, iou, threshold.
+
+    A unit without a concept has None in their place, and an IoU of 0.
+
+    Args:
+      result: result of a layer.
+      rows: those of its units.csv, without the heading.
+
+    Raises:
+      UserError: pandas is not installed.
+    """
+    frames = _library("pandas")
+    columns = result.best_concept
+    named = columns >= 0
+
+    def texts(values: tuple[str, ...]) -> list[str | None]:
+        pairs = zip(columns.tolist(), named.tolist(), strict=True)
+        return [values[column] if there else None for column, there in pairs]
+
+    return frames.DataFrame(
+        {
+            "unit": _names(rows),
+            "concept": texts(result.concepts),
+            "category": texts(result.categories),
+            "iou": np.where(named, result.best_iou, 0.0),
+            "threshold": _thresholds(rows),
+        }
+    )
+
+
+def to_xarray(result: Result, rows: Sequence[tuple]) -> "xarray.Dataset":
+    """Returns all counts by unit and concept.
+
+    Variables are iou, intersection and union [unit, concept], threshold and fires
+    [unit], and top_image and top_value [unit, rank]. The coordinate `category` has the
+    category of each concept.
+
+    Args:
+      result, rows: as for `to_pandas`.
+
+    Raises:
+      UserError: xarray is not installed.
+    """
+    arrays = _library("xarray")
+    both = ("unit", "concept")
+    return arrays.Dataset(
+        {
+            "iou": (both, result.iou),
+            "intersection": (both, result.intersection),
+            "union": (both, result.union),
+            "threshold": ("unit", _thresholds(rows)),
+            "fires": ("unit", result.fires),
+            "top_image": (("unit", "rank"), result.top_image),
+            "top_value": (("unit", "rank"), result.top_value),
+        },
+        coords={
+            "unit": _names(rows),
+            "concept": list(result.concepts),
+            "category": ("concept", list(result.categories)),
+        },
+        attrs={
+            "model": result.model,
+            "layer": result.layer,
+            "images": result.images,
+            "quantile": result.quantile,
+        },
+    )
+
+
+def _names(rows: Sequence[tuple]) -> list[int | str]:
+    """Returns the units' names, numbers where they are numbers."""
+    return [int(row[0]) if str(row[0]).isdecimal() else row[0] for row in rows]
+
+
+def _thresholds(rows: Sequence[tuple]) -> Float[np.ndarray, " unit"]:
+    return np.array([float(row[4]) for row in rows], np.float64)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"{name} is not installed: pip install {name}") from None

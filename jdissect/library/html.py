@@ -1,0 +1,166 @@
+"""Writes a result as HTML for a notebook: counts, and the best units with pictures.
+
+The HTML has no colors of its own but for pictures and lines, so that it suits light and
+dark notebooks. Names come from vocabularies and file systems; all are escaped.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from markupsafe import Markup
+from PIL import Image
+
+from jdissect.base.errors import UserError
+from jdissect.data.source import Readable
+from jdissect.report.figures import detector_pictures
+from jdissect.report.pages.layer_data import short
+from jdissect.report.pages.page import image_name
+from jdissect.report.probe_images import read_pixels
+from jdissect.report.tables.layer import remarks
+from jdissect.report.top_masks import top_masks
+from jdissect.results.layer_result import Result
+
+UNITS = 6  # best units, each of another concept
+IMAGES = 5  # per unit
+SIDE = 96  # longer side of a picture in pixels
+_QUALITY = 70
+_LINE = "border-bottom:1px solid rgba(128,128,128,.45);background:none"
+
+
+def result_html(
+    result: Result, pictures: Readable | None, names: Sequence[int | str]
+) -> str:
+    """Returns the HTML of a layer's result.
+
+    Args:
+      result: result of a layer.
+      pictures: its images; None shows no pictures.
+      names: names of the units.
+    """
+    parts = [_heading(result), _counts(result)]
+    best = _best_units(result)
+    if best:
+        parts.append(Markup("<p><b>Best units</b>, each of another concept</p>"))
+        parts.append(_units_table(result, pictures, names, best))
+    parts += [Markup("<p>{}</p>").format(text) for text in remarks(result)]
+    style = "max-width:60em;overflow-x:auto"
+    return Markup("<div style='{}'>{}</div>").format(style, Markup("").join(parts))
+
+
+def _heading(result: Result) -> Markup:
+    of = f" of {short(result.model)}" if result.model else ""
+    return Markup("<p><b>{}</b>{}: {:,} units, {:,} images, quantile {:g}</p>").format(
+        short(result.layer or "layer"),
+        of,
+        len(result.thresholds),
+        result.images,
+        result.quantile,
+    )
+
+
+def _counts(result: Result) -> Markup:
+    rows: list[list] = [["IoU >", "", *map(short, result.unique_concepts(0.0))]]
+    for threshold in result.iou_thresholds:
+        concepts = result.unique_concepts(threshold).values()
+        units = result.detector_units(threshold).values()
+        rows.append([f"{threshold:g}", "unique concepts", *concepts])
+        rows.append(["", "detector units", *units])
+    return _table(rows, left=(1,))
+
+
+def _best_units(result: Result) -> list[int]:
+    """Returns the units of highest IoU, each for another concept."""
+    found: dict[int, int] = {}  # concept -> unit
+    for unit in np.argsort(-result.best_iou, kind="stable"):
+        column = int(result.best_concept[unit])
+        if column >= 0:
+            found.setdefault(column, int(unit))
+        if len(found) == UNITS:
+            break
+    return list(found.values())
+
+
+def _units_table(result, pictures, names, units: Sequence[int]) -> Markup:
+    masks = _masks(result, units)
+    heading, rows = ["unit", "concept", "category", "IoU"], []
+    for place, unit in enumerate(units):
+        column = result.best_concept[unit]
+        images = Markup("").join(
+            _picture(pictures, result, unit, rank, masks and masks[place])
+            for rank in range(min(IMAGES, result.top_image.shape[1]))
+        )
+        rows.append(
+            [
+                names[unit],
+                short(result.concepts[column]),
+                short(result.categories[column]),
+                f"{result.best_iou[unit]:.3f}",
+                images,
+            ]
+        )
+    if any(row[-1] for row in rows):
+        heading.append("fires in")
+    else:
+        rows = [row[:-1] for row in rows]
+    return _table([heading, *rows], left=(1, 2, 4))
+
+
+def _masks(result: Result, units: Sequence[int]) -> list[np.ndarray] | None:
+    try:
+        return list(top_masks(result, units))
+    except UserError:  # of an older version
+        return None
+
+
+def _picture(pictures, result, unit, rank, masks) -> Markup:
+    if pictures is None:
+        return Markup("")
+    index = int(result.top_image[unit, rank])
+    pixels = read_pixels(pictures, index)
+    if pixels is None:
+        return Markup("")
+    if masks is not None:
+        pixels = detector_pictures.masked(_fitted(pixels), masks[rank])
+    return Markup("<img src='{}' alt='{}' title='{}' style='margin:1px'>").format(
+        _data_url(pixels),
+        f"image {index}",
+        f"{image_name(pictures.names, index)}: {result.top_value[unit, rank]:.4g}",
+    )
+
+
+def _fitted(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    image = Image.fromarray(pixels)
+    scale = SIDE / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    bilinear = Image.Resampling.BILINEAR
+    return np.asarray(image.resize((width, height), bilinear))
+
+
+def _data_url(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _table(rows: Sequence[Sequence], left: Sequence[int]) -> Markup:
+    """Returns a table with a heading; columns align to the right but for `left`."""
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [
+            Markup(
+                "<{0} style='padding:.2em .7em;text-align:{1};{2}'>{3}</{0}>"
+            ).format(
+                "td" if number else "th",
+                "left" if place in left else "right",
+                _LINE,
+                cell,
+            )
+            for place, cell in enumerate(row)
+        ]
+        lines.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
+    return Markup(
+        "<table style='border-collapse:collapse;margin:.4em 0'>{}</table>"
+    ).format(Markup("").join(lines))

@@ -1,0 +1,202 @@
+"""The result of a layer as a notebook shows it: tables, figures, pictures, a page."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jdissect.analysis import uncertainty
+from jdissect.base import paths, replacing, safe_reading
+from jdissect.base.atomic_files import write_whole
+from jdissect.base.errors import UserError
+from jdissect.library import frames, html
+from jdissect.library.pictures import RunPictures
+from jdissect.report.figures import detector_pictures, stacked_bars
+from jdissect.report.pages import page
+from jdissect.report.probe_images import read_pixels
+from jdissect.report.top_masks import top_masks
+from jdissect.results import layer_result, load_layer
+from jdissect.results.finished_run import open_run
+from jdissect.results.run_directory import MARK
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Result(layer_result.Result):
+    """One layer's units against all concepts, to look at in a notebook.
+
+    In a notebook a result shows its counts, and its best units with the images that
+    they respond to most. The other attributes are those of `layer_result.Result`.
+
+    Attributes:
+      pictures: the images by number, as `data.source.Readable`; None for none.
+    """
+
+    pictures: Any = None
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Returns one row per unit: unit, concept, category, iou, threshold.
+
+        Concept and category are missing for a unit that never fires or overlaps no
+        concept; its iou is 0. `threshold` is T_k: the unit fires above it.
+
+        Raises:
+          UserError: pandas is not installed.
+        """
+        return frames.to_pandas(self, self._rows())
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Returns the counts by unit and concept, with names as coordinates.
+
+        Raises:
+          UserError: xarray is not installed.
+        """
+        return frames.to_xarray(self, self._rows())
+
+    def plot(self, title: str = "") -> Figure:
+        """Draws unique concepts by category, a stacked bar per IoU threshold.
+
+        Returns:
+          the figure, which a notebook shows; `savefig("concepts.png")` writes it.
+        """
+        name = self.model or self.layer or "network"
+        panels = {
+            threshold: [stacked_bars.Bar(name, self.unique_concepts(threshold))]
+            for threshold in self.iou_thresholds
+        }
+        return stacked_bars.concepts_by_category(panels, title=title)
+
+    def show(self, unit: int | np.integer | Sequence[int] | np.ndarray) -> Figure:
+        """Draws the images that units respond to most, dark where they do not fire.
+
+        Args:
+          unit: number of a unit, or several.
+
+        Returns:
+          the figure, which a notebook shows.
+
+        Raises:
+          UserError: there is no such unit, or there are no pictures.
+        """
+        given: Any = unit
+        if not isinstance(unit, Sequence | np.ndarray) or isinstance(unit, str):
+            given = [unit]
+        units = [self._checked(one) for one in given]
+        if not units:
+            raise UserError("unit is empty; name a unit")
+        strips: dict[str, list[detector_pictures.Strip]] = {}
+        for one, masks in zip(units, top_masks(self, units), strict=True):
+            detector = detector_pictures.of_unit(self, one)
+            pictures = [self._picture(int(index)) for index in self.top_image[one]]
+            strips.setdefault(detector.category, []).append(
+                detector_pictures.Strip(detector, pictures, masks)
+            )
+        every = [
+            picture for row in strips.values() for s in row for picture in s.pictures
+        ]
+        if all(picture is None for picture in every):
+            raise UserError(f"there are no pictures to show{self._why()}")
+        return detector_pictures.draw(strips)
+
+    def report(self, path: str | os.PathLike) -> paths.Path:
+        """Writes a page with all units, their images and masks; returns its path.
+
+        The page needs no network access and no other file.
+
+        Raises:
+          UserError, OSError: the page cannot be written.
+        """
+        path = paths.from_user(path)
+        name = self.layer or "layer"
+        names = () if self.pictures is None else self.pictures.names
+        facts = [
+            ("network", self.model),
+            ("images", f"{self.images:,}"),
+            ("quantile", f"{self.quantile:g}"),
+        ]
+        estimates = uncertainty.estimates(self) if self.blocks is not None else None
+        content = page.render(
+            {name: self},
+            {name: estimates},
+            self.pictures,
+            heading=name,
+            facts=[(what, value) for what, value in facts if value],
+            names=[names[index] for index in range(len(names))],
+        )
+        write_whole(path, content)
+        return path
+
+    def _repr_html_(self) -> str:
+        names = [row[0] for row in self._rows()]
+        return str(html.result_html(self, self.pictures, names))
+
+    def _checked(self, unit: Any) -> int:
+        count = len(self.thresholds)
+        if not isinstance(unit, int | np.integer) or not 0 <= unit < count:
+            raise UserError(
+                f"there is no unit {unit!r:.40}; units are 0 to {count - 1}"
+            )
+        return int(unit)
+
+    def _rows(self) -> list[tuple]:
+        return list(self._units())[1:]
+
+    def _picture(self, index: int):
+        return None if self.pictures is None else read_pixels(self.pictures, index)
+
+    def _why(self) -> str:
+        reason = getattr(self.pictures, "reason", "")
+        return f": {reason}" if reason else ""
+
+
+def with_pictures(result: layer_result.Result, pictures: Any) -> Result:
+    """Returns a result with its pictures."""
+    fields: dict[str, Any] = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(layer_result.Result)
+    }
+    return Result(**fields, pictures=pictures)
+
+
+def load(
+    folder: str | os.PathLike, data_path: str | os.PathLike = ""
+) -> Result | dict[str, Result]:
+    """Loads a run, one of its layers, or a result that `Result.save` wrote.
+
+    Results of a run show its images where they still exist with the same content.
+
+    Args:
+      folder: a run directory, the folder of one of its layers, or of a saved result.
+      data_path: folder of the images, in place of the one in the run's config.
+
+    Returns:
+      {layer: result} for a run directory, else the result.
+
+    Raises:
+      UserError: the folder or a file is missing, unreadable or inconsistent.
+    """
+    place = replacing.current(paths.from_user(folder), MARK)
+    if _is_run(place):
+        run = open_run(place)
+        images = RunPictures(run, os.fspath(data_path))
+        return {layer: with_pictures(run.result(layer), images) for layer in run.layers}
+    result = load_layer.load(folder)
+    found = replacing.find(place, MARK, of=MARK)
+    above = (found if paths.is_remote(found) else found.resolve()).parent
+    pictures = None
+    with contextlib.suppress(UserError):  # an unfinished run's layer has none
+        if _is_run(above):
+            pictures = RunPictures(open_run(above), os.fspath(data_path))
+    return with_pictures(result, pictures)
+
+
+def _is_run(folder: paths.Path) -> bool:
+    summary = folder / MARK
+    return summary.is_file() and "format_version" in safe_reading.read_json(summary)
