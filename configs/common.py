@@ -11,6 +11,8 @@ def get_common() -> ml_collections.ConfigDict:
     config.model.name = "resnet50"  # in jdissect.models; '' = as the weights say
     config.model.weights = ""  # folder of a converted checkpoint
     config.model.layers = ("layer4",)  # feature maps to probe; as flag: a,b,c
+    # Units that are not channels: FILE for one layer, or LAYER:FILE,LAYER:FILE
+    config.model.units = ""
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "folder"  # 'folder', 'broden', 'tfds'
@@ -64,6 +66,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.segmenter.batch_size = 8  # images per device and call
 
     config.quantile = 0.01  # maximum share of pixels above a unit's threshold
+    config.tail = "upper"  # where units fire: 'upper', 'lower', 'both' (12+ and 12-)
     config.iou_thresholds = (0.03, 0.04, 0.05)  # a unit detects a concept above
     config.mask_size = (
         0  # side of the mask grid in pixels; 0 = the annotations' own, or 56

@@ -27,6 +27,7 @@ from jdissect.dissection import kernels, passes, thresholds, top_activations
 from jdissect.dissection.features import Features, Read, Shapes
 from jdissect.dissection.first_pass import NAME, TopImages
 from jdissect.dissection.resume import Journal
+from jdissect.dissection.unit_views import UnitViews
 from jdissect.ops import edge_codes, float_keys, iou, sketch, topk
 from jdissect.ops.edges import EDGES
 from jdissect.results import group_counts, layer_result
@@ -52,6 +53,7 @@ class Settings:
       unit_parts: number of devices of `counters` over which units are sharded.
       kernels: form of the counting kernels, one of `kernels.NAMES`; '' for the devices'
         own.
+      views: what the units of the layers are; by default their own.
     """
 
     layers: tuple[str, ...]
@@ -61,6 +63,7 @@ class Settings:
     folder: Path | None = None
     unit_parts: int = 1
     kernels: str = ""
+    views: UnitViews = UnitViews()
 
 
 class NoneRead(UserError):
@@ -80,7 +83,8 @@ class Dissection:
         changes a result.
       progress: shows the progress of every pass and of the work between them.
       journal: saves intermediate results, and knows the run's processes.
-      shapes: shapes of features and label maps; by default those of the first batch.
+      shapes: shapes of the layers' own maps and of label maps; by default those of the
+        first batch.
 
     Attributes:
       seconds: {stage: duration}.
@@ -149,6 +153,7 @@ class Dissection:
             settings.keep,
             settings.folder,
             self._shapes,
+            settings.views,
         )
         processes = self._journal.processes
         counting = passes.Passes(
@@ -228,6 +233,7 @@ class Dissection:
                 top_map=top_map.get(layer),
                 blocks=by_block,
                 by_image=by_image,
+                tail=settings.views.tail,
             )
         return found
 

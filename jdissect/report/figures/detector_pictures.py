@@ -24,6 +24,7 @@ class Detector:
     """A unit and the concept it detects."""
 
     unit: int
+    unit_name: int | str
     concept: str
     category: str
     iou: float
@@ -32,7 +33,7 @@ class Detector:
     def title(self) -> str:
         """Concept, unit and IoU as text."""
         concept = drawing.shortened(self.concept, 26)
-        return f"{concept} · unit {self.unit} · IoU {self.iou:.3f}"
+        return f"{concept} · unit {self.unit_name} · IoU {self.iou:.3f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,8 @@ def best_detectors(
         if len(those) < per_category:
             iou = float(result.best_iou[unit])
             concept = result.concepts[column]
-            those.append(Detector(int(unit), concept, category, iou))
+            name = result.unit_names[unit].item()
+            those.append(Detector(int(unit), name, concept, category, iou))
     return {category: found[category] for category in palette.ordered(found)}
 
 
