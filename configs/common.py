@@ -16,6 +16,8 @@ def get_common() -> ml_collections.ConfigDict:
     config.model.mean = (0.485, 0.456, 0.406)
     config.model.std = (0.229, 0.224, 0.225)
     config.model.size = 0  # side in pixels to resize them to; 0 = as they are
+    # Units that are not channels: FILE for one layer, or LAYER:FILE,LAYER:FILE
+    config.model.units = ""
 
     config.data = ml_collections.ConfigDict()
     # 'folder', 'tfds', 'broden', 'masks', 'coco', 'ade20k', 'voc', 'pascal_context'
@@ -72,6 +74,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.segmenter.batch_size = 8  # images per device and call
 
     config.quantile = 0.01  # maximum share of pixels above a unit's threshold
+    config.tail = "upper"  # where units fire: 'upper', 'lower', 'both' (12+ and 12-)
     config.iou_thresholds = (0.03, 0.04, 0.05)  # a unit detects a concept above
     config.mask_size = (
         0  # side of the mask grid in pixels; 0 = the annotations' own, or 56

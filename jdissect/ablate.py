@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 _FLAGS = {
-    "units": "detectors:IOU, top:COUNT (of highest IoU), or numbers such as 3,14,15.",
+    "units": "detectors:IOU, top:COUNT (of highest IoU), or names such as 3,14,15.",
     "run": "Run directory of this network's dissection; default runs/NAME[-VARIANT].",
     "layer": "Layer of the units; default the run's last.",
     "output": "Folder for ablation.json and CSV tables.",

@@ -55,6 +55,7 @@ TOGETHER = {
 # compiles as for users.
 LITTLE_OPTIMIZED = {
     "tests/dissection/test_planted.py",
+    "tests/dissection/test_unit_views.py",
     "tests/report/figures/test_mixed_pictures.py",
     "tests/report/test_counted_images.py",
     "tests/segmenters/test_upernet.py",

@@ -12,9 +12,9 @@ import dataclasses
 
 import ml_collections
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
-from jdissect.ablation import interventions
+from jdissect.ablation import interventions, network_units
 from jdissect.ablation.detector_groups import Groups, Interpretable
 from jdissect.ablation.forward_passes import ForwardPasses
 from jdissect.ablation.interventions import Effects, Outcomes, zeroing
@@ -54,7 +54,8 @@ class Ablation:
       change: change of top-1.
       alone: effects of single units; ranking: [class, place] in them, see
         `interventions.ranking`.
-      run: name of the dissection's directory, or ''; result: the layer's result.
+      run: name of the dissection's directory, or ''; result: the layer's result, with
+        one unit for each of the network; names: names of these, see `network_units`.
       interpretable: None if there is nothing to compare; `note` says why.
       seed: seed of everything random.
     """
@@ -79,6 +80,7 @@ class Ablation:
     ranking: Int[np.ndarray, "class unit"]
     run: str
     result: Result | None
+    names: Shaped[np.ndarray, " unit"]
     interpretable: Interpretable | None
     note: str
     seed: int
@@ -138,7 +140,12 @@ def ablate(
     """
     settings.check(config)
     layer = layer or (run.layers if run else config.model.layers)[-1]
+    network_units.check_own(run, layer, config.model.units)
     result = run.result(layer) if run else None
+    choice.check_names(result)
+    names = None
+    if result is not None:
+        result, names = network_units.of_network(result)
     machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
     with waiting("opening images"):
         config, note = folder_split.chosen(config)
@@ -204,6 +211,7 @@ def ablate(
         ranking=interventions.ranking(alone, all_units.right[0], all_units.loss[0]),
         run=run.name if run else "",
         result=result,
+        names=np.arange(units) if names is None else names,
         interpretable=groups
         and groups.compared(
             before.right[0],

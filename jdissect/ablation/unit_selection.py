@@ -1,14 +1,15 @@
-"""Parses --units: 'detectors:0.04', 'top:20' or '3,14,15'."""
+"""Parses --units: 'detectors:0.04', 'top:20', or names such as '3,14,15-'."""
 
 import dataclasses
 
 import numpy as np
 from jaxtyping import Int
 
+from jdissect.base import unit_names
 from jdissect.base.errors import UserError
 from jdissect.results.layer_result import Result
 
-FORMS = "detectors:IOU, top:COUNT (of highest IoU), or numbers such as 3,14,15"
+FORMS = "detectors:IOU, top:COUNT (of highest IoU), or names such as 3,14,15"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,18 +20,30 @@ class UnitChoice:
       text: text of the choice.
       threshold: selects all units whose best IoU exceeds it, or None.
       count: selects this many units of highest best IoU with a concept, or None.
-      numbers: selects units by number, or ().
+      numbers: selects units of the network by number, or ().
+      ends: what follows each number in its name: '', '+' or '-'.
     """
 
     text: str
     threshold: float | None = None
     count: int | None = None
     numbers: tuple[int, ...] = ()
+    ends: tuple[str, ...] = ()
 
     @property
     def needs_result(self) -> bool:
         """Whether the choice depends on the units' IoU."""
         return not self.numbers
+
+    def check_names(self, result: Result | None) -> None:
+        """Raises UserError if the choice names an end that the result does not have."""
+        there = unit_names.TAILS["upper" if result is None else result.tail]
+        for number, end in zip(self.numbers, self.ends, strict=True):
+            if end and end not in there:
+                raise UserError(
+                    f"--units has {number}{end}, but the dissection has "
+                    f"{', '.join(f'{number}{known}' for known in there)}"
+                )
 
     def units(
         self, count: int, layer: str, result: Result | None
@@ -87,12 +100,13 @@ def parse(text: str) -> UnitChoice:
         if count is not None and count >= 1:
             return UnitChoice(text, count=count)
     elif not colon:
-        numbers = tuple(_number(int, part.strip()) for part in text.split(","))
-        if all(number is not None and number >= 0 for number in numbers):
+        names = [unit_names.parse(part.strip()) for part in text.split(",")]
+        if all(name is not None for name in names):
+            numbers, ends = zip(*filter(None, names), strict=True)
             twice = [n for n in numbers if numbers.count(n) > 1]
             if twice:
                 raise UserError(f"--units names unit {twice[0]} twice")
-            return UnitChoice(text, numbers=numbers)
+            return UnitChoice(text, numbers=numbers, ends=ends)
     raise UserError(f"--units is '{text}'; use {FORMS}")
 
 

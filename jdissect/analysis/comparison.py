@@ -29,6 +29,7 @@ _COMPARABLE = {
     "segmenter.quarters": "quarters",
     "quantile": "quantiles",
     "mask_size": "mask sizes",
+    "tail": "tails",
 }
 # Parts that may change last digits.
 _NOTED = ("dtype", "platform", "jaxlib", "pillow", "source", "data.batch_size")
@@ -286,7 +287,8 @@ def _differences(found: Sequence[StoredRun]) -> list[str]:
         # They do not identify their images; the number of images is a hint.
         images = len({run.images for run in found}) > 1
         quantiles = len({run.identity["quantile"] for run in found}) > 1
-        return ["probe images"] * images + ["quantiles"] * quantiles
+        tails = len({run.identity.get("tail") for run in found}) > 1
+        return ["probe images"] * images + ["quantiles"] * quantiles + ["tails"] * tails
     return list(
         dict.fromkeys(
             words

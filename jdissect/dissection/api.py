@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jdissect.base.arrays import AnyArray
 from jdissect.base.concepts import NOTHING, Concepts, categories
 from jdissect.base.errors import UserError
+from jdissect.dissection import unit_views
 from jdissect.dissection.batches_given import Given, as_array, parameters, shown
 from jdissect.dissection.compiled import Network
 from jdissect.dissection.engine import Dissection, Settings
@@ -36,6 +37,8 @@ def dissect(
     annotated: Bool[AnyArray, "image category"] | None = None,
     quantile: float = 0.01,
     batch_size: int = 32,
+    tail: str = "upper",
+    units: Any = None,
 ) -> Result | dict[str, Result]:
     """Finds out which concepts the units of a network detect (Bau et al. 2017).
 
@@ -59,6 +62,11 @@ def dissect(
         order of first appearance in `concepts[1:]`. By default all images count.
       quantile: a unit fires on at most this share of all pixels, in (0, 1).
       batch_size: images per device and step.
+      tail: where a unit fires: 'upper', above T_k; 'lower', below it; or 'both', which
+        makes two units of each, named `12+` and `12-` (see `Result.unit_names`).
+      units: units that are not the layer's channels (see `docs/units.md`): directions,
+        an array [features, units]; a dict of `encoder`, `activation` and more; or a
+        safetensors file of these. For several layers a dict {layer: one of these}.
 
     Returns:
       The result of the layer if `layers` is a string, else {layer: result}.
@@ -80,6 +88,7 @@ def dissect(
     if not callable(apply):
         raise UserError(f"apply is {shown(apply)}; it must be a function")
     concepts = _check_concepts(concepts)
+    views = unit_views.given(units, tail, layers)
     params = parameters(params)
     network = Network(apply, layers, params)
     images = Given(images, network.makes_maps)
@@ -105,7 +114,7 @@ def dissect(
         network,
         params,
         concepts,
-        Settings(layers, float(quantile), keep=keep),
+        Settings(layers, float(quantile), keep=keep, views=views),
         devices,
         shapes=shapes,
     ).run(reader.read, images.count)

@@ -12,7 +12,7 @@ pass runs it again.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,16 @@ from jdissect.dissection import kernels, passes, thresholds, top_activations
 from jdissect.dissection.features import Features, Read, Shapes
 from jdissect.dissection.first_pass import NAME, TopImages
 from jdissect.dissection.resume import Journal
+from jdissect.dissection.unit_views import UnitViews
 from jdissect.ops import edge_codes, float_keys, iou, sketch, topk
 from jdissect.ops.edges import EDGES
 from jdissect.results import group_counts, layer_result
+from jdissect.results.group_counts import GroupedCounts
 from jdissect.runtime.devices import Devices, in_32_bits
+
+# Counters of intersections on a device, of four bytes each. 3,840 units (a ResNet-50's
+# four stages), 1,823 concepts and 32 blocks take 2.2e8.
+MOST_COUNTERS = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Settings:
       unit_parts: number of devices of `counters` over which units are sharded.
       kernels: form of the counting kernels, one of `kernels.NAMES`; '' for the devices'
         own.
+      views: what the units of the layers are; by default their own.
     """
 
     layers: tuple[str, ...]
@@ -56,6 +63,7 @@ class Settings:
     folder: Path | None = None
     unit_parts: int = 1
     kernels: str = ""
+    views: UnitViews = UnitViews()
 
 
 class NoneRead(UserError):
@@ -75,7 +83,8 @@ class Dissection:
         changes a result.
       progress: shows the progress of every pass and of the work between them.
       journal: saves intermediate results, and knows the run's processes.
-      shapes: shapes of features and label maps; by default those of the first batch.
+      shapes: shapes of the layers' own maps and of label maps; by default those of the
+        first batch.
 
     Attributes:
       seconds: {stage: duration}.
@@ -144,6 +153,7 @@ class Dissection:
             settings.keep,
             settings.folder,
             self._shapes,
+            settings.views,
         )
         processes = self._journal.processes
         counting = passes.Passes(
@@ -202,9 +212,7 @@ class Dissection:
             counts = self._intersections(counting, counted_by, exact, groups)
         found = {}
         for layer in settings.layers:
-            integers = [np.asarray(part) for part in counts[layer]]
-            by_block, by_image = groups.packed(integers, self._category)
-            overlap = iou.result(counts[layer], self._category)
+            overlap, by_block, by_image = counts.pop(layer)
             histogram = sketch.histogram(sketches[layer], placed[layer], pixels)
             names, of_category = layer_result.column_names(
                 self._concepts, self._columns
@@ -225,6 +233,7 @@ class Dissection:
                 top_map=top_map.get(layer),
                 blocks=by_block,
                 by_image=by_image,
+                tail=settings.views.tail,
             )
         return found
 
@@ -235,7 +244,12 @@ class Dissection:
 
     def _intersections(
         self, counting, counted_by, exact, groups
-    ) -> dict[str, iou.Counts]:
+    ) -> dict[str, tuple[iou.Overlap, GroupedCounts, GroupedCounts | None]]:
+        """Returns {layer: (counts, by block, by image)}.
+
+        In several passes, each for some of the units, if the counters of all would
+        take too much memory.
+        """
         tally, shared = counted_by.intersections(
             kernels.Vocabulary(
                 groups=groups.count,
@@ -246,7 +260,72 @@ class Dissection:
             )
         )
         cuts = {name: float_keys.cuts(high) for name, high in exact.items()}
-        return counting.run("intersections", tally, cuts, shared)
+        units = {name: len(high) for name, high in exact.items()}
+        a_unit = groups.count * (len(self._columns) + 1)
+        at_once = MOST_COUNTERS // a_unit * self.settings.unit_parts
+        parts = _in_parts(units, max(at_once, 1))
+        if len(parts) == 1:
+            counts = counting.run("intersections", tally, cuts, shared)
+            return {name: self._summed(one, groups) for name, one in counts.items()}
+        found: dict[str, list[GroupedCounts]] = {name: [] for name in units}
+        fields = [field.name for field in dataclasses.fields(GroupedCounts)]
+        for number, picked in enumerate(parts, 1):
+            name = f"intersections {number} of {len(parts)}"
+            arrays = self._journal.condensed(name)
+            if arrays is None:
+                some = {layer: cuts[layer][of] for layer, of in picked.items()}
+                counts = counting.run(name, tally, some, shared, picked)
+                arrays = []
+                for layer in picked:
+                    packed = GroupedCounts.of_groups(counts.pop(layer), self._category)
+                    arrays += [getattr(packed, field) for field in fields]
+                self._journal.condense(name, arrays)
+            for place, layer in enumerate(picked):
+                one = arrays[place * len(fields) :][: len(fields)]
+                found[layer].append(GroupedCounts(*one))
+        return {name: self._joined(found.pop(name), groups) for name in units}
+
+    def _summed(self, counts: iou.Counts, groups: group_counts.Groups):
+        integers = [np.asarray(part) for part in counts]
+        packed = groups.packed(integers, self._category)
+        return iou.result(counts, self._category), *packed
+
+    def _joined(self, parts: list[GroupedCounts], groups: group_counts.Groups):
+        by_group = GroupedCounts.joined(parts)
+        overlap = iou.of_totals(
+            by_group.intersection(),
+            by_group.concept.sum(axis=0),
+            by_group.unit.sum(axis=0),
+            self._category,
+        )
+        return overlap, *groups.by_block(by_group)
+
+
+def _in_parts(
+    units: Mapping[str, int], at_once: int
+) -> list[dict[str, Int[np.ndarray, " unit"]]]:
+    """Splits the units of all layers into parts of nearly equal numbers.
+
+    Args:
+      units: {layer: its number of units}.
+      at_once: maximum number of units of a part.
+
+    Returns:
+      for each part {layer: units}.
+    """
+    total = sum(units.values())
+    count = max(-(-total // at_once), 1)
+    size = -(-total // count)
+    parts: list[dict[str, Int[np.ndarray, " unit"]]] = []
+    for start in range(0, max(total, 1), size or 1):
+        part, first = {}, 0
+        for layer, number in units.items():
+            low, high = max(start - first, 0), min(start + size - first, number)
+            if low < high:
+                part[layer] = np.arange(low, high)
+            first += number
+        parts.append(part)
+    return parts
 
 
 class _Stopwatch:

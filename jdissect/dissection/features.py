@@ -19,6 +19,7 @@ from jdissect.dissection import batch_dependence
 from jdissect.dissection.compiled import Network
 from jdissect.dissection.feature_file import Spill
 from jdissect.dissection.feature_maps import of_layers, warn_of_axes
+from jdissect.dissection.unit_views import UnitViews
 from jdissect.ops import bit_masks
 from jdissect.runtime.devices import Devices
 
@@ -111,8 +112,13 @@ class Shapes:
         )
 
 
+_NO_SHAPES = Shapes({}, {}, (0, 0))
+
+
 class Features:
     """Records of all images, readable any number of times.
+
+    The maps that are kept are the layers' own; those of a record are of its units.
 
     Args:
       apply: (params, pixels) -> {layer: [image, height, width, unit]}, pure; or a
@@ -124,7 +130,9 @@ class Features:
       keep: where features stay between the passes: 'none', 'device', 'memory' or
         'disk'.
       folder: folder for features if `keep` is 'disk'.
-      shapes: shapes of features and label maps; by default those of the first batch.
+      shapes: shapes of the layers' own maps and of label maps; by default those of the
+        first batch.
+      views: what the units are; by default the layers' own.
     """
 
     def __init__(
@@ -137,10 +145,18 @@ class Features:
         keep: str,
         folder: Path | None = None,
         shapes: Shapes | None = None,
+        views: UnitViews | None = None,
     ):
         self._devices, self._read = devices, read
         self._layers = tuple(layers)
         self._shapes, self._looked = shapes, False
+        self._views = views or UnitViews()
+        self._view: Callable[..., Any] | None = None
+        if not self._views.changes_nothing:
+            self._view = devices.spmd(self._views.step())
+            self._view_arrays = devices.replicate(self._views.arrays)
+        # The layers' own shapes, and the units' shapes that follow from them.
+        self._viewed_shapes: tuple[Shapes | None, Shapes] = None, _NO_SHAPES
         self._params_given, self._params = params, devices.replicate(params)
         self._keep, self._folder = keep, folder
         # Together, the records of the images from number `_kept_from`.
@@ -162,14 +178,25 @@ class Features:
 
     @property
     def shapes(self) -> Shapes:
-        """Shapes of all images.
+        """Shapes of the units' maps, and of the label maps.
 
         A batch is read if they are unknown; the network does not run.
         """
+        own = self._own_shapes
+        if self._view is None:
+            return own
+        if own is not self._viewed_shapes[0]:
+            units = self._views.units(own.units)
+            self._viewed_shapes = own, dataclasses.replace(own, units=units)
+        return self._viewed_shapes[1]
+
+    @property
+    def _own_shapes(self) -> Shapes:
+        """Shapes of the layers' own maps, and of the label maps."""
         if self._shapes is None:
             images = next(iter(self._read()), None)
             if images is None:
-                return Shapes({}, {}, (0, 0))
+                return _NO_SHAPES
             maps = self._maps_of(images.pixels)
             self._shapes = Shapes.of(maps, _labels(images.labels).shape[2:])
         return self._shapes
@@ -199,6 +226,10 @@ class Features:
 
         Records from the network are kept if `keep` says so.
         """
+        yield from map(self._viewed, self._own(start))
+
+    def _own(self, start: int) -> Iterator[Record]:
+        """Yields the records with the layers' own maps."""
         kept = self._kept
         if self._kept_from is None or start < self._kept_from:
             new = self._keeper()
@@ -214,8 +245,22 @@ class Features:
     def holding(self, indices: Sequence[int]) -> Iterable[Record]:
         """Returns records that contain this process's shard of the given images."""
         if self._kept_from == 0:
-            return itertools.chain.from_iterable(self._kept)
-        return self._run(indices)
+            own: Iterable[Record] = itertools.chain.from_iterable(self._kept)
+        else:
+            own = self._run(indices)
+        return map(self._viewed, own)
+
+    def _viewed(self, record: Record) -> Record:
+        """Returns the record with the maps of its units."""
+        if self._view is None:
+            return record
+        _ = self.shapes  # refuses codes of another layer
+        maps = self._view(
+            self._devices.states(np.zeros(())),
+            self._devices.scatter(record.features),
+            self._view_arrays,
+        )
+        return dataclasses.replace(record, features=_of_images(maps))
 
     def _keeper(self) -> "_InMemory | _OnDisk | None":
         if self._keep == "none":
@@ -253,7 +298,7 @@ class Features:
             self._devices.scatter(pixels),
             self._params,
         )
-        return {name: each.reshape(-1, *each.shape[2:]) for name, each in maps.items()}
+        return _of_images(maps)
 
     def _maps_of(self, pixels):
         """Shapes and types of the layers' feature maps of some pixels."""
@@ -266,10 +311,10 @@ class Features:
 
     def _labels(self, labels):
         labels = _labels(labels)
-        if self._shapes is not None and labels.shape[2:] != self.mask_shape:
+        if self._shapes is not None and labels.shape[2:] != self._shapes.mask_shape:
             raise UserError(
                 f"label maps of a batch are {_size(labels.shape[2:])}, but those "
-                f"before are {_size(self.mask_shape)}; all must be on one grid"
+                f"before are {_size(self._shapes.mask_shape)}; all must be on one grid"
             )
         return labels
 
@@ -277,8 +322,8 @@ class Features:
         if self._shapes is None:
             self._shapes = Shapes.of(features, labels().shape[2:])
         for name, maps in features.items():
-            plan = self.geometry[name]
-            before = (plan.rows.size, plan.columns.size, self.units[name])
+            plan = self._shapes.geometry[name]
+            before = (plan.rows.size, plan.columns.size, self._shapes.units[name])
             if maps.shape[1:] != before:
                 raise UserError(
                     f"layer '{name}' has maps [height, width, units] "
@@ -288,7 +333,7 @@ class Features:
         if self._network is not None and not self._looked:
             self._looked = True
             for name, maps in features.items():
-                warn_of_axes(name, maps.shape, self.mask_shape)
+                warn_of_axes(name, maps.shape, self._shapes.mask_shape)
 
 
 class _InMemory:
@@ -344,6 +389,11 @@ class _OnDisk:
                 labels=functools.partial(np.asarray, labels),
                 annotated=annotated[0] if annotated else None,
             )
+
+
+def _of_images(maps: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Joins the devices' shards: [device, image, ...] to [image, ...]."""
+    return {name: each.reshape(-1, *each.shape[2:]) for name, each in maps.items()}
 
 
 def _size(shape: Sequence[int]) -> str:

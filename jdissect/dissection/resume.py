@@ -10,7 +10,7 @@ processes, so the run can resume with others.
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ from jdissect.checkpoints.run_state import Checkpoints
 from jdissect.runtime.preemption import Terminated, on_sigterm, terminate
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.runtime.save_timer import SaveTimer
+
+_CONDENSED = ", condensed"  # after the name of a stage
 
 
 class Counter(Protocol):
@@ -128,6 +130,22 @@ class Journal:
             with self.processes.agreeing():
                 self._done[name] = compute()
         return self._done[name]
+
+    def condense(self, name: str, arrays: Sequence[np.ndarray]) -> None:
+        """Keeps arrays in place of a finished stage's result, which may be large.
+
+        The stage must not be asked for again; see `condensed`.
+        """
+        self._done[name + _CONDENSED] = list(arrays)
+        del self._done[name]
+        self._stored.pop(name, None)
+
+    def condensed(self, name: str) -> list[np.ndarray] | None:
+        """Returns what `condense` was given for a stage; None if it did not happen."""
+        name += _CONDENSED
+        if name not in self._done and name in self._stored:
+            self._done[name] = self._stored[name]
+        return self._done.get(name)
 
     @contextlib.contextmanager
     def stage(self, name: str, counter: Counter) -> Iterator["Stage"]:

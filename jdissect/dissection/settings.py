@@ -4,6 +4,7 @@ from typing import Any
 
 import ml_collections
 
+from jdissect.base import unit_names
 from jdissect.base.errors import UserError
 from jdissect.dissection import kernels
 from jdissect.runtime import machine
@@ -50,6 +51,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         thresholds,
         "at least one number in [0, 1)",
     )
+    tails = tuple(unit_names.TAILS)
+    must(config.tail in tails, "tail", config.tail, ", ".join(tails))
     must(config.dtype in DTYPES, "dtype", config.dtype, " or ".join(DTYPES))
     must(config.parallel in MODES, "parallel", config.parallel, " or ".join(MODES))
     must(

@@ -29,8 +29,8 @@ def place_edges(
     pilots = np.unique(np.linspace(0, count - 1, min(count, PILOT_IMAGES)).round())
     pilots = pilots.astype(int)
     found = {
-        # Bits of float32, so that sums leave them unchanged.
-        name: np.zeros((len(pilots), edges.samples(geometry), units), np.int64)
+        # Bits of float32, so that sums leave them unchanged: one process has an image.
+        name: np.zeros((len(pilots), edges.samples(geometry), units), np.int32)
         for (name, geometry), units in zip(
             features.geometry.items(), features.units.values(), strict=True
         )
@@ -50,14 +50,12 @@ def place_edges(
                 bits = np.asarray(values)[: len(picked)].view(np.int32)
                 found[name][place] = bits
     seen, found = processes.total((seen, found))
+    if not seen.all():
+        found = {name: bits[seen > 0] for name, bits in found.items()}
     return {
-        name: edges.place_edges(
-            _floats(bits[seen > 0])
-            if seen.any()
-            else np.zeros((1, bits.shape[-1]), np.float32),
-            quantile,
-        )
-        for name, bits in found.items()
+        # Popped, as samples of many units are large.
+        name: edges.place_edges(_floats(found.pop(name)), quantile)
+        for name in list(found)
     }
 
 
@@ -67,7 +65,10 @@ def _sample(maps, geometry, zero):
 
 
 def _floats(bits):
-    return bits.astype(np.int32).view(np.float32).reshape(-1, bits.shape[-1])
+    if not len(bits):  # no image could be read
+        return np.zeros((1, bits.shape[-1]), np.float32)
+    bits = bits.astype(np.int32, copy=False)  # sums of processes are int64
+    return bits.view(np.float32).reshape(-1, bits.shape[-1])
 
 
 def sketch_all(

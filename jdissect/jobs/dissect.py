@@ -267,6 +267,7 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
             folder=spill,
             unit_parts=config.mesh.unit,
             kernels=config.kernels,
+            views=inputs.views,
         ),
         inputs.devices,
         inputs.counters,

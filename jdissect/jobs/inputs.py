@@ -17,7 +17,9 @@ from jdissect.checkpoints import networks
 from jdissect.data.source import Source
 from jdissect.datasets import exif_rotation, open_source
 from jdissect.dissection import settings
-from jdissect.jobs import own_network
+from jdissect.dissection.unit_views import UnitViews
+from jdissect.jobs import own_network, units
+from jdissect.jobs.batches import feature_shapes, network_of
 from jdissect.models.endpoints import listed
 from jdissect.runtime import machine, resources
 from jdissect.runtime.devices import Devices, network_devices
@@ -40,6 +42,7 @@ class Inputs:
       devices: devices that run networks.
       counters: devices that count activations.
       cache: the cache directory, or None.
+      views: what the units of the layers are.
     """
 
     config: ml_collections.ConfigDict
@@ -50,6 +53,7 @@ class Inputs:
     devices: Devices
     counters: Devices
     cache: Path | None
+    views: UnitViews = UnitViews()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -78,6 +82,9 @@ def open_inputs(
         source = open_source(config.data, smallest_image(config.segmenter.name))
         model = open_network(config, source.image_shape, processes.first)
         _check_layers(config, model)
+        views = units.open_views(
+            config, lambda: _features(config, model, source.image_shape)
+        )
         _check_shares(config, len(source.names), len(counters), processes.count)
     with progress.stage("hashing images"):
         hashes = _hashes(source, cache, processes)
@@ -90,7 +97,15 @@ def open_inputs(
             segmenter.mask_shape,
         )
     return Inputs(
-        config, source, tuple(hashes), model, segmenter, devices, counters, cache
+        config,
+        source,
+        tuple(hashes),
+        model,
+        segmenter,
+        devices,
+        counters,
+        cache,
+        views,
     )
 
 
@@ -122,7 +137,7 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
         images=list(zip(inputs.source.names, hashes, strict=True)),
         model=networks.model_identity(inputs.model),
         segmenter=inputs.segmenter.identity(inputs.cache),
-        keys=_keys(config),
+        keys={**_keys(config), **units.identity(inputs.views)},
     )
 
 
@@ -143,6 +158,13 @@ def _keys(config: ml_collections.ConfigDict) -> Mapping[str, Any]:
         "pillow": PIL.__version__,  # decides which files decode, and to which bits
         **({"data.exif_rotation": True} if exif_rotation(config.data) else {}),
     }
+
+
+def _features(config, model, image_shape: tuple[int, int]) -> dict[str, int]:
+    """Returns {layer: its number of features}."""
+    network = network_of(model, tuple(config.model.layers), config.dtype)
+    shapes = feature_shapes(network, model.params, image_shape)
+    return {layer: maps.shape[-1] for layer, maps in shapes.items()}
 
 
 def _check_layers(config, model) -> None:

@@ -65,10 +65,11 @@ def place_edges(
 
     Counts are exact for any edges; good ones are dense around the threshold.
     """
-    samples = np.ascontiguousarray(samples.T, np.float32)
+    samples = np.array(samples.T, np.float32, order="C")
     if not np.isfinite(samples).all():
         samples = np.nan_to_num(samples)
-    samples = np.sort(samples).T  # faster than along the other axis
+    samples.sort()  # in place, and faster than along the other axis
+    samples = samples.T
     lowest, highest = samples[0], samples[-1]
     # Units that are silent in the sample get the spread typical of the layer.
     spread = float(np.median(highest - lowest)) or 1.0

@@ -153,8 +153,24 @@ def result(counts: Counts, category: Int[np.ndarray, " concept"]) -> Overlap:
     intersection, concept, unit = (
         np.asarray(array).sum(axis=0, dtype=np.int64) for array in counts
     )
-    intersection = intersection[:-1].T
-    union = unit[category].T + concept[:-1] - intersection
+    return of_totals(intersection[:-1].T, concept[:-1], unit, category)
+
+
+def of_totals(
+    intersection: Int[np.ndarray, "unit concept"],
+    concept: Int[np.ndarray, " concept"],
+    unit: Int[np.ndarray, "category unit"],
+    category: Int[np.ndarray, " concept"],
+) -> Overlap:
+    """Returns the overlap from int64 counts over all groups.
+
+    Args:
+      intersection: pixels that a unit and a concept share.
+      concept: pixels of each concept.
+      unit: pixels where each unit fires, by category as in `Counts`.
+      category: category of each concept.
+    """
+    union = unit[category].T + concept - intersection
     return Overlap(
         np.ascontiguousarray(intersection), np.ascontiguousarray(union), unit[-1]
     )

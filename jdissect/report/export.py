@@ -76,7 +76,8 @@ def descriptions(results: dict[str, Any]) -> str:
         for unit, column in enumerate(result.best_concept):
             if column >= 0:
                 iou = exact(result.best_iou[unit])
-                rows.append((layer, unit, result.concepts[column], iou))
+                name = str(result.unit_names[unit])
+                rows.append((layer, name, result.concepts[column], iou))
     return csv_text(rows)
 
 
@@ -88,13 +89,13 @@ def netdissect_report(result: Any, name: str, picture=None) -> dict[str, Any]:
       name: name of the network, for the header.
       picture: maps an image number to its file name, or None if there is no file.
     """
-    units = []
+    units, names = [], result.unit_names.tolist()
     for unit in (-result.best_iou).argsort(kind="stable"):
         column = result.best_concept[unit]
         if column < 0:
             continue
         record = {
-            "unit": int(unit),
+            "unit": names[unit],
             "iou": float(result.best_iou[unit]),
             "label": result.concepts[column],
             "cat": result.categories[column],
@@ -111,7 +112,8 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
     """Returns all pairs of unit and concept with an IoU above `cutoff`, as Parquet.
 
     Columns: run, layer, unit, concept, category, iou, intersection and union (pixels),
-    threshold (T_k), is_best (whether it is the unit's concept).
+    threshold (T_k, in the activation's own sign), is_best (whether it is the unit's
+    concept). A unit is a number, or text such as `12-` if lower tails count.
     """
     import numpy as np
     import pyarrow
@@ -135,13 +137,17 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
         columns = {
             "run": names([run], np.zeros(len(unit))),
             "layer": names([layer], np.zeros(len(unit))),
-            "unit": unit.astype(np.int32),
+            "unit": (
+                unit.astype(np.int32)
+                if result.tail == "upper"
+                else names(result.unit_names.tolist(), unit)
+            ),
             "concept": names(concepts, of_name[column]),
             "category": names(categories, place[column]),
             "iou": iou[unit, column],  # float64, as in comparisons
             "intersection": result.intersection[unit, column],
             "union": result.union[unit, column],
-            "threshold": result.thresholds[unit],
+            "threshold": result.shown_thresholds[unit],
             "is_best": result.best_concept[unit] == column,
         }
         tables.append(pyarrow.table(columns))

@@ -157,7 +157,10 @@ def _saved_result(folder: paths.Path) -> StoredRun:
     return StoredRun(
         folder=folder.parent,
         config={},
-        identity={"quantile": result.quantile},
+        identity={
+            "quantile": result.quantile,
+            **({"tail": result.tail} if result.tail != "upper" else {}),
+        },
         layers=(folder.name,),
         images=result.images,
         names=(),

@@ -18,7 +18,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
@@ -89,13 +89,15 @@ class Groups:
           counts: `ops.iou.Counts` of these groups.
           category: category of each concept.
         """
-        intersection, concept, unit = counts
-        found = GroupedCounts.pack(
-            intersection[:, :-1], concept[:, :-1], unit, category
-        )
+        return self.by_block(GroupedCounts.of_groups(counts, category))
+
+    def by_block(
+        self, counts: "GroupedCounts"
+    ) -> tuple["GroupedCounts", "GroupedCounts | None"]:
+        """Returns the counts by block, and by image if groups are images."""
         if self.blocks is None:
-            return found, None
-        return found.merged(self.blocks, BLOCKS), found
+            return counts, None
+        return counts.merged(self.blocks, BLOCKS), counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,12 +128,12 @@ class GroupedCounts:
     @classmethod
     def pack(
         cls,
-        intersection: Int[np.ndarray, "group concept unit"],
+        intersection: Iterable[Int[np.ndarray, "concept unit"]],
         concept: Int[np.ndarray, "group concept"],
         unit: Int[np.ndarray, "group category unit"],
         category: Int[np.ndarray, " concept"],
     ) -> "GroupedCounts":
-        """Packs full arrays of counts."""
+        """Packs full arrays of counts; `intersection` is read group by group."""
         gaps, lows = [np.zeros(0, np.uint16)], [np.zeros(0, np.uint8)]
         large, high = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         last, entries = -1, 0  # last position of the previous group, relative to this
@@ -157,6 +159,39 @@ class GroupedCounts:
             unit=np.asarray(unit, np.int64),
             category=np.asarray(category, np.int32),
         )
+
+    @classmethod
+    def of_groups(
+        cls, counts: Sequence[np.ndarray], category: Int[np.ndarray, " concept"]
+    ) -> "GroupedCounts":
+        """Packs `ops.iou.Counts`, without their dummy concept."""
+        intersection, concept, unit = counts
+        return cls.pack(intersection[:, :-1], concept[:, :-1], unit, category)
+
+    @classmethod
+    def joined(cls, parts: Sequence["GroupedCounts"]) -> "GroupedCounts":
+        """Joins counts of disjoint units on the same images into those of all units."""
+        by_group = zip(*(part._dense() for part in parts), strict=True)
+        return cls.pack(
+            (np.concatenate(dense, axis=1) for dense in by_group),
+            parts[0].concept,
+            np.concatenate([part.unit for part in parts], axis=-1),
+            parts[0].category,
+        )
+
+    def _dense(self) -> Iterator[Int[np.ndarray, "concept unit"]]:
+        """Yields I of every group."""
+        groups, concepts, width = self.shape
+        dense, at = np.zeros(concepts * width, np.int64), 0
+        for group, place, count in self._by_group():
+            for _ in range(at, group):
+                yield dense.reshape(concepts, width)
+                dense = np.zeros(concepts * width, np.int64)
+            at = group
+            dense[place] = count
+        for _ in range(at, groups):
+            yield dense.reshape(concepts, width)
+            dense = np.zeros(concepts * width, np.int64)
 
     @property
     def groups(self) -> int:

@@ -16,9 +16,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int8, Shaped
 
-from jdissect.base import paths, replacing
+from jdissect.base import paths, replacing, unit_names
 from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.concepts import reported_categories
 from jdissect.base.csv_cells import csv_text
@@ -40,6 +40,9 @@ _FILES = (
 class Result:
     """One layer's units against all concepts.
 
+    A unit that fires in the lower tail is counted as the negated activation, in every
+    array; `shown_thresholds` and the like have the activation's own sign.
+
     Attributes:
       thresholds: float32[unit], T_k: a unit fires where its activation exceeds it.
       intersection: int64[unit, concept], pixels of both unit and concept.
@@ -60,6 +63,8 @@ class Result:
         images, before upsampling; None if not kept.
       blocks: the counts by block of images (`group_counts.block`); None if not kept.
       by_image: the counts by image, for small sets; None if not kept.
+      tail: where units fire, a key of `unit_names.TAILS`; with 'both', units 2k and
+        2k + 1 are the upper and the lower end of the network's unit k.
     """
 
     thresholds: Float[np.ndarray, " unit"]
@@ -81,6 +86,27 @@ class Result:
     top_map: Float[np.ndarray, "unit k height width"] | None = None
     blocks: group_counts.GroupedCounts | None = None
     by_image: group_counts.GroupedCounts | None = None
+    tail: str = "upper"
+
+    @functools.cached_property
+    def unit_names(self) -> Shaped[np.ndarray, " unit"]:
+        """Names of the units, for people: numbers, or text such as `12-`."""
+        return unit_names.names(len(self.thresholds), self.tail)
+
+    @functools.cached_property
+    def signs(self) -> Int8[np.ndarray, " unit"]:
+        """-1 for a unit that fires in the lower tail, else 1."""
+        return unit_names.signs(len(self.thresholds), self.tail)
+
+    @property
+    def shown_thresholds(self) -> Float[np.ndarray, " unit"]:
+        """T_k in the activation's own sign: a unit `12-` fires below it."""
+        return _signed(self.thresholds, self.signs)
+
+    @property
+    def shown_top_value(self) -> Float[np.ndarray, "unit k"]:
+        """`top_value` in the activation's own sign: of a unit `12-` the lowest."""
+        return _signed(self.top_value, self.signs)
 
     def __repr__(self) -> str:
         name = " of ".join(filter(None, (self.layer, self.model))) or "a layer"
@@ -160,6 +186,7 @@ class Result:
             "units": len(self.thresholds),
             "quantile": self.quantile,
             **({"mask_shape": list(self.mask_shape)} if self.mask_shape else {}),
+            **({"tail": self.tail} if self.tail != "upper" else {}),
             "iou_thresholds": {
                 str(threshold): {
                     "unique_concepts": self.unique_concepts(threshold),
@@ -226,15 +253,23 @@ class Result:
     def _units(self) -> Iterator[tuple]:
         """Yields the rows of units.csv, with all digits of the IoU for thresholding."""
         yield ("unit", "concept", "category", "iou", "threshold")
+        shown = self.shown_thresholds
         for unit, column in enumerate(self.best_concept):
             named = column >= 0
             yield (
-                unit,
+                str(self.unit_names[unit]),
                 self.concepts[column] if named else "",
                 self.categories[column] if named else "",
                 exact(self.best_iou[unit]),
-                repr(float(self.thresholds[unit])),
+                float(shown[unit]),
             )
+
+
+def _signed(values: np.ndarray, signs: Int8[np.ndarray, " unit"]) -> np.ndarray:
+    """Multiplies by the units' signs; zero stays +0."""
+    if (signs > 0).all():
+        return values
+    return values * signs.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32) + 0
 
 
 def exact(iou: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jdissect.base import paths, replacing, safe_reading
+from jdissect.base import paths, replacing, safe_reading, unit_names
 from jdissect.base.errors import UserError
 from jdissect.results import group_counts
 from jdissect.results.layer_result import BLOCKS, BY_IMAGE, SUMMARY, TOP_MAPS, Result
@@ -75,6 +75,7 @@ def load(folder: str | os.PathLike) -> Result:
         top_map=arrays.get("map"),
         blocks=by_group.get(BLOCKS),
         by_image=by_group.get(BY_IMAGE),
+        tail=summary["tail"],
     )
 
 
@@ -129,7 +130,19 @@ def _summary(folder: paths.Path) -> dict[str, Any]:
         "quantile": value("quantile", _is_quantile, "a number between 0 and 1"),
         "iou_thresholds": tuple(_threshold(text, path) for text in thresholds),
         "mask_shape": _mask_shape(content, path),
+        "tail": _tail(content, path),
     }
+
+
+def _tail(summary: Mapping, path: paths.Path) -> str:
+    tail = summary.get("tail", "upper")  # results of one-sided runs do not say
+    if not isinstance(tail, str) or tail not in unit_names.TAILS:
+        raise UserError(
+            f"{path}: tail is {_shown(tail)}, not {', '.join(unit_names.TAILS)}"
+        )
+    if summary["units"] % len(unit_names.TAILS[tail]):
+        raise UserError(f"{path}: units is {summary['units']}, an odd number of ends")
+    return tail
 
 
 def instead(folder: paths.Path) -> str:

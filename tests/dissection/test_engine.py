@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdissect.base.errors import UserError
-from jdissect.dissection import passes
+from jdissect.dissection import engine, passes
 from jdissect.dissection.engine import Dissection, Settings
 from jdissect.dissection.features import Features, Images, Shapes
 from jdissect.results import group_counts
@@ -314,6 +314,24 @@ def test_counters_are_emptied_in_time(monkeypatch):
     monkeypatch.setattr(passes, "per_device", spy)
     assert_same(expected, run(data))
     assert len(read_out) >= 6  # more often than once a pass
+
+
+def test_intersections_of_some_units_after_others(monkeypatch):
+    """With room for five of the 14 units: three passes, one across both layers."""
+    data = make()
+    expected = run(data)
+    monkeypatch.setattr(engine, "MOST_COUNTERS", 5 * len(data[0]) * 4)
+    names, count = [], passes.count
+    monkeypatch.setattr(passes, "count", lambda *a: names.append(a[0]) or count(*a))
+    assert_same(expected, run(data))
+    assert names[-3:] == [f"intersections {n} of 3" for n in (1, 2, 3)]
+    monkeypatch.setattr(group_counts, "BY_IMAGE_ENTRIES", 0)
+    monkeypatch.setattr(engine, "MOST_COUNTERS", 5 * 32 * 4)
+    by_block = run(data)
+    for layer, result in by_block.items():
+        assert result.by_image is None
+        for name, array in arrays(result).items():
+            np.testing.assert_array_equal(array, arrays(expected[layer])[name], name)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 
 from jdissect.base.errors import UserError
 from jdissect.checkpoints.run_state import Checkpoints
+from jdissect.dissection import engine
 from jdissect.dissection.engine import Dissection, Settings
 from jdissect.dissection.resume import Journal
 from jdissect.runtime.devices import Devices
@@ -89,6 +90,21 @@ def test_every_stage_can_be_cut_off(data, expected, tmp_path):
             stages.add(Checkpoints(folder).restore()[1]["open"])
         assert_same(go_on(data, folder, batch=11, every=50), expected)
     assert stages == {"network", "sketch", "sweep 1", "intersections"}
+
+
+def test_intersections_of_some_units_can_be_cut_off(
+    data, expected, tmp_path, monkeypatch
+):
+    """Between two parts, the first is kept in its short form."""
+    monkeypatch.setattr(engine, "MOST_COUNTERS", 7 * len(data[0]) * 4)
+    with pytest.raises(CutOff):
+        go_on(data, tmp_path, keep="none", cut=45)
+    arrays, notes = Checkpoints(tmp_path).restore()
+    assert notes["open"] == "intersections 2 of 2"
+    names = [name for name, _ in notes["stages"]]
+    assert "intersections 1 of 2, condensed" in names
+    assert "intersections 1 of 2" not in names
+    assert_same(go_on(data, tmp_path), expected)
 
 
 def test_damaged_save_is_passed_over(data, expected, tmp_path, capsys):

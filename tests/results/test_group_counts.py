@@ -1,5 +1,7 @@
 """Counts by group: the small form holds the same numbers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,22 @@ def test_fewer_groups_and_concepts(dense):
     columns = np.array([299, 5, 17])
     picked = intersection[:, columns], concept[:, columns], unit, category[columns]
     check(counts.picked(columns), picked)
+
+
+def test_counts_of_some_units_each_are_joined(dense):
+    intersection, concept, unit, category = dense
+    whole = group_counts.GroupedCounts.pack(*dense)
+    parts = [
+        group_counts.GroupedCounts.pack(
+            intersection[..., some], concept, unit[..., some], category
+        )
+        for some in (slice(0, 50), slice(50, 51), slice(51, 120))
+    ]
+    joined = group_counts.GroupedCounts.joined(parts)
+    for field in dataclasses.fields(whole):
+        found, expected = getattr(joined, field.name), getattr(whole, field.name)
+        np.testing.assert_array_equal(found, expected, field.name)
+        assert found.dtype == expected.dtype
 
 
 def test_nothing_at_all():

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import jdissect
-from jdissect.ablation import unit_selection
+from jdissect.ablation import network_units, unit_selection
 from jdissect.analysis.comparison import levels
+from jdissect.report import export
 from jdissect.report.pages import layer_data
+from jdissect.report.tables.layer import layer_report
 from jdissect.results import layer_result
 from tests import small_runs
 from tests.detecting import make_result
@@ -183,3 +185,82 @@ def test_the_folder_above_says_what_is_in_it(tmp_path):
         jdissect.load(tmp_path)
     with pytest.raises(jdissect.UserError, match=r"summary.json is missing"):
         jdissect.load(tmp_path / "c")
+
+
+def signed(**changes):
+    """Three units of the network, by both ends; without the seventh row."""
+    whole = make_result()
+    per_unit = ("thresholds", "intersection", "union", "fires", "top_value")
+    per_unit += ("top_image", "histogram_counts", "histogram_edges", "top_map")
+    picked = {name: getattr(whole, name)[:6] for name in per_unit}
+    return whole.replace(**picked, tail="both", **changes)
+
+
+def test_ends_of_units_have_names_and_the_activations_sign(tmp_path):
+    signed().save(tmp_path)
+    table = rows(tmp_path)
+    assert [row["unit"] for row in table] == ["0+", "0-", "1+", "1-", "2+", "2-"]
+    thresholds = make_result().thresholds[:6] * np.float32([1, -1] * 3)
+    assert [float(row["threshold"]) for row in table] == thresholds.tolist()
+    assert not any(row["threshold"].startswith("'") for row in table)
+    again = jdissect.load(tmp_path)
+    assert again.tail == "both" and again.unit_names[3] == "1-"
+    text = layer_report(again)
+    assert "tail both" in text and re.search(r"^0-  +0.250  car", text, re.MULTILINE)
+    lower = signed().replace(tail="lower")
+    assert lower.unit_names.tolist() == ["0-", "1-", "2-", "3-", "4-", "5-"]
+    silent = lower.replace(thresholds=np.zeros(6, np.float32))
+    assert not np.signbit(silent.shown_thresholds).any()
+
+
+def test_a_summary_with_another_tail_is_refused(tmp_path):
+    signed().save(tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for change, message in (
+        ({"tail": "middle"}, "tail is 'middle', not upper, lower, both"),
+        ({"tail": ["both"]}, "tail is"),
+        ({"units": 5}, "units is 5, an odd number of ends"),
+    ):
+        (tmp_path / "summary.json").write_text(json.dumps({**summary, **change}))
+        with pytest.raises(jdissect.UserError, match=message):
+            jdissect.load(tmp_path)
+
+
+def test_an_upper_tail_is_not_written(tmp_path):
+    """Files of runs without signed units are what they were."""
+    make_result().save(tmp_path)
+    assert "tail" not in json.loads((tmp_path / "summary.json").read_text())
+    assert [row["unit"] for row in rows(tmp_path)] == list("0123456")
+
+
+def test_exports_name_ends():
+    result = signed()
+    table = list(csv.reader(io.StringIO(export.descriptions({"a": result}))))
+    assert [row[1] for row in table] == ["unit", "0+", "0-", "1+", "1-", "2+", "2-"]
+    units = export.netdissect_report(result, "x")["units"]
+    assert [one["unit"] for one in units][:2] == ["0+", "0-"]
+    units = export.netdissect_report(make_result(), "x")["units"]
+    assert [one["unit"] for one in units][:2] == [0, 1]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    written = io.BytesIO(export.parquet("run", {"a": result}, 0.1))
+    found = parquet.read_table(written).to_pylist()
+    assert [row["unit"] for row in found] == ["0+", "0-", "1+", "1-"]
+    assert found[1]["threshold"] == -result.thresholds[1]
+
+
+def test_ablation_takes_the_better_end_of_a_unit():
+    found, names = network_units.of_network(signed())
+    assert names.tolist() == ["0+", "1+", "2+"]
+    assert found.tail == "upper" and found.best_iou.tolist() == [0.3, 0.2, 0.09]
+    # Two ends are silent.
+    turned = signed().replace(fires=np.array([0, 50, 50, 50, 0, 50]))
+    found, names = network_units.of_network(turned)
+    assert names.tolist() == ["0-", "1+", "2-"]
+    assert found.best_iou.tolist() == [0.25, 0.2, 0.04]
+    assert unit_selection.parse("0,2-").units(3, "x", found).tolist() == [0, 2]
+    unit_selection.parse("0,2-").check_names(turned)
+    for result, there in ((None, "2"), (signed().replace(tail="lower"), "2-")):
+        with pytest.raises(jdissect.UserError, match=rf"has 2\+, .* has {there}$"):
+            unit_selection.parse("0,2+").check_names(result)
+    with pytest.raises(jdissect.UserError, match="names unit 2 twice"):
+        unit_selection.parse("2+,2-")

@@ -24,6 +24,7 @@ class Detector:
     """A unit and the concept it detects."""
 
     unit: int
+    unit_name: int | str
     concept: str
     category: str
     iou: float
@@ -32,7 +33,7 @@ class Detector:
     def title(self) -> str:
         """Concept, unit and IoU as text."""
         concept = drawing.shortened(self.concept or "no concept", 26)
-        return f"{concept} · unit {self.unit} · IoU {self.iou:.3f}"
+        return f"{concept} · unit {self.unit_name} · IoU {self.iou:.3f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +78,11 @@ def best_detectors(
 def of_unit(result: Result, unit: int) -> Detector:
     """Returns a unit with its concept, whatever its IoU; '' for no concept."""
     column = int(result.best_concept[unit])
-    iou = float(result.best_iou[unit])
+    iou, name = float(result.best_iou[unit]), result.unit_names[unit].item()
     if column < 0:
-        return Detector(unit, "", "", iou)
-    return Detector(unit, result.concepts[column], result.categories[column], iou)
+        return Detector(unit, name, "", "", iou)
+    concept, category = result.concepts[column], result.categories[column]
+    return Detector(unit, name, concept, category, iou)
 
 
 def masked(

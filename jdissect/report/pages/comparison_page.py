@@ -213,6 +213,7 @@ class _Shown:
         concept_place = np.where(self.iou > 0, self.place[self.unit], -1)
         return {
             "units": len(result.thresholds),
+            "ends": layer_data.ends(result),
             "k": min(ranks, result.top_image.shape[1]),
             "best": embedding.packed(result.best_concept, "i4"),
             "iou": embedding.packed(result.best_iou, "f8"),

@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from jdissect.base import unit_names
 from jdissect.report.pages import embedding, masks
 from jdissect.results.layer_result import Result
 
 BEST = 5  # concepts per unit
 BINS = 64  # maximum number of bins of a histogram
+FEW_BINS = 8  # the same for a page of a great many units
 NAME = 160  # maximum characters of a shown name
 
 
@@ -45,8 +47,20 @@ def histogram(
 ) -> tuple[Int[np.ndarray, "unit bin"], Float[np.ndarray, "unit edge"]]:
     """Returns (counts, edges) with adjacent bins merged to at most `bins`.
 
-    The first bin stays: it often holds the exact zeros of a ReLU.
+    The first bin stays: it often holds the exact zeros of a ReLU. Of a unit that fires
+    in the lower tail, the histogram is that of the activation's own sign.
     """
+    counts, edges = _merged(result, bins)
+    if (result.signs > 0).all():
+        return counts, edges
+    lower = result.signs[:, None] < 0
+    return (
+        np.where(lower, counts[:, ::-1], counts),
+        np.where(lower, -edges[:, ::-1] + 0, edges),
+    )
+
+
+def _merged(result: Result, bins: int):
     counts, edges = result.histogram_counts, result.histogram_edges
     join = -(-(counts.shape[1] - 1) // (bins - 1))
     if join <= 1:
@@ -54,6 +68,11 @@ def histogram(
     starts = np.r_[0, np.arange(1, counts.shape[1], join)]
     kept = np.r_[starts, counts.shape[1]]
     return np.add.reduceat(counts, starts, axis=1), edges[:, kept]
+
+
+def ends(result: Result) -> str:
+    """Returns what follows the number in the units' names, for `shared.js`."""
+    return " ".join(unit_names.TAILS[result.tail])
 
 
 def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
@@ -66,6 +85,7 @@ def described(result: Result, categories: tuple[str, ...]) -> dict[str, Any]:
     return {
         "name": result.layer,
         "units": len(result.thresholds),
+        "ends": ends(result),
         "images": result.images,
         "quantile": result.quantile,
         "thresholds": list(result.iou_thresholds),
@@ -92,17 +112,17 @@ def unit_arrays(result: Result, shown: Int[np.ndarray, " place"]) -> dict[str, A
         "iou": embedding.packed(result.best_iou, "f8"),
         "fiveConcept": embedding.packed_integers(columns),
         "fiveIou": embedding.packed(iou, "f8"),
-        "threshold": embedding.packed(result.thresholds, "f4"),
+        "threshold": embedding.packed(result.shown_thresholds, "f4"),
         "topImage": embedding.packed_integers(np.searchsorted(shown, result.top_image)),
-        "topValue": embedding.packed(result.top_value, "f4"),
+        "topValue": embedding.packed(result.shown_top_value, "f4"),
         "conceptUnit": embedding.packed_integers(concept_unit),
         "conceptIou": embedding.packed(concept_iou, "f8"),
     }
 
 
-def histogram_arrays(result: Result) -> dict[str, Any]:
-    """Returns the data for the units' histograms."""
-    counts, edges = histogram(result)
+def histogram_arrays(result: Result, bins: int = BINS) -> dict[str, Any]:
+    """Returns the data for the units' histograms, of `FEW_BINS` to `BINS` bins."""
+    counts, edges = histogram(result, min(max(bins, FEW_BINS), BINS))
     return {
         "bins": counts.shape[1],
         "counts": embedding.packed(counts, "f4"),

@@ -23,6 +23,8 @@ from jdissect.results.layer_result import Result
 NAME = "report.html"
 CHUNK = 256  # pictures per block
 MASK_BYTES = 4_000_000  # for all layers together
+_MASK_SHARE = 0.375  # of what a page has beside units' lists and histograms
+HISTOGRAM_BYTES = 2_500_000  # for all layers together
 _MARGIN = 60_000  # bytes for what is known only with the pictures
 SCRIPTS = (
     "shared.js",
@@ -97,7 +99,7 @@ def render(
     """
     tops = [result.top_image for result in results.values()]
     shown = np.unique(np.concatenate([top.reshape(-1) for top in tops]))
-    content = _content(results, estimates, shown)
+    content = _content(results, estimates, shown, limit)
     content["page"] |= {
         "images": [image_name(names, int(index)) for index in shown],
         "shape": list(source.image_shape) if source else [1, 1],
@@ -126,27 +128,30 @@ def _by_rank(tops: Sequence[np.ndarray]) -> list[list[int]]:
     ]
 
 
-def _content(results, estimates, shown) -> dict[str, Any]:
+def _content(results, estimates, shown, limit: int) -> dict[str, Any]:
     """Returns the template's content except for pictures."""
     present = [name for result in results.values() for name in result.categories]
     categories = reported_categories(present)
     colors = {name: fill.color for name, fill in palette.fills(categories).items()}
-    layers, units, blocks = [], [], []
+    layers, units, histograms, overlays = [], [], [], []
+    number_of_units = sum(len(result.thresholds) for result in results.values())
+    bins = HISTOGRAM_BYTES // (8 * max(number_of_units, 1))
     for number, (name, result) in enumerate(results.items()):
         known = estimates.get(name)
-        every = np.arange(len(result.thresholds))
-        k = result.top_image.shape[1]
-        found = masks.encode(result, every, k, MASK_BYTES // len(results))
         arrays = layer_data.unit_arrays(result, shown)
         if known is not None:
             arrays["stability"] = embedding.packed(known.stability, "f4")
         layers.append({**layer_data.described(result, categories), "name": name})
         units.append((f"units-{number}", embedding.json_text(arrays)))
-        for kind, value in (
-            ("masks", layer_data.mask_arrays(found)),
-            ("histograms", layer_data.histogram_arrays(result)),
-        ):
-            blocks.append((f"{kind}-{number}", embedding.json_text(value)))
+        shape = layer_data.histogram_arrays(result, bins)
+        histograms.append((f"histograms-{number}", embedding.json_text(shape)))
+    # Of many units, only some ranks have masks, so that there is room for pictures.
+    room = limit - sum(len(text) for _, text in [*units, *histograms])
+    most = min(MASK_BYTES, int(_MASK_SHARE * max(room, 0))) // len(results)
+    for number, result in enumerate(results.values()):
+        every, k = np.arange(len(result.thresholds)), result.top_image.shape[1]
+        found = layer_data.mask_arrays(masks.encode(result, every, k, most))
+        overlays.append((f"masks-{number}", embedding.json_text(found)))
     return {
         "tables": [
             counts_table(result, estimates.get(name))
@@ -166,7 +171,7 @@ def _content(results, estimates, shown) -> dict[str, Any]:
             ],
         },
         "first_block": units[0],
-        "blocks": [*units[1:], *blocks],
+        "blocks": [*units[1:], *overlays, *histograms],
     }
 
 
@@ -240,6 +245,8 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
         ("data", " ".join(filter(None, data))),
         ("labels by", get("segmenter", "name")),
         ("quantile", get("quantile") or f"{first.quantile:g}"),
+        ("tail", first.tail if first.tail != "upper" else ""),
+        ("units of", _last_name(get("model", "units"))),
     ]
     return [(what, layer_data.short(value)) for what, value in facts if value]
 

@@ -77,7 +77,7 @@ def to_json(found: Ablation) -> dict[str, Any]:
         "skipped": len(found.skipped),
         "seed": found.seed,
         "choice": found.choice.text,
-        "units": found.chosen.tolist(),
+        "units": found.names[found.chosen].tolist(),
         "units_of_layer": found.units,
         "forward_passes": found.passes,
         "top1_before": _percent(before.mean()),
@@ -177,7 +177,8 @@ def _unit(found: Ablation, unit: int) -> dict[str, Any]:
             found.result.categories[column],
         )
         iou = exact(found.result.best_iou[unit])
-    return {"unit": unit, "concept": concept, "category": category, "iou": iou}
+    name = found.names[unit].item()  # a number, or text such as `12-`
+    return {"unit": name, "concept": concept, "category": category, "iou": iou}
 
 
 def text(found: Ablation) -> str:

@@ -27,17 +27,18 @@ def best_units_table(result: Result, count: int = BEST_UNITS) -> str:
     """Returns the units of highest IoU with their concepts."""
     order = np.argsort(-result.best_iou, kind="stable")[:count]
     rows = [["unit", "IoU", "concept", "category", "T_k"]]
+    thresholds = result.shown_thresholds
     for unit in order:
         column = result.best_concept[unit]
         if column < 0:
             continue
         rows.append(
             [
-                unit,
+                result.unit_names[unit],
                 f"{result.best_iou[unit]:.3f}",
                 result.concepts[column],
                 result.categories[column],
-                f"{result.thresholds[unit]:.4g}",
+                f"{thresholds[unit]:.4g}",
             ]
         )
     return aligned(rows)
@@ -72,6 +73,7 @@ def layer_report(result: Result) -> str:
     heading = (
         f"{result.model or 'model'}, {result.layer}: {len(result.thresholds)} units, "
         f"{result.images} images, quantile {result.quantile:g}"
+        + (f", tail {result.tail}" if result.tail != "upper" else "")
     )
     lines = [heading, "", counts_table(result), ""]
     if (result.fires > 0).any():

@@ -57,7 +57,7 @@ function cell(model, column) {
       element("p", { class: "quiet card-line" }, "no unit overlaps with it"),
     );
   }
-  const unit = model.conceptUnit[column];
+  const unit = unitName(model, model.conceptUnit[column]);
   const iou = model.conceptIou[column];
   const isCounted = counted(model, column, state.threshold);
   const strip = element("div", { class: "strip" });

@@ -31,24 +31,25 @@ function ready(number) {
 
 const several = layers.length > 1;
 const address = (unit) =>
-  several ? `#${encodeURIComponent(layer.name)}/unit-${unit}` : `#unit-${unit}`;
+  `#${several ? `${encodeURIComponent(layer.name)}/` : ""}unit-${unitName(layer, unit)}`;
 
 const collator = new Intl.Collator("en", { numeric: true });
 const nameOf = (unit) => (layer.best[unit] < 0 ? "\uffff" : layer.concepts[layer.best[unit]]);
+const strength = (unit) => (isLower(layer, unit) ? -1 : 1) * layer.topValue[unit * layer.k];
 const SORTS = {
   iou: (a, b) => layer.iou[b] - layer.iou[a],
   "iou-up": (a, b) => layer.iou[a] - layer.iou[b],
   concept: (a, b) => collator.compare(nameOf(a), nameOf(b)) || layer.iou[b] - layer.iou[a],
   unit: (a, b) => a - b,
-  activation: (a, b) => layer.topValue[b * layer.k] - layer.topValue[a * layer.k],
+  activation: (a, b) => strength(b) - strength(a),
   stability: (a, b) => (layer.stability[b] || 0) - (layer.stability[a] || 0),
 };
 
 function found() {
-  const number = /^#?(\d+)$/.exec(state.query.trim());
+  const named = unitsNamed(layer, state.query.trim().replace(/^#/, ""));
   const wanted = (unit) => {
     const column = layer.best[unit];
-    if (number) return unit === Number(number[1]);
+    if (named) return named.includes(unit);
     if (!state.below && !(layer.iou[unit] > state.threshold)) return false;
     if (column < 0) return state.query === "" && state.concept === null;
     if (!state.categories.has(layer.category[column])) return false;
@@ -70,7 +71,7 @@ function card(unit) {
     titleOf(layer, unit),
     category ? category.name : "",
     `IoU ${layer.iou[unit].toFixed(3)}`,
-    `unit ${unit}`,
+    `unit ${unitName(layer, unit)}`,
   ];
   const link = element(
     "a",
@@ -85,7 +86,7 @@ function card(unit) {
       "span",
       { class: "card-line quiet" },
       category && element("span", { class: "label" }, swatch(category), category.name),
-      element("span", {}, `unit ${unit}`),
+      element("span", {}, `unit ${unitName(layer, unit)}`),
     ),
     strip,
   );
@@ -129,7 +130,7 @@ function showClosest() {
         "li",
         {},
         `closest to “${layer.concepts[column]}”: `,
-        element("a", { href: address(unit) }, `unit ${unit}`),
+        element("a", { href: address(unit) }, `unit ${unitName(layer, unit)}`),
         `, IoU ${layer.conceptIou[column].toFixed(4)}`,
       );
     }),
@@ -160,7 +161,7 @@ function showLayer(number) {
 
 // Returns the unit that the address names, as [layer number, unit].
 function named() {
-  const parts = /^#(?:(.+)\/)?unit-(\d+)$/.exec(location.hash);
+  const parts = /^#(?:(.+)\/)?unit-(\d+[+-]?)$/.exec(location.hash);
   if (!parts) return null;
   let number = layer.number;
   if (parts[1] !== undefined) {
@@ -172,8 +173,8 @@ function named() {
     }
     number = layers.findIndex((one) => one.name === name);
   }
-  const unit = Number(parts[2]);
-  return number >= 0 && unit < layers[number].units ? [number, unit] : null;
+  const [unit] = (number >= 0 && unitsNamed(layers[number], parts[2])) || [];
+  return unit === undefined ? null : [number, unit];
 }
 
 async function follow() {

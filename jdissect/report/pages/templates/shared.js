@@ -17,6 +17,28 @@ const hidden = (text) => element("span", { class: "hidden" }, text);
 const swatch = (category) =>
   element("span", { class: "swatch", swatch: category.color });
 
+// What follows the number in units' names: "", or "-", or "+" and "-".
+const endsOf = (layer) => layer.ends.split(" ");
+
+// A unit's name: its number, or `12+` and `12-` where both ends of unit 12 are counted.
+function unitName(layer, unit) {
+  const ends = endsOf(layer);
+  return `${Math.floor(unit / ends.length)}${ends[unit % ends.length]}`;
+}
+
+// Whether the unit fires where its activation is low.
+const isLower = (layer, unit) => unitName(layer, unit).endsWith("-");
+
+// The units that a text names; `12` names every end of unit 12. Null: it is no name.
+function unitsNamed(layer, text) {
+  const parts = /^(\d+)([+-]?)$/.exec(text);
+  if (!parts) return null;
+  return endsOf(layer)
+    .map((end, place, ends) => [end, Number(parts[1]) * ends.length + place])
+    .filter(([end, unit]) => unit < layer.units && (parts[2] === "" || parts[2] === end))
+    .map(([, unit]) => unit);
+}
+
 // "1 unit", "2 units"
 const many = (count, word) =>
   `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;

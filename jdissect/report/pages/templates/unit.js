@@ -18,7 +18,7 @@ function titleOf(layer, unit) {
 function unitAlt(layer, unit, rank) {
   const at = unit * layer.k + rank;
   return (
-    `Top image ${rank + 1} of unit ${unit}, activation ` +
+    `Top image ${rank + 1} of unit ${unitName(layer, unit)}, activation ` +
     `${digits(layer.topValue[at])}: ${page.images[layer.topImage[at]]}`
   );
 }
@@ -40,6 +40,7 @@ function histogramOf(layer, unit) {
   const first = unit * (data.bins + 1);
   const edges = data.edges.subarray(first, first + data.bins + 1);
   const threshold = layer.threshold[unit];
+  const lower = isLower(layer, unit);
   const low = edges[0];
   const high = edges[data.bins];
   const range = high - low || 1;
@@ -53,22 +54,28 @@ function histogramOf(layer, unit) {
   const there = densities.filter((density) => density > 0).map(Math.log);
   const lowest = Math.min(...there) - 0.7;
   const scale = 170 / (Math.max(...there) - lowest);
+  const fires = (value) => (lower ? value < threshold : value > threshold);
   const total = counts.reduce((a, b) => a + b, 0);
   const bars = [];
   let zeros = 0;
+  let zero = low;
   densities.forEach((density, bin) => {
     if (!counts[bin]) return;
-    const left = x(edges[bin]);
-    if (!density) zeros += counts[bin];
-    const size = density ? Math.max(x(edges[bin + 1]) - left - 0.6, 0.8) : 5;
+    const alone = edges[lower ? bin + 1 : bin];
+    const size = density ? Math.max(x(edges[bin + 1]) - x(edges[bin]) - 0.6, 0.8) : 5;
+    const left = Math.min(x(edges[bin]), width - size);
+    if (!density) {
+      zeros += counts[bin];
+      zero = alone;
+    }
     const tall = density ? (Math.log(density) - lowest) * scale : 170;
     const between = density
       ? `${digits(edges[bin])} to ${digits(edges[bin + 1])}`
-      : digits(edges[bin]);
+      : digits(alone);
     const middle = (edges[bin] + edges[bin + 1]) / 2;
     const about = `${between}: ${Math.round(counts[bin]).toLocaleString("en")} pixels`;
     const bar = drawn("rect", {
-      class: middle > threshold ? "above" : density ? "below" : "zeros",
+      class: fires(middle) ? "above" : density ? "below" : "zeros",
       x: left.toFixed(1),
       y: (bottom - tall).toFixed(1),
       width: size.toFixed(1),
@@ -81,7 +88,7 @@ function histogramOf(layer, unit) {
     drawn("text", { x: at, y, "text-anchor": anchor, class: kind }, ...words);
   const line = x(threshold);
   const anchor = line > width * 0.75 ? "end" : line < width * 0.25 ? "start" : "middle";
-  const share = `${digits(low)}: ${Math.round((100 * zeros) / total)} % of the pixels`;
+  const share = `${digits(zero)}: ${Math.round((100 * zeros) / total)} % of the pixels`;
   return drawn(
     "svg",
     {
@@ -104,8 +111,8 @@ function histogramOf(layer, unit) {
       drawn("tspan", { dy: 3, "font-size": "0.75em" }, "k"),
       drawn("tspan", { dy: -3 }, ` = ${digits(threshold)}`),
     ),
-    text(0, bottom + 4, "start", "tick", zeros ? share : digits(low)),
-    text(width, bottom + 4, "end", "tick", digits(high)),
+    text(0, bottom + 4, "start", "tick", zeros && !lower ? share : digits(low)),
+    text(width, bottom + 4, "end", "tick", zeros && lower ? share : digits(high)),
   );
 }
 
@@ -195,6 +202,7 @@ function unitView(layer, unit, pick) {
     const share = `${Math.round(100 * layer.stability[unit])} %`;
     facts.push([["keeps its concept"], `in ${share} of resamples`]);
   }
+  const lower = isLower(layer, unit);
   const masks = layer.masks();
   const about =
     masks === null
@@ -204,7 +212,7 @@ function unitView(layer, unit, pick) {
     element(
       "header",
       { class: "unit-head" },
-      element("p", { class: "kind" }, `${layer.name}, unit ${unit}`),
+      element("p", { class: "kind" }, `${layer.name}, unit ${unitName(layer, unit)}`),
       element("h2", { id: "unit-title" }, titleOf(layer, unit)),
       element(
         "ul",
@@ -215,7 +223,7 @@ function unitView(layer, unit, pick) {
         ),
       ),
     ),
-    element("h3", {}, "Images of highest activation"),
+    element("h3", {}, `Images of ${lower ? "lowest" : "highest"} activation`),
     element("p", { class: "quiet hint" }, about),
     topImages(layer, unit),
     element(
@@ -230,7 +238,7 @@ function unitView(layer, unit, pick) {
           "p",
           { class: "quiet hint" },
           "Pixels of the upsampled maps of all images, by activation, on a logarithmic " +
-            `scale; at most ${digits(100 * layer.quantile)} % exceed `,
+            `scale; at most ${digits(100 * layer.quantile)} % ${lower ? "are below" : "exceed"} `,
           ...cutName(),
           ".",
         ),
