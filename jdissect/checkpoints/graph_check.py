@@ -20,7 +20,7 @@ from typing import Any
 
 from jax.extend import mlir
 from jax.extend.mlir import ir
-from jax.extend.mlir.dialects import stablehlo
+from jax.extend.mlir.dialects import chlo, stablehlo
 
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
@@ -105,10 +105,11 @@ def _check_depth(text: str) -> None:
 
 
 def context() -> ir.Context:
-    """Returns an MLIR context that knows StableHLO and nothing else."""
+    """Returns an MLIR context that knows StableHLO and what belongs to it."""
     made = ir.Context()
     with made:
         stablehlo.register_dialect(made)
+        chlo.register_dialect(made)  # composites become its operations
         # Reading a module registers what else StableHLO needs.
         mlir.deserialize_portable_artifact(_nothing())
     return made
