@@ -83,7 +83,10 @@ def convert_torch(
         raise UserError(
             f"the example has shape {list(shape)}, not [batch, channel, height, width]"
         )
-    opened = torch_sources.described(module, name or type(module).__name__)
+    name = name or type(module).__name__
+    if not graphs.is_plain_name(name):
+        raise UserError(f"the network cannot be called {printable(name)!r}")
+    opened = torch_sources.described(module, name)
     preprocessing = _preprocessing(mean, std, shape[1]) or opened.preprocessing
     if preprocessing is None:
         raise UserError(
@@ -217,7 +220,7 @@ def _run_torch(
 def _check_names(layers: Sequence[str]) -> None:
     if not layers:
         raise UserError("give at least one layer (--layers=?, for a list)")
-    odd = [layer for layer in layers if not graphs.is_layer_name(layer)]
+    odd = [layer for layer in layers if not graphs.is_plain_name(layer)]
     if odd:
         raise UserError(
             f"layer {printable(odd[0])!r} cannot name a folder of a run; rename it, or "
@@ -229,9 +232,7 @@ def _preprocessing(mean: Any, std: Any, channels: int) -> Preprocessing | None:
     if mean is None and std is None:
         return None
     try:
-        found = Preprocessing(
-            tuple(map(float, mean)), tuple(map(float, std)), 1 / 255
-        )
+        found = Preprocessing(tuple(map(float, mean)), tuple(map(float, std)), 1 / 255)
         right = len(found.mean) == len(found.std) == channels and 0 not in found.std
     except (TypeError, ValueError):
         right = False

@@ -55,7 +55,10 @@ def define(values: flags.FlagValues, where: dict) -> None:
         "pooled", False, "Count outputs without place as maps of 1x1.", **where
     )
     flags.DEFINE_string(
-        "size", "", "Side of the images, or HEIGHTxWIDTH; default: the model's.", **where
+        "size",
+        "",
+        "Side of the images, or HEIGHTxWIDTH; default: the model's.",
+        **where,
     )
     command.define_choice(values, where)
     command.define_preprocessing(values, where)
@@ -123,7 +126,10 @@ def _with_weights(opened, options) -> tuple:
         kind = "its own weights" if opened.loaded else "random weights"
         return opened.module, {"weights": kind}, kind
     taken = choice.take(
-        read(path), torch_weights.roots_of(opened.module), options.weights, options.prefix
+        read(path),
+        torch_weights.roots_of(opened.module),
+        options.weights,
+        options.prefix,
     )
     module, ignored = torch_weights.load(
         opened.module, taken, options.ignore, opened.again

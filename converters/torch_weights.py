@@ -126,4 +126,3 @@ def _other_classes(
         return None
     ((_, theirs),) = sizes
     return theirs
-

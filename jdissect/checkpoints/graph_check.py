@@ -172,7 +172,11 @@ def check_module(
         found = [_shape_and_type(each) for each in types]
         if found != list(needed):
             odd = next(
-                (f"{a} for {b}" for a, b in zip(found, needed, strict=False) if a != b),
+                (
+                    f"{_shown(a)} for {_shown(b)}"
+                    for a, b in zip(found, needed, strict=False)
+                    if a != b
+                ),
                 f"{len(found)} for {len(needed)}",
             )
             raise UserError(f"the {what} of its main do not fit the weights: {odd}")
@@ -235,12 +239,15 @@ def _shape_and_type(of: Any) -> tuple[tuple[int | None, ...], str]:
     return shape, kind
 
 
+def _shown(array: tuple[tuple[int | None, ...], str]) -> str:
+    shape, kind = array
+    return f"{kind}[{', '.join('?' if n is None else str(n) for n in shape)}]"
+
+
 def _bytes(shape: Sequence[int | None], kind: str) -> int:
     size = math.prod(n for n in shape if n is not None) * _WIDTHS[kind]
     if size > _LARGEST:
-        raise UserError(
-            f"an array in it is {[*shape]}, {size:,} bytes for one image"
-        )
+        raise UserError(f"an array in it is {[*shape]}, {size:,} bytes for one image")
     return size
 
 

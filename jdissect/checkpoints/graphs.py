@@ -7,8 +7,7 @@ A checkpoint folder with a graph has, beside its weights and `model.json`,
 
 A graph takes the weights and normalized images [batch, height, width, channel], for any
 batch, and returns one feature map [batch, height, width, unit] per endpoint and, if the
-network classifies, logits. It is the same for the platforms CPU, CUDA and TPU. What
-`jax.export` says of StableHLO's versions holds: newer programs read older graphs.
+network classifies, logits. It is the same for the platforms CPU, CUDA and TPU.
 `graph_check` says why the graph is text, and what it may contain.
 """
 
@@ -99,7 +98,7 @@ class Signature:
             raise ValueError(f"{len(content['endpoints'])} endpoints")
         endpoints = []
         for entry in content["endpoints"]:
-            if not is_layer_name(entry["name"]):
+            if not is_plain_name(entry["name"]):
                 raise ValueError(f"an endpoint is named {str(entry['name'])[:40]!r}")
             height, width, units = entry["shape"]
             endpoints.append(
@@ -120,11 +119,11 @@ class Signature:
         )
 
 
-def is_layer_name(name: Any) -> bool:
-    """Returns whether a layer's name can be that of a folder and of a flag's value."""
+def is_plain_name(name: Any) -> bool:
+    """Returns whether a name can be that of a folder and of a flag's value."""
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
         return False
-    odd = set(name) & set("/\\,:*?\"<>|") or printable(name) != name
+    odd = set(name) & set('/\\,:*?"<>|') or printable(name) != name
     return not odd and name.strip(" .") == name
 
 
@@ -375,9 +374,7 @@ def read(
             graph_check.stablehlo.get_current_version()
         )
         reason = f"it is of the newer StableHLO {printable(stablehlo)}; " * newer
-        raise UserError(
-            f"{where} is refused: {reason}{error} ({file.name})"
-        ) from error
+        raise UserError(f"{where} is refused: {reason}{error} ({file.name})") from error
 
 
 def as_classifier(

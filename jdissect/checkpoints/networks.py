@@ -78,6 +78,11 @@ class Classifier:
     weights_sha256: str
     takes_masks: bool = True
 
+    @property
+    def name(self) -> str:
+        """What it is called: its architecture, or the module that became a graph."""
+        return _name(self.architecture)
+
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
@@ -252,7 +257,7 @@ def load_configured(config: ml_collections.ConfigDict) -> Classifier:
       UserError: as `load_classifier`; or there are no weights.
     """
     name = config.model.name
-    if name and name not in (*models.ARCHITECTURES, graphs.NAME):
+    if name and name not in models.ARCHITECTURES and not _is_called(config, name):
         known = ", ".join(n for n in models.ARCHITECTURES if n not in SEGMENTERS)
         raise UserError(
             f"config.model.name is {name!r}; it must be one of {known}, or '' for what "
@@ -265,8 +270,23 @@ def load_configured(config: ml_collections.ConfigDict) -> Classifier:
             "other) or of a trained one"
         )
     model = load_classifier(config.model.weights, name or None, dtype=config.dtype)
-    config.model.name = model.architecture["name"]
+    config.model.name = model.name
     return model
+
+
+def _is_called(config: ml_collections.ConfigDict, name: str) -> bool:
+    """Returns whether the config's weights are those of a graph of this name."""
+    if not config.model.weights:
+        return False
+    folder = config.model.weights
+    description = read_description(folder, "classifier")
+    architecture = _architecture(folder, description, None)
+    return architecture["name"] == graphs.NAME and _name(architecture) == name
+
+
+def _name(architecture: Mapping[str, Any]) -> str:
+    is_graph = architecture["name"] == graphs.NAME
+    return architecture["network" if is_graph else "name"]
 
 
 @in_32_bits
@@ -366,12 +386,14 @@ def _architecture(
                 raise UserError(f"{key} is not an architecture's")
             if isinstance(value, int) and not 0 <= value <= _LARGEST_OPTION:
                 raise UserError(f"{printable(key)} is {value}")
+        if not graphs.is_plain_name(called := _name(architecture)):
+            raise UserError(f"it is called {printable(str(called), 60)}")
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
-    if name is not None and name != found:
+    if name is not None and name != called:
         raise UserError(
-            f"checkpoint {folder} holds a {printable(found)}, not a {name}; give "
-            f"--config.model.name={printable(found)}"
+            f"checkpoint {folder} holds a {called}, not a {name}; give "
+            f"--config.model.name={called}"
         )
     return architecture
 
