@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jdissect.converters.layouts import Layout
+from jdissect.converters.torch_files import import_torch
 
 from jdissect.base.errors import UserError
 from jdissect.base.printable import listed, printable
 from jdissect.checkpoints import graphs, networks
 from jdissect.converters import layouts, torch_sources
-from jdissect.converters.layouts import Layout
-from jdissect.converters.torch_files import import_torch
 from jdissect.models.preprocess import Preprocessing
 from jdissect.runtime.devices import in_32_bits
 

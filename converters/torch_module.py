@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 
 from absl import flags
+from jdissect.converters.torch_files import import_torch, read
+from jdissect.converters.torch_folder import convert_torch
 
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.checkpoints import networks
 from jdissect.converters import choice, command, layouts, torch_sources, torch_weights
-from jdissect.converters.torch_files import import_torch, read
-from jdissect.converters.torch_folder import convert_torch
 from jdissect.models.preprocess import Preprocessing
 
 _SIDE = 224

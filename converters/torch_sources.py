@@ -9,10 +9,10 @@ Modules are made without weights: nothing is downloaded but a configuration that
 names and that is not on disk.
 """
 
+import difflib
 import importlib
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,6 @@ from jdissect.models.preprocess import IMAGENET, Preprocessing
 SOURCES = ("timm", "torchvision", "hf", "python")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face folder
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's
-_SIDE = 224
 
 
 class Opened(NamedTuple):
@@ -204,8 +203,8 @@ def _python(name: str, size: tuple[int, int] | None) -> Opened:
         raise UserError(
             f"--model=python:{printable(name)} is not python:package.module:function"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     where = f"--model=python:{printable(name)}"
     try:
         made = getattr(importlib.import_module(path), function)
@@ -237,10 +236,7 @@ def _package(name: str, package: str) -> Any:
         ) from error
 
 
-def _unknown(source: str, name: str, known: list[str], error: Exception) -> UserError:
-    import difflib
-
-    if name in known:
+def _unknown(source: str, name: str, known: list[str], error: Exception) -> UserError:    if name in known:
         return UserError(f"{source}:{printable(name)}: {printable(str(error))}")
     close = difflib.get_close_matches(name, known, 3, 0.4)
     hint = f"; the closest: {', '.join(close)}" if close else ""

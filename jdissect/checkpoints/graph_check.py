@@ -31,9 +31,13 @@ _MOST_OPERATIONS = 1_000_000  # counted once for each call of a function
 _LARGEST = 1 << 32  # bytes of one array, for one image
 _ALL = 1 << 38  # bytes of all arrays together, for one image
 
-_OPERATIONS = frozenset(
-    "stablehlo." + name
-    for name in """
+
+def _words(text: str, before: str = "") -> frozenset[str]:
+    return frozenset(before + word for word in text.split())
+
+
+_OPERATIONS = _words("builtin.module func.func func.call func.return") | _words(
+    """
     abs add and atan2 bitcast_convert broadcast_in_dim case cbrt ceil clamp compare
     composite concatenate constant convert convolution cosine count_leading_zeros
     custom_call divide dot_general dynamic_broadcast_in_dim dynamic_conv dynamic_gather
@@ -44,27 +48,28 @@ _OPERATIONS = frozenset(
     reshape return reverse round_nearest_afz round_nearest_even rsqrt scatter select
     shift_left shift_right_arithmetic shift_right_logical sign sine slice sort sqrt
     subtract tan tanh transpose xor
-    """.split()
-) | {"builtin.module", "func.func", "func.call", "func.return"}
+    """,
+    "stablehlo.",
+)
 # Checked, and removed, when shapes become known; it calls nothing.
 _TARGETS = frozenset({"shape_assertion"})
 _WIDTHS = {"f32": 4, "bf16": 2, "f16": 2, "i1": 1, "i64": 8, "ui64": 8}
 _WIDTHS |= {f"{sign}i{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32)}
 # Names of attributes with a dot; others may change what a compiler does.
-_DOTTED = frozenset(
+_DOTTED = _words(
     """jax.global_constant jax.result_info jax.uses_shape_polymorphism
-    mhlo.num_partitions mhlo.num_replicas""".split()
+    mhlo.num_partitions mhlo.num_replicas"""
 )
-_ATTRIBUTES = frozenset(
+_ATTRIBUTES = _words(
     """#stablehlo #stablehlo.conv #stablehlo.dot #stablehlo.gather
-    #stablehlo.scatter""".split()
+    #stablehlo.scatter"""
 )
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _TENSOR = re.compile(rf"tensor<(?:(?:\?|\d{{1,10}})x)*(?:{'|'.join(_WIDTHS)})>")
 _WORD = re.compile(r"[#!%@^]?[A-Za-z_][\w.$]*")
-_FORBIDDEN = frozenset(
+_FORBIDDEN = _words(
     """dense_resource loc affine_map affine_set sparse opaque strided distinct vector
-    memref tensor complex tuple index none""".split()
+    memref tensor complex tuple index none"""
 )
 
 

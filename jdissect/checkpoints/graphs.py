@@ -224,7 +224,8 @@ class Graph:
         try:
             lowered = jax.jit(self._exported.call).lower(*arguments)
             content = io.BytesIO()
-            lowered.compiler_ir("stablehlo").operation.write_bytecode(content)
+            module: Any = lowered.compiler_ir("stablehlo")
+            module.operation.write_bytecode(content)
             refined = mlir.refine_polymorphic_shapes(content.getvalue())
         except Exception as error:  # of XLA and MLIR, many types
             raise UserError(
