@@ -194,7 +194,7 @@ def _run_torch(
     def keep(layer):
         def hook(_module, _inputs, output):
             output = output[0] if isinstance(output, tuple) else output
-            kept[layer] = np.array(output.detach().float())  # a copy
+            kept[layer] = output.detach().clone().float().numpy()
 
         return hook
 
@@ -213,7 +213,7 @@ def _run_torch(
             hook.remove()
     output = getattr(output, "logits", output)
     if isinstance(output, torch.Tensor):
-        kept[""] = np.array(output.float())
+        kept[""] = output.clone().float().numpy()
     return kept
 
 

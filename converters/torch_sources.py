@@ -236,7 +236,8 @@ def _package(name: str, package: str) -> Any:
         ) from error
 
 
-def _unknown(source: str, name: str, known: list[str], error: Exception) -> UserError:    if name in known:
+def _unknown(source: str, name: str, known: list[str], error: Exception) -> UserError:
+    if name in known:
         return UserError(f"{source}:{printable(name)}: {printable(str(error))}")
     close = difflib.get_close_matches(name, known, 3, 0.4)
     hint = f"; the closest: {', '.join(close)}" if close else ""
