@@ -85,12 +85,7 @@ def run(
 
     def define_all(options: flags.FlagValues, where: dict) -> None:
         define_choice(options, where)
-        flags.DEFINE_string(
-            "prefix", "", "Prefix of the network's tensor names.", **where
-        )
-        for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
-            text = f"{what} of the image channels, 0 to 1, such as 0.49,0.48,0.45."
-            flags.DEFINE_list(name, None, text, **where)
+        define_preprocessing(options, where)
         define(options, where)
 
     def prepare(options) -> Job:
@@ -107,7 +102,8 @@ def run(
             twin=made.twin,
             description=networks.describe_classifier(
                 made.architecture,
-                _preprocessing(made, options),
+                preprocessing(options, len(made.preprocessing.mean))
+                or made.preprocessing,
                 input_size=made.side,
                 source=taken.source,
             ),
@@ -133,15 +129,28 @@ def define_choice(options: flags.FlagValues, where: dict) -> None:
     )
 
 
-def _preprocessing(made: Plan, options: flags.FlagValues) -> Preprocessing:
-    """Returns the plan's preprocessing, or that of --mean and --std."""
+def define_preprocessing(options: flags.FlagValues, where: dict) -> None:
+    """Defines the flags of classifiers: --prefix, --mean and --std."""
+    flags.DEFINE_string("prefix", "", "Prefix of the network's tensor names.", **where)
+    for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
+        text = f"{what} of the image channels, 0 to 1, such as 0.49,0.48,0.45."
+        flags.DEFINE_list(name, None, text, **where)
+
+
+def preprocessing(options: flags.FlagValues, count: int) -> Preprocessing | None:
+    """Returns the preprocessing of --mean and --std, or None.
+
+    Args:
+      options: the flags.
+      count: number of the images' channels.
+    """
     given: dict[str, Any]
     given = {name: options[name].value for name in ("mean", "std")}
     if given["mean"] is None and given["std"] is None:
-        return made.preprocessing
+        return None
     if None in given.values():
         raise UserError("give both --mean and --std")
-    numbers, count = {}, len(made.preprocessing.mean)
+    numbers = {}
     for name, parts in given.items():
         try:
             numbers[name] = tuple(float(part) for part in parts)
@@ -171,6 +180,34 @@ def execute(
       checkpoint: what --checkpoint takes.
       define: defines further flags.
     """
+
+    def work(options: flags.FlagValues) -> None:
+        if not options.checkpoint or not options.output:
+            raise UserError(
+                f"--checkpoint={checkpoint} and --output=DIR are required (--help)"
+            )
+        networks.check_output(options.output, options.overwrite)
+        _convert(prepare(options), options)
+
+    return guarded(argv, about, work, checkpoint, define)
+
+
+def guarded(
+    argv: Sequence[str],
+    about: str,
+    work: Callable[[flags.FlagValues], None],
+    checkpoint: str,
+    define: Callable[[flags.FlagValues, dict], None],
+) -> int:
+    """Parses a converter's flags and runs it; returns the exit code.
+
+    Args:
+      argv: the command line, program first.
+      about: the converter's documentation, for --help.
+      work: converts, as the flags say; raises UserError.
+      checkpoint: what --checkpoint takes.
+      define: defines further flags.
+    """
     options = _define_flags(checkpoint, define)
     command_line.replace_unprintable()
     try:
@@ -179,12 +216,7 @@ def execute(
             if options.help:
                 print(about.strip(), "\n", options.main_module_help())
                 return 0
-            if not options.checkpoint or not options.output:
-                raise UserError(
-                    f"--checkpoint={checkpoint} and --output=DIR are required (--help)"
-                )
-            networks.check_output(options.output, options.overwrite)
-            _convert(prepare(options), options)
+            work(options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -19,6 +19,7 @@ _MODULES = {
 _HOMES = {
     "Result": "jdissect.library.result",
     "UserError": "jdissect.base.errors",
+    "convert_torch": "jdissect.converters.torch_folder",
     "dissect": "jdissect.dissection.api",
     "load": "jdissect.library.result",
 }

@@ -152,6 +152,11 @@ def ablate(
         model, images = open_network(config)
     if note:
         LOG.info(note)
+    if not model.takes_masks:
+        raise UserError(
+            f"checkpoint {config.model.weights} holds a graph, whose units cannot be "
+            "zeroed; networks of jdissect.models can be ablated"
+        )
     if layer not in model.endpoint_names:
         raise UserError(
             f"{config.model.name} has no layer '{layer}'; it has "

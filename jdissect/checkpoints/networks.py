@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
@@ -13,12 +14,13 @@ from jdissect import models
 from jdissect.base import paths
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
-from jdissect.checkpoints import shipped
+from jdissect.checkpoints import graphs, shipped
 from jdissect.checkpoints.weights import (
     check_output,
     damaged,
     load,
     read_description,
+    resolved,
     save,
     weights_sha256,
 )
@@ -63,16 +65,23 @@ class Classifier:
       endpoint_names: in order of depth.
       input_size: side of the square images it was trained on.
       weights_sha256: identifies the weights.
+      takes_masks: whether `apply` takes factors of units, which ablation needs.
     """
 
     apply: Callable
-    params: nnx.State
+    params: Any
     preprocessing: Preprocessing
     architecture: dict[str, Any]
     classes: int
     endpoint_names: tuple[str, ...]
     input_size: int
     weights_sha256: str
+    takes_masks: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called: its architecture, or the module that became a graph."""
+        return _name(self.architecture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +137,8 @@ def describe_classifier(
     """The description of a classifier that `save` takes.
 
     Args:
-      architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}.
+      architecture: {'name': a key of models.ARCHITECTURES, **options of `build`}, or
+        that of `graphs.describe`.
       preprocessing: of its images.
       input_size: side of the square images it was trained on.
       source: where the weights come from, e.g. {'file': name, 'sha256': hash}.
@@ -186,6 +196,9 @@ def load_classifier(
       UserError: as `load`; the architecture is another or unknown; or a parameter
         is missing, unknown or misshapen, by name.
     """
+    architecture = _architecture(folder, read_description(folder, "classifier"), name)
+    if architecture["name"] == graphs.NAME:
+        return _load_graph(folder, architecture, dtype)
     network = _load_network(folder, "classifier", name, dtype, fold)
     try:
         preprocessing = Preprocessing.from_json(network.description["preprocessing"])
@@ -206,6 +219,35 @@ def load_classifier(
     )
 
 
+def _load_graph(
+    folder: str | os.PathLike, architecture: dict[str, Any], dtype: str
+) -> Classifier:
+    parameters, description = load(folder, "classifier")
+    try:
+        graph, signature = graphs.read(
+            resolved(folder), architecture, description["graph"], parameters, dtype
+        )
+        preprocessing = Preprocessing.from_json(description["preprocessing"])
+        input_size = int(description["input_size"])
+        if len(preprocessing.mean) != signature.image_shape[-1]:
+            raise ValueError("preprocessing is not of the images' channels")
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise damaged(folder, error) from error
+    return Classifier(
+        apply=graphs.as_classifier(graph, signature, os.fspath(folder)),
+        params={name: jnp.asarray(array) for name, array in parameters.items()},
+        preprocessing=preprocessing,
+        architecture=architecture,
+        classes=signature.classes,
+        endpoint_names=tuple(endpoint.name for endpoint in signature.endpoints),
+        input_size=input_size,
+        weights_sha256=description["weights_sha256"],
+        takes_masks=False,
+    )
+
+
 def load_configured(config: ml_collections.ConfigDict) -> Classifier:
     """The network of `config.model`, of whatever architecture its weights are of.
 
@@ -220,7 +262,7 @@ def load_configured(config: ml_collections.ConfigDict) -> Classifier:
             "takes config.model.weights"
         )
     name = config.model.name
-    if name and name not in models.ARCHITECTURES:
+    if name and name not in models.ARCHITECTURES and not _is_called(config, name):
         known = ", ".join(n for n in models.ARCHITECTURES if n not in SEGMENTERS)
         raise UserError(
             f"config.model.name is {name!r}; it must be one of {known}, or '' for what "
@@ -229,11 +271,27 @@ def load_configured(config: ml_collections.ConfigDict) -> Classifier:
     if not config.model.weights:
         raise UserError(
             "config.model.weights is not set; give the folder of a converted network "
-            "(python -m converters.resnet --help) or of a trained one"
+            "(python -m converters.resnet --help, or converters.torch_module for any "
+            "other) or of a trained one"
         )
     model = load_classifier(config.model.weights, name or None, dtype=config.dtype)
-    config.model.name = model.architecture["name"]
+    config.model.name = model.name
     return model
+
+
+def _is_called(config: ml_collections.ConfigDict, name: str) -> bool:
+    """Returns whether the config's weights are those of a graph of this name."""
+    if not config.model.weights:
+        return False
+    folder = config.model.weights
+    description = read_description(folder, "classifier")
+    architecture = _architecture(folder, description, None)
+    return architecture["name"] == graphs.NAME and _name(architecture) == name
+
+
+def _name(architecture: Mapping[str, Any]) -> str:
+    is_graph = architecture["name"] == graphs.NAME
+    return architecture["network" if is_graph else "name"]
 
 
 @in_32_bits
@@ -333,12 +391,14 @@ def _architecture(
                 raise UserError(f"{key} is not an architecture's")
             if isinstance(value, int) and not 0 <= value <= _LARGEST_OPTION:
                 raise UserError(f"{printable(key)} is {value}")
+        if not graphs.is_plain_name(called := _name(architecture)):
+            raise UserError(f"it is called {printable(str(called), 60)}")
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
-    if name is not None and name != found:
+    if name is not None and name != called:
         raise UserError(
-            f"checkpoint {folder} holds a {printable(found)}, not a {name}; give "
-            f"--config.model.name={printable(found)}"
+            f"checkpoint {folder} holds a {called}, not a {name}; give "
+            f"--config.model.name={called}"
         )
     return architecture
 

@@ -4,8 +4,9 @@
     FOLDER/model.json    format_version, kind, architecture, source, weights_sha256;
                          preprocessing for a classifier, labels for a segmenter
 
-Instead of params/ a folder may have `weights.safetensors`, one small file with float32
-or float16 arrays. Wherever a folder is read, 'shipped:NAME' is accepted too.
+Instead of params/ a folder may have `weights.safetensors`, one file with float32 or
+float16 arrays. A network that is kept as StableHLO has its graphs beside them (see
+`graphs`). Wherever a folder is read, 'shipped:NAME' is accepted too.
 
 A folder appears atomically: it is written to a temporary folder and renamed; in an
 object store `model.json` is written last, and a folder without it is not a checkpoint.
@@ -28,13 +29,14 @@ from jdissect.base import paths, replacing
 from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
-from jdissect.checkpoints import orbax_io, shipped
+from jdissect.checkpoints import graphs, orbax_io, shipped
 
 FORMAT_VERSION = 1
 # Weights of more than _SMALL bytes never compress to less than a thousandth.
 _UNPACKED, _SMALL = 1000, 1 << 26
 TENSORS = "weights.safetensors"
 MARK = "model.json"
+_OWNED = ("params", TENSORS, *graphs.FILES)
 
 
 def weights_sha256(parameters: Mapping[str, np.ndarray]) -> str:
@@ -73,6 +75,7 @@ def save(
     *,
     overwrite: bool = False,
     tensors: bool = False,
+    files: Mapping[str, bytes] = {},
 ) -> str:
     """Writes a checkpoint folder atomically.
 
@@ -83,6 +86,7 @@ def save(
       overwrite: whether to replace an existing checkpoint.
       tensors: whether to write `weights.safetensors`. Then arrays may be float16, and
         the hash is that of the arrays as `load` returns them.
+      files: {name: content} of further files, of `graphs.FILES`.
 
     Returns:
       The hash of the weights.
@@ -103,6 +107,8 @@ def save(
                 write_whole(place / TENSORS, safetensors.numpy.save(packed))
             else:
                 orbax_io.write(place / "params", _nest(parameters))
+            for name, data in files.items():
+                write_whole(place / name, data)
             text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
             write_whole(place / MARK, utf8(text + "\n"))
     except UserError:
@@ -118,7 +124,7 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
     """Yields a temporary folder that replaces `folder` once complete."""
     there = not paths.is_remote(folder) and folder.is_dir()
     if paths.is_remote(folder) or (there and not paths.is_empty(folder)):
-        with replacing.content_of(folder, MARK, ("params", TENSORS)) as place:
+        with replacing.content_of(folder, MARK, _OWNED) as place:
             yield place
         return
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -134,7 +140,7 @@ def _appearing(folder: paths.Path) -> Iterator[paths.Path]:
 
 def _is_cut_off(folder: paths.Path) -> bool:
     """Returns whether an object store's folder holds only an interrupted write."""
-    return {entry.name for entry in folder.iterdir()} <= {"params", TENSORS}
+    return {entry.name for entry in folder.iterdir()} <= {*_OWNED}
 
 
 def read_description(
@@ -146,7 +152,7 @@ def read_description(
       UserError: the checkpoint is missing, damaged, of a newer format, or not of the
         given `kind`.
     """
-    folder = _resolved(folder)
+    folder = resolved(folder)
     path = folder / "model.json"
     if not path.is_file():
         state = (
@@ -199,7 +205,7 @@ def load(
       UserError: as `read_description`; or the weights differ from those written, or
         claim to be larger than their files can hold.
     """
-    folder = paths.absolute(_resolved(folder))
+    folder = paths.absolute(resolved(folder))
     description = read_description(folder, kind)
     try:
         if (folder / TENSORS).is_file():
@@ -240,7 +246,7 @@ def _check_claims(folder: paths.Path, shapes: Mapping[str, tuple[int, ...]]) -> 
         )
 
 
-def _resolved(folder: str | os.PathLike) -> paths.Path:
+def resolved(folder: str | os.PathLike) -> paths.Path:
     """Returns the folder that a user names, perhaps as 'shipped:NAME'."""
     text = os.fspath(folder)
     path = shipped.resolve(text)

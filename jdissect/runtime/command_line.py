@@ -5,6 +5,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
 import sys
 import traceback
@@ -69,7 +70,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.Confi
     Raises:
       UserError: a bad flag, key, value or config file.
     """
-    argv = [_packaged(argument) for argument in argv]
+    argv = [_dotted_names(_packaged(argument)) for argument in argv]
     # First parse without the overrides, so that the error for an unknown key can list
     # the known ones.
     probe = flags.FlagValues()
@@ -123,6 +124,12 @@ def _packaged(argument: str) -> str:
         return argument
     ours = _configs() / f"{path.stem}.py"
     return f"{flag}={ours}{colon}{variant}" if ours.is_file() else argument
+
+
+def _dotted_names(argument: str) -> str:
+    """Quotes layers such as blocks.3,blocks.11, which absl takes for broken numbers."""
+    found = re.fullmatch(r"(--?config\.model\.layers=)([\w.,-]*\.[\w.,-]*)", argument)
+    return f"{found[1]}{found[2]!r}" if found else argument
 
 
 _PIPE = 141  # 128 + SIGPIPE

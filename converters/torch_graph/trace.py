@@ -1,0 +1,505 @@
+"""Exports a PyTorch module and the outputs of its layers as a `graph.Graph`.
+
+`torch.export` runs the module once on tensors without data and records the operators;
+hooks collect the layers' outputs, as copies, since a later operator may change them in
+place. The recorded operators are PyTorch's own (ATen). Operators that change their
+input are replaced by ones that do not where nothing else looks at that memory. If
+something does, or if an operator is not translated, PyTorch rewrites the graph first
+(`run_decompositions`), which takes several times as long.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import logging
+import math
+import operator
+import re
+import traceback
+import types
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jdissect.converters.torch_files import import_torch
+from jdissect.converters.torch_graph import graph as graphs
+
+from jdissect.base.errors import UserError
+from jdissect.base.printable import listed, printable
+
+# Operators of Python on sizes.
+_PYTHON = {
+    getattr(operator, name): name
+    for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "truediv", "pow")
+    + ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "getitem")
+} | {math.floor: "floor", math.ceil: "ceil", math.trunc: "trunc"}
+# They check what holds for every batch, and return nothing.
+_CHECKS = ("_assert_", "sym_constrain_range", "_guards_fn")
+# Composite operators that return new memory; the schema does not say so.
+_ALLOCATING = {
+    *("conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "einsum"),
+    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "cat"),
+    *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "softmax", "log_softmax"),
+    *("scaled_dot_product_attention", "pixel_shuffle", "pixel_unshuffle", "stack"),
+    *("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "relu6"),
+    *("hardswish", "silu", "pad", "prelu", "selu", "var", "std", "where"),
+}
+_WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What one call of a submodule returned: tensors' shapes, outermost first."""
+
+    shapes: list[tuple[int, ...]]
+    single: bool  # whether it is one tensor
+
+
+def record(module: Any, example: Any) -> dict[str, list[Call]]:
+    """Runs a module once and returns what its submodules returned.
+
+    Args:
+      module: a torch.nn.Module.
+      example: its input, float32[batch, ...].
+
+    Returns:
+      dotted name -> its calls, in the order in which the first ones returned.
+
+    Raises:
+      UserError: the module fails on the example.
+    """
+    torch = import_torch()
+    calls: dict[str, list[Call]] = {}
+
+    def keep(name):
+        def hook(_module, _arguments, output):
+            shapes = [tuple(t.shape) for t in _tensors(output)]
+            single = _single(output) is not None
+            calls.setdefault(name, []).append(Call(shapes, single))
+
+        return hook
+
+    with _in_evaluation(module), contextlib.ExitStack() as hooks, torch.no_grad():
+        for name, part in module.named_modules():
+            if name:
+                hooks.callback(part.register_forward_hook(keep(name)).remove)
+        try:
+            module(example)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{type(module).__name__} fails on an example of shape "
+                f"{list(example.shape)}: {_one_line(error)}"
+            ) from error
+    return calls
+
+
+def check_layers(
+    module: Any, calls: dict[str, list[Call]], layers: Sequence[str], batch: int
+) -> None:
+    """Checks that each layer has one output whose first dimension is the batch.
+
+    Raises:
+      UserError: a layer does not exist, is not called once, or returns something else.
+    """
+    known = [name for name, _ in module.named_modules() if name]
+    for layer in layers:
+        shown = printable(layer)
+        if layer not in known:
+            close = difflib.get_close_matches(layer, known, 5, 0.4)
+            hint = f"the closest names: {listed(close)}" if close else "see --layers=?"
+            raise UserError(f"{type(module).__name__} has no layer {shown!r}; {hint}")
+        found = calls.get(layer, [])
+        if not found:
+            raise UserError(f"layer {shown!r} is not called in a forward pass")
+        if len(found) > 1:
+            raise UserError(
+                f"layer {shown!r} is called {len(found)} times in a forward pass, so "
+                "it has no single output; name a layer that is called once"
+            )
+        (call,) = found
+        if not call.single:
+            shapes = ", ".join(str(list(shape)) for shape in call.shapes) or "none"
+            raise UserError(
+                f"layer {shown!r} returns not one tensor but several or none "
+                f"(shapes: {shapes}); name a layer inside it or after it"
+            )
+        if not call.shapes[0] or call.shapes[0][0] != batch:
+            raise UserError(
+                f"the output of layer {shown!r} has shape {list(call.shapes[0])} for "
+                f"{batch} images; its first dimension must be the batch"
+            )
+
+
+def trace(
+    module: Any, example: Any, layers: Sequence[str], translated: Collection[str]
+) -> tuple[graphs.Graph, dict[str, np.ndarray]]:
+    """Exports a module.
+
+    Args:
+      module: a torch.nn.Module; it is exported in evaluation mode.
+      example: float32[batch, ...], its only input; at least two images.
+      layers: dotted names of layers that `check_layers` has accepted.
+      translated: names of the operators that need no decomposition.
+
+    Returns:
+      the graph, and name -> array of the parameters, buffers and constants in it.
+
+    Raises:
+      UserError: the module branches on data, or works for one batch size only.
+    """
+    torch = import_torch()
+    with _in_evaluation(module), torch.no_grad(), _quiet():
+        exported, outputs = _export(module, example, layers)
+        if not _is_direct(exported, translated):
+            table = {
+                key: value
+                for key, value in torch.export.default_decompositions().items()
+                if _operator_name(key) not in translated
+            }
+            exported = exported.run_decompositions(table)
+        return _Writer(exported, outputs).write()
+
+
+def _export(module, example, layers):
+    torch = import_torch()
+    found: dict[str, Any] = {}
+    outputs: list[str] = []
+
+    class Probed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = module
+
+        def forward(self, images):
+            found.clear()
+            output = _logits(self.module(images))
+            outputs[:] = [*layers] if output is None else [*layers, graphs.OUTPUT]
+            own = () if output is None else (output,)
+            return (*(found[name] for name in layers), *own)
+
+    def keep(name):
+        def hook(_module, _arguments, output):
+            found[name] = _single(output).clone()
+
+        return hook
+
+    probed = Probed().eval()
+    batch = torch.export.Dim("batch")
+    with contextlib.ExitStack() as hooks:
+        for name in layers:
+            part = module.get_submodule(name)
+            hooks.callback(part.register_forward_hook(keep(name)).remove)
+        hooks.enter_context(_slow_attention())
+        try:
+            exported = torch.export.export(
+                probed, (example,), dynamic_shapes=({0: batch},), strict=False
+            )
+        except Exception as error:
+            raise _explained(module, error) from error
+    return exported, outputs
+
+
+def _explained(module, error) -> UserError:
+    """Returns in one line why a module could not be exported."""
+    text = f"{type(error).__name__}: {error}"
+    where = _place(module, error)
+    kind = type(module).__name__
+    if re.search(r"[Dd]ata.?[Dd]ependent|\.item\(\)", text):
+        return UserError(
+            f"{kind} branches on data{where}: its forward pass asks for the value of "
+            "a tensor, so no graph holds for all images"
+        )
+    if "onstraint" in text or "specialized" in text:
+        sizes = re.search(r"specialized it to be a constant \((\d+)\)", text)
+        only = f": it only works for batches of {sizes[1]}" if sizes else ""
+        return UserError(
+            f"{kind} fixes the size of a batch{only}; take sizes from the input "
+            "(x.shape[0]) so that one graph holds for all batches"
+        )
+    return UserError(f"{kind} cannot be exported{where}: {_one_line(error)}")
+
+
+def _place(module, error) -> str:
+    """Returns ' in layer NAME (FILE:LINE)' of the module's innermost frame."""
+    torch = import_torch()
+    names = {id(part): name for name, part in module.named_modules()}
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, torch.nn.Module) and id(owner) in names:
+            code = frame.f_code
+            if "/torch/nn/modules/module.py" in code.co_filename.replace("\\", "/"):
+                continue
+            name = names[id(owner)]
+            inside = f" in layer {printable(name)!r}" if name else ""
+            file = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
+            place = f"{inside} ({printable(file)}:{line})"
+    return place
+
+
+class _Writer:
+    """Writes an exported program as a graph."""
+
+    def __init__(self, exported: Any, outputs: Sequence[str]):
+        self.exported = exported
+        self.outputs = outputs
+        self.nodes: list[graphs.Node] = []
+        self.names: dict[Any, str] = {}  # node of fx -> name of its value now
+        self.aliases = _Aliases()
+
+    def write(self) -> tuple[graphs.Graph, dict[str, np.ndarray]]:
+        arrays = self._inputs()
+        signature = self.exported.graph_signature
+        results = self._calls(self.exported.graph_module, "")
+        kinds = [spec.kind.name for spec in signature.output_specs]
+        own = [
+            r for r, kind in zip(results, kinds, strict=True) if kind == _USER_OUTPUT
+        ]
+        named = zip(self.outputs, own, strict=True)
+        outputs = {name: result.name for name, result in named}
+        graph = graphs.without_unused(graphs.Graph(tuple(self.nodes), outputs))
+        used = {name for node in graph.nodes for name in graphs.inputs(node)}
+        used |= set(graph.outputs.values())
+        return graph, {k: v for k, v in arrays.items() if k in used}
+
+    def _inputs(self) -> dict[str, np.ndarray]:
+        """Names the placeholders; returns the parameters' arrays, shared ones once."""
+        arrays: dict[str, np.ndarray] = {}
+        places: dict[Any, str] = {}
+        holders = {
+            n.name: n for n in self.exported.graph.nodes if n.op == "placeholder"
+        }
+        for spec in self.exported.graph_signature.input_specs:
+            holder = holders[spec.arg.name]
+            if spec.kind.name == "USER_INPUT":
+                self.names[holder] = graphs.INPUT
+                continue
+            held = {**self.exported.constants, **self.exported.state_dict}
+            tensor = held[spec.target].detach()
+            name = spec.target.removeprefix("module.")
+            place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+            if not tensor.numel():
+                place = name
+            self.names[holder] = places.setdefault(place, name)
+            arrays[self.names[holder]] = _array(tensor)
+        return arrays
+
+    def _calls(self, module, prefix: str) -> Any:
+        """Writes the calls of a graph; returns its outputs."""
+        for node in module.graph.nodes:
+            if node.op == "output":
+                return self._argument(node.args[0])
+            if node.op == "get_attr":
+                self.aliases.add(node)
+            if node.op != "call_function":
+                continue
+            target = getattr(node.target, "__name__", str(node.target))
+            if target.startswith(_CHECKS):
+                continue
+            if any(target.startswith(name) for name in _WRAPPERS):
+                self._inline(module, node, prefix)
+                continue
+            name = _operator_name(node.target)
+            result = f"{prefix}{node.name}"
+            arguments = tuple(self._argument(value) for value in node.args)
+            options = {k: self._argument(value) for k, value in node.kwargs.items()}
+            if _changes_input(node):
+                name = name.removesuffix("_")
+                for alias in self.aliases.of(node.args[0]):
+                    self.names[alias] = result
+            self.names[node] = result
+            self.aliases.add(node)
+            self.nodes.append(
+                graphs.Node(result, name, arguments, options, _where(node))
+            )
+        raise AssertionError("a graph has an output")
+
+    def _inline(self, module, node, prefix: str) -> None:
+        """Writes a graph that is called under another state of autograd or autocast."""
+        position, inner = next(
+            (i, a)
+            for i, a in enumerate(node.args)
+            if getattr(a, "op", "") == "get_attr"
+        )
+        body = getattr(module, inner.target)
+        holders = [n for n in body.graph.nodes if n.op == "placeholder"]
+        for holder, given in zip(holders, node.args[position + 1 :], strict=True):
+            self.names[holder] = self.names[given]
+        results = self._calls(body, f"{prefix}{node.name}.")
+        name = f"{prefix}{node.name}"
+        self.names[node] = name
+        self.nodes.append(graphs.Node(name, "tuple", (results,), {}, _where(node)))
+
+    def _argument(self, value: Any) -> Any:
+        torch = import_torch()
+        if isinstance(value, torch.fx.Node):
+            return graphs.Reference(self.names[value])
+        if isinstance(value, tuple | list):
+            return [self._argument(item) for item in value]
+        if isinstance(value, torch.dtype):
+            return str(value).removeprefix("torch.")
+        if isinstance(value, torch.device | torch.layout | torch.memory_format):
+            return None
+        return value
+
+
+_USER_OUTPUT = "USER_OUTPUT"
+
+
+class _Aliases:
+    """Which values may share memory, and so change together."""
+
+    def __init__(self):
+        self._groups: dict[Any, list[Any]] = {}
+
+    def add(self, node) -> None:
+        group = [node]
+        if not _allocates(node):
+            changed = _changes_input(node)
+            for given in node.args[:1] if changed else node.all_input_nodes:
+                group += self._groups.get(given, [given])
+        for member in group:
+            self._groups[member] = group
+
+    def of(self, node) -> list[Any]:
+        return self._groups.get(node, [node])
+
+
+def _is_direct(exported, translated: Collection[str]) -> bool:
+    """Whether the graph can be written as it is."""
+    aliases = _Aliases()
+    for node in exported.graph.nodes:
+        if node.op != "call_function":
+            continue
+        target = getattr(node.target, "__name__", str(node.target))
+        if target.startswith((*_CHECKS, *_WRAPPERS)):
+            continue
+        name = _operator_name(node.target)
+        if _changes_input(node):
+            name = name.removesuffix("_")
+            seen = aliases.of(node.args[0])
+            if any(member.op != "call_function" for member in seen):
+                return False
+            if sum(not _changes_input(member) for member in seen) > 1:
+                return False
+        if name not in translated:
+            return False
+        aliases.add(node)
+    return True
+
+
+def _changes_input(node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable
+
+
+def _allocates(node) -> bool:
+    """Whether a node's value has memory of its own."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return node.op == "call_function" and node.target is not operator.getitem
+    if _operator_name(node.target) in _ALLOCATING:
+        return True
+    composite = node.target._can_decompose()
+    return not composite and all(r.alias_info is None for r in schema.returns)
+
+
+def _operator_name(target: Any) -> str:
+    """Returns 'conv2d' for torch.ops.aten.conv2d.default."""
+    if isinstance(target, types.BuiltinFunctionType) and target in _PYTHON:
+        return f"python.{_PYTHON[target]}"
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return f"python.{getattr(target, '__name__', target)}"
+    space, name = schema.name.split("::")
+    return name if space == "aten" else f"{space}.{name}"
+
+
+def _where(node) -> str:
+    """Returns the dotted name of the module that a node stands in, and its class."""
+    stack = node.meta.get("nn_module_stack") or {}
+    for path, kind in reversed(stack.values()):
+        name = str(path).removeprefix("module").lstrip(".")
+        kind = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+        if "Probed" in kind:
+            break
+        return f"{name or 'the module itself'} ({kind.rsplit('.', 1)[-1]})"
+    return "the module itself"
+
+
+def _array(tensor) -> np.ndarray:
+    array = tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+    if array.dtype == np.int64:
+        array = np.clip(array, np.iinfo(np.int32).min, np.iinfo(np.int32).max)
+        array = array.astype(np.int32)
+    return np.array(array)
+
+
+def _tensors(output: Any) -> Iterator[Any]:
+    torch = import_torch()
+    for leaf in torch.utils._pytree.tree_leaves(output):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+
+
+def _single(output: Any) -> Any:
+    """Returns the tensor that a layer returns, alone or in a tuple of one; or None."""
+    torch = import_torch()
+    if isinstance(output, tuple) and len(output) == 1:
+        (output,) = output
+    return output if isinstance(output, torch.Tensor) else None
+
+
+def _logits(output: Any) -> Any:
+    """Returns a module's own output if it is [batch, classes], else None."""
+    tensor = _single(output)
+    if tensor is None:
+        tensor = getattr(output, "logits", None)
+    is_logits = _single(tensor) is not None and tensor.ndim == 2
+    return tensor if is_logits and tensor.is_floating_point() else None
+
+
+@contextlib.contextmanager
+def _in_evaluation(module):
+    """Within it the module is in evaluation mode."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+@contextlib.contextmanager
+def _slow_attention():
+    """Within it nn.MultiheadAttention calls documented operators only."""
+    torch = import_torch()
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Within it PyTorch's own warnings on exporting are not shown."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _one_line(error: BaseException) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return printable(f"{type(error).__name__}: {first.strip()}")
