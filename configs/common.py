@@ -63,7 +63,7 @@ def get_common() -> ml_collections.ConfigDict:
 
     config.segmenter = ml_collections.ConfigDict()
     config.segmenter.name = "upernet"  # 'upernet', 'annotations', 'colornames'
-    config.segmenter.upernet = ""  # folder of a converted checkpoint
+    config.segmenter.upernet = ""  # folder of a converted checkpoint, or of ade20k's
     config.segmenter.color = ""  # checkpoint folder, 'colornames', '' for none
     config.segmenter.quarters = "netdissect"  # 'netdissect', 'all', 'none'
     config.segmenter.batch_size = 8  # images per device and call

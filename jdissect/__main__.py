@@ -16,7 +16,7 @@ _PACKAGE = "jdissect"
 # Commands whose module has another name, and the package of the converters.
 _MODULES = {"dissect": "main", "scenes": "scenes.__main__"}
 _CONVERT = "convert"
-_CONVERTERS = ("resnet", "efficientnet_lite", "upernet", "color")
+_CONVERTERS = ("resnet", "efficientnet_lite", "upernet", "color", "ade20k")
 
 
 def commands() -> dict[str, str]:
