@@ -48,6 +48,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.train.seed = 0  # for initialization, image order, augmentation
     config.train.log_every = 50  # steps between lines of metrics.jsonl
     config.train.checkpoint_every = 0  # steps; 0 = every minute; also at epoch ends
+    config.train.metrics = ()  # beside metrics.jsonl: 'tensorboard', 'wandb'
 
     config.augment = ml_collections.ConfigDict()
     config.augment.recipe = "none"  # 'none', 'cutout', 'mixup', 'cutmix', 'saliencymix'
