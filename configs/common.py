@@ -53,6 +53,7 @@ def get_common() -> ml_collections.ConfigDict:
     config.train.seed = 0  # for initialization, image order, augmentation
     config.train.log_every = 50  # steps between lines of metrics.jsonl
     config.train.checkpoint_every = 0  # steps; 0 = every minute; also at epoch ends
+    config.train.metrics = ()  # beside metrics.jsonl: 'tensorboard', 'wandb'
 
     config.augment = ml_collections.ConfigDict()
     config.augment.recipe = "none"  # 'none', 'cutout', 'mixup', 'cutmix', 'saliencymix'
@@ -68,7 +69,7 @@ def get_common() -> ml_collections.ConfigDict:
 
     config.segmenter = ml_collections.ConfigDict()
     config.segmenter.name = "upernet"  # 'upernet', 'annotations', 'colornames'
-    config.segmenter.upernet = ""  # folder of a converted checkpoint
+    config.segmenter.upernet = ""  # folder of a converted checkpoint, or of ade20k's
     config.segmenter.color = ""  # checkpoint folder, 'colornames', '' for none
     config.segmenter.quarters = "netdissect"  # 'netdissect', 'all', 'none'
     config.segmenter.batch_size = 8  # images per device and call

@@ -10,8 +10,11 @@ from jdissect.base.errors import UserError
 from jdissect.base.printable import listed
 
 # Counters of batches in training (missing before PyTorch 0.4.1), and of averaged
-# models.
-UNUSED = r"(^|\.)(num_batches_tracked|n_averaged)$"
+# models; sums of Synchronized-BatchNorm-PyTorch, whose quotients are the statistics.
+UNUSED = (
+    r"(^|\.)(num_batches_tracked|n_averaged"
+    r"|_tmp_running_mean|_tmp_running_var|_running_iter)$"
+)
 
 
 @dataclasses.dataclass(frozen=True)

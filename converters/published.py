@@ -1,6 +1,7 @@
 """Locates the files of a published segmenter: on disk, or at an address."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +16,19 @@ class Published(NamedTuple):
 
     Attributes:
       encoder, decoder: PyTorch files.
-      labels: JSON file with its vocabulary.
+      labels: JSON file with its vocabulary; None if it is published without one.
       address: address from which they were downloaded; '' if they were on disk.
     """
 
     encoder: Path
     decoder: Path
-    labels: Path
+    labels: Path | None
     address: str
 
 
-def locate(checkpoint: str, epoch: int | None, default_epoch: int) -> Published:
+def locate(
+    checkpoint: str, epoch: int | None, default_epoch: int, labels: bool = True
+) -> Published:
     """Finds a segmenter's files; downloads them if needed.
 
     Args:
@@ -33,30 +36,35 @@ def locate(checkpoint: str, epoch: int | None, default_epoch: int) -> Published:
       epoch: training epoch; None is the last in a folder, `default_epoch` at an
         address.
       default_epoch: epoch of the published files.
+      labels: whether a labels.json belongs to them.
 
     Raises:
       UserError: a file is missing or cannot be downloaded.
     """
     if "://" not in checkpoint:
         folder = Path(checkpoint)
-        encoder, decoder, labels = (folder / name for name in _choose(folder, epoch))
-        return Published(encoder, decoder, labels, "")
+        return _published(folder, _choose(folder, epoch, labels), "")
     cache = cache_dir("")
     if cache is None:
         raise UserError("there is no folder to download to; set XDG_CACHE_HOME to one")
-    names = _names(default_epoch if epoch is None else epoch)
+    names = _names(default_epoch if epoch is None else epoch, labels)
     folder = download.fetch(checkpoint, names, cache / "downloads")
-    encoder, decoder, labels = (folder / name for name in names)
-    return Published(encoder, decoder, labels, checkpoint)
+    return _published(folder, names, checkpoint)
 
 
-def _names(epoch: int | str) -> tuple[str, str, str]:
-    return f"encoder_epoch_{epoch}.pth", f"decoder_epoch_{epoch}.pth", "labels.json"
+def _published(folder: Path, names: Sequence[str], address: str) -> Published:
+    encoder, decoder, *labels = (folder / name for name in names)
+    return Published(encoder, decoder, labels[0] if labels else None, address)
 
 
-def _choose(folder: Path, epoch: int | None) -> tuple[str, ...]:
+def _names(epoch: int | str, labels: bool) -> tuple[str, ...]:
+    names = f"encoder_epoch_{epoch}.pth", f"decoder_epoch_{epoch}.pth"
+    return (*names, "labels.json") if labels else names
+
+
+def _choose(folder: Path, epoch: int | None, labels: bool) -> tuple[str, ...]:
     """Returns a folder's file names for `epoch`, or for the last complete epoch."""
-    needed = "encoder_epoch_N.pth, decoder_epoch_N.pth, labels.json"
+    needed = ", ".join(_names("N", labels))
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "is missing"
         raise UserError(f"checkpoint {folder} {state}; give a folder with {needed}")
@@ -68,13 +76,13 @@ def _choose(folder: Path, epoch: int | None) -> tuple[str, ...]:
         found = [re.fullmatch(r"encoder_epoch_(\d+)\.pth", name) for name in there]
         epochs = [match[1] for match in found if match]
         epochs = [text for text in epochs if f"decoder_epoch_{text}.pth" in there]
-        names = _names(max(epochs, key=int)) if epochs else needed.split(", ")
+        names = _names(max(epochs, key=int) if epochs else "N", labels)
     else:
-        names = _names(epoch)
+        names = _names(epoch, labels)
     lacks = [name for name in names if name not in there]
     if lacks:
         holds = listed(there, 8) if there else "nothing"
         raise UserError(
             f"checkpoint {folder} lacks {', '.join(lacks)}\n(it holds {holds})"
         )
-    return tuple(names)
+    return names

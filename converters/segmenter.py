@@ -26,6 +26,11 @@ from jdissect.models import segmenter_labels
 _LARGEST_LABELS = 1 << 20  # bytes; the published ones have 16 thousand
 
 Tensors = Mapping[str, np.ndarray]
+Labels = (
+    segmenter_labels.UPerNetLabels
+    | segmenter_labels.ColorLabels
+    | segmenter_labels.ObjectLabels
+)
 
 
 class Segmenter(NamedTuple):
@@ -35,36 +40,40 @@ class Segmenter(NamedTuple):
       name: name of its architecture, a key of `models.ARCHITECTURES`.
       key: config key that names its checkpoint.
       converter: converter that reads it, for messages.
-      default_epoch: epoch of the published files.
+      default_epoch: maps an address to the epoch of its published files.
       sign: prefix of a tensor that only its decoder has.
       decoder: maps the decoder's tensors and the file's name to options of the
-        architecture and the mapping; raises UserError.
+        architecture and the mapping; raises UserError. A name among the options is
+        that of the architecture, if it has several.
       twin: maps options of the architecture to the network in PyTorch.
       read_labels: function of `segmenter_labels` that reads its labels.
       verify: keyword arguments of `verify.compare`.
+      labels: its labels, given the flags, if they are published without a labels.json.
+      define: defines more flags.
     """
 
     name: str
     key: str
     converter: str
-    default_epoch: int
+    default_epoch: Callable[[str], int]
     sign: str
     decoder: Callable[[Tensors, str], tuple[dict[str, int], dict[str, Target]]]
     twin: Callable[..., Any]
-    read_labels: Callable[
-        ..., segmenter_labels.UPerNetLabels | segmenter_labels.ColorLabels
-    ]
+    read_labels: Callable[..., Labels]
     verify: Mapping[str, Any]
+    labels: Callable[[flags.FlagValues], Mapping[str, Any]] | None = None
+    define: Callable[[dict], None] = lambda where: None
 
 
 def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
     """Runs a segmenter's converter; returns the exit code, 2 for a user error."""
 
     def define(options: flags.FlagValues, where: dict) -> None:
-        default = f"the folder's last, or {kind.default_epoch} at an address"
+        default = f"the folder's last, or {kind.default_epoch('')} at an address"
         text = f"N of encoder_epoch_N.pth; default: {default}."
         flags.DEFINE_integer("epoch", None, text, lower_bound=0, **where)
         command.define_choice(options, where)
+        kind.define(where)
 
     return command.execute(
         argv,
@@ -77,7 +86,13 @@ def run(argv: Sequence[str], about: str, kind: Segmenter) -> int:
 
 def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
     torch_files.import_torch()  # fails before anything is downloaded
-    files = published.locate(options.checkpoint, options.epoch, kind.default_epoch)
+    given = kind.labels(options) if kind.labels else None
+    files = published.locate(
+        options.checkpoint,
+        options.epoch,
+        kind.default_epoch(options.checkpoint),
+        given is None,
+    )
     roots = resnet_names.roots, lambda names: _decoder_roots(names, kind.sign)
     encoder, decoder = (
         choice.take(torch_files.read(path), where_it_is, options.weights)
@@ -88,8 +103,12 @@ def _prepare(options: flags.FlagValues, kind: Segmenter) -> command.Job:
     _check_decoder(decoder.tensors, where[1], kind)
     decoder_options, decoder_mapping = kind.decoder(decoder.tensors, where[1])
     architecture = {"name": kind.name, **encoder_options, **decoder_options}
-    labels = kind.read_labels(read_json(files.labels), str(files.labels))
-    segmenter_labels.check_channels(labels, architecture, str(files.labels))
+    if files.labels is None:
+        content, named = given, kind.converter
+    else:
+        content, named = read_json(files.labels), str(files.labels)
+    labels = kind.read_labels(content, named)
+    segmenter_labels.check_channels(labels, architecture, named)
     hashes = {t.source["file"]: t.source["sha256"] for t in (encoder, decoder)}
     source = {"files": hashes} | ({"address": files.address} if files.address else {})
     if "weights" in encoder.source or "weights" in decoder.source:

@@ -16,6 +16,7 @@ import numpy as np
 from jdissect.converters.convert import Target, conv_norm, pointwise_linear
 from jdissect.converters.resnet_shapes import first_size
 
+from jdissect.base.errors import UserError
 from jdissect.converters import segmenter
 from jdissect.models.segmenter_labels import read_upernet
 
@@ -47,6 +48,11 @@ def decoder(
     tensors: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, int], dict[str, Target]]:
     """Returns a decoder's sizes, and where its tensors go."""
+    if "conv_last.0.0.weight" in tensors:
+        raise UserError(
+            f"{where} is the decoder of a UPerNet of objects only.\n"
+            "Use converters.ade20k for it."
+        )
     names = ("conv_fusion.0.weight", "conv_fusion.1.weight")
     options = {"fpn_dim": first_size(tensors, names, where)}
     for head, (place, option) in HEADS.items():
@@ -66,7 +72,7 @@ UPERNET = segmenter.Segmenter(
     name="upernet",
     key="upernet",
     converter="converters.upernet",
-    default_epoch=40,
+    default_epoch=lambda address: 40,
     sign="fpn_in.",
     decoder=decoder,
     twin=twin,

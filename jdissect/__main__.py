@@ -16,7 +16,10 @@ _PACKAGE = "jdissect"
 # Commands whose module has another name, and the package of the converters.
 _MODULES = {"dissect": "main", "scenes": "scenes.__main__"}
 _CONVERT = "convert"
-_CONVERTERS = ("resnet", "efficientnet_lite", "torch_module", "upernet", "color")
+_CONVERTERS = (
+    *("resnet", "efficientnet_lite", "torch_module"),
+    *("upernet", "color", "ade20k"),
+)
 
 
 def commands() -> dict[str, str]:

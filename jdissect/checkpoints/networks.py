@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 # The segmenters' architectures; all others are classifiers'.
-SEGMENTERS = ("upernet", "ppm")
+SEGMENTERS = ("upernet", "ppm", "upernet_objects", "ppm_objects")
 _LARGEST_SIDE = 4096  # of a segmenter's images
 _LARGEST_OPTION = 10**7  # of an architecture: classes, units
 _OURS = ("folded", "dtype", "rngs")  # options of `models.build` that no file chooses
@@ -91,7 +91,8 @@ class Segmenter:
     Attributes:
       folder: the checkpoint.
       architecture: name and options, as in `model.json`.
-      labels: what its channels mean, `segmenter_labels.UPerNetLabels` or `ColorLabels`.
+      labels: what its channels mean: `UPerNetLabels`, `ColorLabels` or `ObjectLabels`
+        of `segmenter_labels`.
       weights_sha256: identifies the weights, but not the labels.
       dtype, fold: as `load_segmenter` was given them.
       side: side of the square images that a UPerNet sees, in pixels.
@@ -162,7 +163,7 @@ def describe_segmenter(
     """The description of a segmenter that `save` takes.
 
     Args:
-      architecture: {'name': 'upernet' or 'ppm', **options of `build`}.
+      architecture: {'name': one of SEGMENTERS, **options of `build`}.
       labels: the content of a `labels.json` (see `segmenter_labels`).
       side: side of square images that a UPerNet sees; left out if the default.
       source: where the weights come from, e.g. {'files': {name: hash}}.
@@ -297,7 +298,7 @@ def _name(architecture: Mapping[str, Any]) -> str:
 @in_32_bits
 def load_segmenter(
     folder: str | os.PathLike,
-    name: str | None = None,
+    name: str | Sequence[str] | None = None,
     *,
     dtype: str = "float32",
     fold: bool = True,
@@ -306,7 +307,7 @@ def load_segmenter(
 
     Args:
       folder: a checkpoint folder.
-      name: the architecture expected, 'upernet' or 'ppm'; None takes any.
+      name: the architecture expected, e.g. 'upernet', or several; None takes any.
       dtype, fold: as for `load_classifier`.
 
     Raises:
@@ -317,10 +318,17 @@ def load_segmenter(
     description = read_description(folder, "segmenter")
     readers: dict[
         str,
-        Callable[[Any], segmenter_labels.UPerNetLabels | segmenter_labels.ColorLabels],
+        Callable[
+            [Any],
+            segmenter_labels.UPerNetLabels
+            | segmenter_labels.ColorLabels
+            | segmenter_labels.ObjectLabels,
+        ],
     ] = {
         "upernet": segmenter_labels.read_upernet,
         "ppm": segmenter_labels.read_color,
+        "upernet_objects": segmenter_labels.read_objects,
+        "ppm_objects": segmenter_labels.read_objects,
     }
     architecture = _architecture(folder, description, name)
     try:
@@ -378,7 +386,9 @@ def _load_network(
 
 
 def _architecture(
-    folder: str | os.PathLike, description: Mapping[str, Any], name: str | None
+    folder: str | os.PathLike,
+    description: Mapping[str, Any],
+    name: str | Sequence[str] | None,
 ) -> dict[str, Any]:
     """Raises UserError if it is not of the description's kind, or not `name`."""
     try:
@@ -395,9 +405,11 @@ def _architecture(
             raise UserError(f"it is called {printable(str(called), 60)}")
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise damaged(folder, error) from error
-    if name is not None and name != called:
+    if isinstance(name, str):
+        name = (name,)
+    if name is not None and called not in name:
         raise UserError(
-            f"checkpoint {folder} holds a {called}, not a {name}; give "
+            f"checkpoint {folder} holds a {called}, not a {name[0]}; give "
             f"--config.model.name={called}"
         )
     return architecture

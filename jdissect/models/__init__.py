@@ -24,7 +24,7 @@ from jdissect.models.parameters import (
 )
 from jdissect.models.ppm import PPM
 from jdissect.models.resnet import ResNet
-from jdissect.models.upernet import UPerNet
+from jdissect.models.upernet import ObjectUPerNet, UPerNet
 from jdissect.ops import forms
 
 __all__ = [
@@ -42,6 +42,12 @@ __all__ = [
 
 _PART_SIZES = (8, 7, 6, 5, 4)
 
+
+def _object_ppm(*, objects: int, **options) -> PPM:
+    """Returns a PPM that predicts objects only; options as for `ObjectUPerNet`."""
+    return PPM(classes=objects, output="object", **options)
+
+
 ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {
     "resnet18": functools.partial(ResNet, 18),
     "resnet34": functools.partial(ResNet, 34),
@@ -51,6 +57,8 @@ ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "upernet": UPerNet,
     "ppm": PPM,
+    "upernet_objects": ObjectUPerNet,
+    "ppm_objects": _object_ppm,
 }
 
 

@@ -1,7 +1,8 @@
 """The network of the color segmenter: pyramid pooling on a dilated ResNet.
 
 Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, in the form of netdissect's
-color model. Its auxiliary head is used only in training and left out.
+color model and of CSAILVision/semantic-segmentation-pytorch. Its auxiliary head is used
+only in training and left out.
 """
 
 from typing import Any
@@ -24,6 +25,7 @@ class PPM(nnx.Module):
       classes: number of outputs of the head.
       depth, width: depth and width of the encoder, which is dilated to stride 8.
       ppm_dim: channels after the pooling; 512 in the published network.
+      output: name of the scores.
       folded: whether batch normalization is folded into the convolutions.
       dtype: type of the computation, 'float32' or 'bfloat16'.
       rngs: initializes the parameters.
@@ -38,6 +40,7 @@ class PPM(nnx.Module):
         depth: int = 18,
         width: int = 64,
         ppm_dim: int = 512,
+        output: str = "color",
         folded: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -56,6 +59,7 @@ class PPM(nnx.Module):
         self.channels = [channels] + [ppm_dim] * len(SCALES)
         self.last = ConvNorm(sum(self.channels), ppm_dim, 3, padding=pad(3), **options)
         self.score = classifier_head(ppm_dim, classes, rngs=rngs)
+        self.output = output
 
     def __call__(
         self,
@@ -63,7 +67,7 @@ class PPM(nnx.Module):
         size: tuple[int, int] = (56, 56),
         plain: bool = False,
     ) -> dict[str, Float[Array, "batch *size class"]]:
-        """Returns scores before softmax, float32, as {'color': scores}.
+        """Returns scores before softmax, float32, as {output: scores}.
 
         Args:
           images: images normalized as the model's labels.json says.
@@ -81,7 +85,7 @@ class PPM(nnx.Module):
         ]
         maps = nnx.relu(pyramid.pyramid_conv(self.last, [maps, *pooled], plain))
         # The linear layer comes first: resizing enlarges 32x32 pixels to 56x56.
-        return {"color": resize(self.score(maps), size)}
+        return {self.output: resize(self.score(maps), size)}
 
     def prepare(self) -> None:
         """Speeds up inference on CPUs; see `layers.prepare`."""

@@ -101,6 +101,43 @@ class ColorLabels:
         }
 
 
+@dataclass(frozen=True)
+class ObjectLabels:
+    """The meaning of the channels of a segmenter of objects only.
+
+    Attributes:
+      objects: '-' for no label, which is no channel, and the name of each channel.
+      byteorder, mean, stdev, segsizes: preprocessing, as in `ColorLabels`.
+    """
+
+    objects: tuple[str, ...]
+    byteorder: str
+    mean: tuple[float, float, float]
+    stdev: tuple[float, float, float]
+    segsizes: tuple[int, ...]
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Returns the number of outputs of the head."""
+        return {"objects": len(self.objects) - 1}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of a `labels.json`, for `read_objects`."""
+        return {
+            "object": list(self.objects),
+            "imageformat": {
+                "byteorder": self.byteorder,
+                "mean": list(self.mean),
+                "stdev": list(self.stdev),
+            },
+            "segsizes": list(self.segsizes),
+        }
+
+    def vocabulary(self) -> UPerNetLabels:
+        """Returns the same objects, without parts, materials and scenes."""
+        return UPerNetLabels(self.objects, (NOTHING,), (NOTHING,), (), ())
+
+
 class UPerNetConcepts(NamedTuple):
     """The numbers of UPerNet's concepts.
 
@@ -176,6 +213,26 @@ def read_color(content: Mapping[str, Any], where: str = "labels") -> ColorLabels
     empty = set(categories) - {category for _, category in labels}
     if empty:
         raise UserError(f"{where}: category {min(empty)!r} has no labels")
+    return ColorLabels(tuple(labels), categories, *_preprocessing(content, where))
+
+
+def read_objects(content: Mapping[str, Any], where: str = "labels") -> ObjectLabels:
+    """Checks and reads the labels of a segmenter of objects only.
+
+    Args:
+      content: content from `json.load`; `segsizes` defaults to 256.
+      where: beginning of the message, e.g. the file's path.
+
+    Raises:
+      UserError: a key is missing, or a value does not have the right form.
+    """
+    _check_type(content, Mapping, where)
+    objects = _names(content, "object", where, nothing=True)
+    return ObjectLabels(objects, *_preprocessing(content, where))
+
+
+def _preprocessing(content, where: str):
+    """Reads byteorder, mean, stdev and segsizes."""
     form = _get(content, "imageformat", Mapping, where)
     place = f"{where}: imageformat"
     byteorder = _get(form, "byteorder", str, place)
@@ -190,11 +247,13 @@ def read_color(content: Mapping[str, Any], where: str = "labels") -> ColorLabels
         for size in sizes:
             if type(size) is not int or not 0 < size <= _LARGEST_SIDE:
                 raise UserError(f"{where}: segsizes has {_show(size)}, not a side")
-    return ColorLabels(tuple(labels), categories, byteorder, mean, stdev, tuple(sizes))
+    return byteorder, mean, stdev, tuple(sizes)
 
 
 def check_channels(
-    labels: UPerNetLabels | ColorLabels, architecture: Mapping[str, Any], where: str
+    labels: UPerNetLabels | ColorLabels | ObjectLabels,
+    architecture: Mapping[str, Any],
+    where: str,
 ) -> None:
     """Raises UserError unless each head of a network has one output per label."""
     for head, count in labels.channels.items():

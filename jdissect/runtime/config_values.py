@@ -47,6 +47,7 @@ _EXAMPLES: dict[str, Any] = {
     ),
     "cache.max_gb": 20.0,
     "model.layers": ("layer4",),
+    "train.metrics": ("tensorboard", "wandb"),
     **dict.fromkeys(("model.mean", "model.std"), (0.5,)),
     "iou_thresholds": (0.03, 0.04),
     "train.milestones": (0.25, 0.5),

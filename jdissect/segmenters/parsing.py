@@ -17,10 +17,15 @@ from jaxtyping import Array, Bool, Float, Int, Int16, UInt8
 
 from jdissect.base.errors import UserError
 from jdissect.models import segmenter_labels
-from jdissect.models.segmenter_labels import ColorLabels, Concepts, UPerNetLabels
+from jdissect.models.segmenter_labels import (
+    ColorLabels,
+    Concepts,
+    ObjectLabels,
+    UPerNetLabels,
+)
 from jdissect.models.upernet import SIDE
 from jdissect.ops import components, forms
-from jdissect.ops.resample import pool
+from jdissect.ops.resample import pool, resize
 
 MEANS = (102.9801, 115.9465, 122.7717)  # blue, green, red
 QUARTERS = ("netdissect", "all", "none")
@@ -33,12 +38,13 @@ class Parser:
     """UPerNet and optionally a color network, as a function of pixels.
 
     Args:
-      upernet: `apply(params, images, size=...)` of UPerNet; see `models.upernet`.
-      labels: meaning of UPerNet's channels.
+      upernet: `apply(params, images, size=...)` of UPerNet, or of a network of objects
+        only; see `models.upernet`.
+      labels: meaning of its channels.
       color, color_labels: the same for the color network; None for no colors.
       quarters: one of QUARTERS.
       grid: side of the label maps.
-      side: side of UPerNet's input images.
+      side: side of UPerNet's input images; for objects only, the labels say it.
 
     Attributes:
       concepts: (name, category) by number.
@@ -51,20 +57,26 @@ class Parser:
     def __init__(
         self,
         upernet: Apply,
-        labels: UPerNetLabels,
+        labels: UPerNetLabels | ObjectLabels,
         color: Apply | None = None,
         color_labels: ColorLabels | None = None,
         quarters: str = "netdissect",
         grid: int = 56,
         side: int = SIDE,
     ):
-        self._upernet, self._labels = upernet, labels
+        self._upernet = upernet
+        self._only = labels if isinstance(labels, ObjectLabels) else None
+        if isinstance(labels, ObjectLabels):
+            labels = labels.vocabulary()
+        self._labels = labels
         self._color, self._color_labels = color, color_labels
         self._quarters, self._size, self._side = quarters, (grid, grid), side
         with_quarters = quarters != "none"
         self._numbers = segmenter_labels.upernet_concepts(labels, with_quarters)
         self.concepts: Concepts = self._numbers.concepts
-        self.map_names: tuple[str, ...] = ("objects", "materials", "parts")
+        self.map_names: tuple[str, ...] = ("objects",)
+        if self._only is None:
+            self.map_names += ("materials", "parts")
         if with_quarters:
             self.map_names += QUARTER_MAPS
         if color_labels is not None:
@@ -113,16 +125,11 @@ class Parser:
 
     def _parse(self, params, pixels):
         pixels = pixels.astype(jnp.float32)
-        images = prepare_images(pixels, self._side)
-        scores = self._upernet(params[0], images, size=self._size)
-        objects = _argmax(scores["object"])
-        materials = _argmax(scores["material"])
-        offset = self._numbers.material_offset
-        maps = [
-            objects,
-            jnp.where(materials > 0, materials + offset, 0),
-            gate_parts(objects, scores["part"], *self._part_tables),
-        ]
+        if self._only is not None:
+            maps = [self._only_objects(self._only, params[0], pixels)]
+        else:
+            maps = self._objects_materials_parts(params[0], pixels)
+        objects = maps[0]
         if self._quarters != "none":
             count = len(self._labels.objects) - 1
             both = components.quarters(objects, count, self._quarters)
@@ -131,10 +138,31 @@ class Parser:
             maps += self._colors(params[1], pixels)
         return jnp.stack(maps, axis=1).astype(jnp.int16)
 
+    def _objects_materials_parts(self, params, pixels) -> list[Array]:
+        images = prepare_images(pixels, self._side)
+        scores = self._upernet(params, images, size=self._size)
+        objects = _argmax(scores["object"])
+        materials = _argmax(scores["material"])
+        offset = self._numbers.material_offset
+        return [
+            objects,
+            jnp.where(materials > 0, materials + offset, 0),
+            gate_parts(objects, scores["part"], *self._part_tables),
+        ]
+
+    def _only_objects(self, labels: ObjectLabels, params, pixels) -> Array:
+        """Returns the objects; there is no channel for no label."""
+        total: Any = 0
+        for side in labels.segsizes:
+            images = normalized(resized(pixels, side), labels)
+            scores = self._upernet(params, images, size=self._size)["object"]
+            one = len(labels.segsizes) == 1
+            total += scores if one else jax.nn.softmax(scores, axis=-1)
+        return _argmax(total) + 1
+
     def _colors(self, params, pixels) -> list[Array]:
         labels = self._color_labels
         assert labels is not None and self._color is not None
-        order = slice(None, None, 1 if labels.byteorder == "RGB" else -1)
         first = len(self._numbers.concepts)
         _, numbers = segmenter_labels.color_concepts(labels)
         channels = {
@@ -145,8 +173,7 @@ class Parser:
         }
         totals: dict[str, Any] = dict.fromkeys(channels, 0)
         for side in labels.segsizes:
-            images = pool(pixels, side)[..., order] / 255
-            images = (images - jnp.asarray(labels.mean)) / jnp.asarray(labels.stdev)
+            images = normalized(pool(pixels, side), labels)
             scores = self._color(params, images, size=self._size)["color"]
             for category, probabilities in color_probabilities(
                 scores, channels
@@ -165,6 +192,26 @@ def prepare_images(
     if pixels.shape[1:3] != (side, side):
         pixels = pool(pixels, side)
     return pixels[..., ::-1] - jnp.asarray(MEANS, jnp.float32)
+
+
+def normalized(
+    images: Float[Array, "batch height width 3"], labels: ColorLabels | ObjectLabels
+) -> Float[Array, "batch height width 3"]:
+    """Converts RGB images of 0..255 to the input that a network's labels describe."""
+    order = slice(None, None, 1 if labels.byteorder == "RGB" else -1)
+    images = images[..., order] / 255
+    return (images - jnp.asarray(labels.mean)) / jnp.asarray(labels.stdev)
+
+
+def resized(
+    pixels: Float[Array, "batch height width 3"], side: int
+) -> Float[Array, "batch side side 3"]:
+    """Enlarges images bilinearly, or reduces them by averages of areas."""
+    if pixels.shape[1:3] == (side, side):
+        return pixels
+    if max(pixels.shape[1:3]) > side:
+        return pool(pixels, side)
+    return resize(pixels, (side, side))
 
 
 def color_probabilities(

@@ -23,6 +23,7 @@ from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.parsing import QUARTERS, Parser
 
 GRID = 56  # side of the label maps
+KINDS = ("upernet", "upernet_objects", "ppm_objects")
 # The code that computes the maps; changing it makes cached maps unreachable.
 SOURCES = (
     *("models", "segmenters/parsing"),
@@ -200,7 +201,7 @@ def open_upernet(
             f"the images have {image_shape[0]}x{image_shape[1]} pixels; segmenter "
             f"'upernet' needs at least {STRIDE}x{STRIDE}"
         )
-    upernet = networks.load_segmenter(options.upernet, "upernet", dtype=config.dtype)
+    upernet = networks.load_segmenter(options.upernet, KINDS, dtype=config.dtype)
     color = None
     if options.color:
         color = networks.load_segmenter(options.color, "ppm", dtype=config.dtype)

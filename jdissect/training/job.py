@@ -19,7 +19,7 @@ from jdissect.runtime import consistency, machine, preemption
 from jdissect.runtime.devices import Devices, in_32_bits
 from jdissect.runtime.preemption import Terminated
 from jdissect.runtime.processes import Processes
-from jdissect.training import recipe, step
+from jdissect.training import metric_writers, recipe, step
 from jdissect.training.initialization import initial_parameters
 from jdissect.training.loop import Batch, Evaluation, Loop, Plan
 from jdissect.training.run_directory import RunDirectory
@@ -86,6 +86,8 @@ def train(
     """
     with processes.agreeing(), waiting("opening images", not processes.first):
         machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
+        if processes.first:
+            metric_writers.check(config.train.metrics, workdir)
         job = prepare(config, processes)
         directory = RunDirectory(workdir, job.identity)
         result = directory.result(overwrite)
@@ -138,6 +140,14 @@ def _train(config, job, directory, overwrite, processes, tell) -> dict[str, Any]
         step=job.make_step(optimizer),
         evaluate=job.evaluate,
         rate=job.rate,
+        writers=lambda done, kept: metric_writers.open_writers(
+            config.train.metrics,
+            directory.place,
+            directory.folder.name,
+            config.to_dict(),
+            done,
+            kept,
+        ),
     )
     loop = None
     try:

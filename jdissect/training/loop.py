@@ -15,7 +15,7 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -30,6 +30,7 @@ from jdissect.runtime import consistency
 from jdissect.runtime.preemption import Terminated, on_sigterm
 from jdissect.runtime.processes import ALONE, Processes
 from jdissect.runtime.save_timer import SaveTimer
+from jdissect.training.metric_writers import Record, Writer
 from jdissect.training.remote_errors import Alarm
 from jdissect.training.run_directory import Metrics, RunDirectory
 from jdissect.training.step import first_copy
@@ -73,6 +74,8 @@ class Plan:
         which the first counts.
       evaluate: evaluates a state; None if there are no images to evaluate on.
       rate: maps a step, from 0, to its learning rate.
+      writers: opens what gets the metrics beside `metrics.jsonl`, given the number of
+        finished steps and a function that reads the records until then.
     """
 
     epochs: int
@@ -84,6 +87,9 @@ class Plan:
     step: Callable[[Any, int, Batch], tuple[Any, jax.Array]]
     evaluate: Callable[[Any, str], Evaluation] | None
     rate: Callable[[int], Any]
+    writers: Callable[[int, Callable[[], Sequence[Record]]], list[Writer]] = (
+        lambda done, kept: []
+    )
 
 
 class Loop:
@@ -126,6 +132,7 @@ class Loop:
             self._metrics = None
             if processes.first:
                 self._metrics = Metrics(directory.metrics, length)
+                self._metrics.writers = plan.writers(self.done, self._metrics.records)
         self._pending: collections.deque = collections.deque()
         self._alarm = Alarm(processes)
         # The first process's clock decides.

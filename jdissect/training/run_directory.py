@@ -3,6 +3,8 @@
 config.json      the configuration
 training.json    format_version, status ('running', 'finished'), identity, result
 metrics.jsonl    one object per line: a step, or an evaluation
+tensorboard/     the same as event files, and wandb/ files of Weights & Biases, if
+                 `config.train.metrics` asks for them
 checkpoints/     see `run_state`
 model/           the trained network, a checkpoint folder of `jdissect.checkpoints`
 
@@ -22,10 +24,12 @@ from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.errors import UserError
 from jdissect.base.identity import digest
 from jdissect.checkpoints.run_state import Checkpoints
+from jdissect.training.metric_writers import Writer
 
 FORMAT_VERSION = 1
 MARK = "training.json"
-_OWN = (MARK, "config.json", "metrics.jsonl", "checkpoints", "model")
+_SERVICES = ("tensorboard", "wandb")
+_OWN = (MARK, "config.json", "metrics.jsonl", "checkpoints", "model", *_SERVICES)
 
 
 class RunDirectory:
@@ -127,7 +131,8 @@ class RunDirectory:
         if not going_on or (overwrite and not self._can_go_on()):
             # The state first, so that no other run's state is ever resumed.
             paths.remove_folder(self.checkpoints.folder)
-            paths.remove_folder(self.model)
+            for name in ("model", *_SERVICES):
+                paths.remove_folder(self.place / name)
             self.metrics.unlink(missing_ok=True)
         self._write_status("running", None)
         self._write("config.json", config)
@@ -144,7 +149,7 @@ class RunDirectory:
         logged = self.metrics.is_file() and paths.read_bytes(self.metrics)
         if logged or self.checkpoints.steps():
             return
-        for name in ("checkpoints", "model"):
+        for name in ("checkpoints", "model", *_SERVICES):
             paths.remove_folder(self.place / name)
         for name in (MARK, "config.json", "metrics.jsonl"):
             with contextlib.suppress(OSError):  # the earlier error matters more
@@ -214,9 +219,14 @@ class Metrics:
     Args:
       path: path of the file.
       length: bytes to keep; later records are written again.
+
+    Attributes:
+      writers: where else every record goes; closed with the file.
     """
 
     def __init__(self, path: paths.Path, length: int = 0):
+        self.writers: list[Writer] = []
+        self._path = path
         self._object = path if paths.is_remote(path) else None
         self._file: Any  # as open() gives it, or io.BytesIO
         if self._object is None:
@@ -233,6 +243,23 @@ class Metrics:
         self._file.flush()
         if self._object is not None:
             write_whole(self._object, self._file.getvalue())
+        for writer in self.writers:
+            writer.add(record)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the records written so far.
+
+        Raises:
+          UserError: a line is not a record.
+        """
+        content = paths.read_bytes(self._path) if self._path.exists() else b""
+        try:
+            found = [json.loads(line) for line in content[: self.length].splitlines()]
+            if not all(isinstance(record["step"], int) for record in found):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self._path} is damaged") from None
+        return found
 
     @property
     def length(self) -> int:
@@ -241,6 +268,8 @@ class Metrics:
 
     def close(self) -> None:
         self._file.close()
+        for writer in self.writers:
+            writer.close()
 
     def __enter__(self) -> "Metrics":
         return self

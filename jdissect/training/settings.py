@@ -18,7 +18,7 @@ from jdissect.scenes import SIDE
 from jdissect.training.batch_norm import fits, fitting
 
 # Keys that change when files are written, but not what is trained.
-_OF_THE_RUN = ("train.log_every", "train.checkpoint_every")
+_OF_THE_RUN = ("train.log_every", "train.checkpoint_every", "train.metrics")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
