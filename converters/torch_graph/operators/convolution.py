@@ -7,6 +7,7 @@ hand-written networks (`models.layers`). Which form is taken is decided when the
 program is compiled for a device.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jdissect.converters.torch_graph.values import (
     narrow,
     plain,
     precision,
+    product,
     widen,
 )
 
@@ -130,13 +132,8 @@ def _two_dimensional(images, kernel, stride, pads, dilation, groups):
 
     if groups == 1 and (rows, columns) == (1, 1) and not any(map(any, pads)):
         images = images[:, :: stride[0], :: stride[1]]
-        return lax.dot_general(
-            images,
-            kernel[0, 0],
-            (((3,), (0,)), ((), ())),
-            precision=precision(images.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        contract = functools.partial(jnp.einsum, "bhwi,io->bhwo")
+        return product(contract, images, kernel[0, 0])
     if groups > 1 and inner == 1 and units == channels and dilation == (1, 1):
 
         def by_taps(images, kernel):
@@ -205,13 +202,8 @@ def _grouped(images, kernel, stride, pads, dilation, groups):
     patches = jnp.stack(windows, 4)  # [batch, height, width, group, tap, in]
     patches = patches.reshape(batch, out_height, out_width, groups, -1)
     weights = kernel.reshape(rows * columns * inner, groups, units // groups)
-    found = jnp.einsum(
-        "bhwgk,kgo->bhwgo",
-        patches,
-        weights,
-        precision=precision(images.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    contract = functools.partial(jnp.einsum, "bhwgk,kgo->bhwgo")
+    found = product(contract, patches, weights)
     return found.reshape(batch, out_height, out_width, units)
 
 
