@@ -1,9 +1,11 @@
 """Opens the source 'masks': images, and PNG masks of the same names beside them.
 
-PATH/images/kitchen/1.jpg
-PATH/masks/kitchen/1.png             one map, all categories
-PATH/masks/object/kitchen/1.png      or one map per category
-PATH/names.txt                       number name [category] [color]
+There is one mask per image, or one per image and category:
+
+    PATH/images/kitchen/1.jpg
+    PATH/masks/kitchen/1.png             one map, all categories
+    PATH/masks/object/kitchen/1.png      or one map per category
+    PATH/names.txt                       number name [category] [color]
 """
 
 import dataclasses
@@ -151,12 +153,12 @@ def _files(
                 f"{printable(f'{masks.root}/{among}')}."
             )
         files.append(of)
-    for file in (
-        file for of in there for stem, file in of.items() if stem not in taken
-    ):
-        raise UserError(
-            f"mask {printable(file)} has no image of its name in {images.root}."
-        )
+    for files_of in there:
+        for stem, file in files_of.items():
+            if stem not in taken:
+                raise UserError(
+                    f"mask {printable(file)} has no image of its name in {images.root}."
+                )
     return tuple(files)
 
 
