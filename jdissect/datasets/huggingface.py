@@ -267,8 +267,8 @@ def _is_of(file: pathlib.Path, folder: pathlib.Path, split: str) -> bool:
 
 def _columns(file: pathlib.Path, annotations: str) -> tuple[str, tuple[str, ...]]:
     """Returns the column of images, and that of masks if there is one."""
-    schema = _schema(file)
-    known = [field.name for field in schema if _is_image(field.type)]
+    with _reading(file):  # names may not be UTF-8
+        known = [field.name for field in _schema(file) if _is_image(field.type)]
     if annotations and annotations not in known:
         raise UserError(
             f"config.data.annotations: {file} has no image column "
