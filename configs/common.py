@@ -20,12 +20,15 @@ def get_common() -> ml_collections.ConfigDict:
     config.model.units = ""
 
     config.data = ml_collections.ConfigDict()
-    # 'folder', 'tfds', 'broden', 'masks', 'coco', 'ade20k', 'voc', 'pascal_context'
+    # 'scenes', 'folder', 'tfds', 'huggingface'; with masks: 'broden', 'masks', 'coco',
+    # 'ade20k', 'voc', 'pascal_context', 'huggingface'
     config.data.source = "folder"
     config.data.path = ""  # folder of the images; tfds: data_dir, '' for the default
     config.data.name = ""  # tfds: the data set, such as 'imagenet2012'
     config.data.split = ""  # tfds: the split; broden: '' for all rows
-    config.data.annotations = ""  # coco: JSON file; pascal_context: folder
+    config.data.annotations = (
+        ""  # coco: file; pascal_context: folder; huggingface: column
+    )
     config.data.ignore = -1  # masks: a number that means no label; -1 = only 0
     config.data.class_order = ""  # of class folders: 'text', 'number', or a file
     config.data.exif_rotation = False  # rotate photographs by their EXIF

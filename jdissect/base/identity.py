@@ -17,7 +17,8 @@ import jaxlib
 # The modules and folders of this package that compute a run's numbers.
 RUN_SOURCES = (
     *("dissection", "results/group_counts", "base/concepts"),
-    *("data/formats", "data/images", "ops", "models", "segmenters"),
+    *("data/formats", "data/images", "data/label_maps", "datasets/coco_masks"),
+    *("ops", "models", "segmenters"),
 )
 # XLA options that change no number: the number of CPU devices, and dumps of the
 # compilation.

@@ -1,5 +1,7 @@
 """Reads label maps from PNG files, and resamples them by nearest neighbor."""
 
+from typing import BinaryIO
+
 import numpy as np
 from jaxtyping import Int32, Shaped
 from PIL import Image
@@ -15,16 +17,17 @@ _NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
 def decode_label_map(
-    path: str, shape: tuple[int, int], rgb: str = ""
+    path: str, shape: tuple[int, int], rgb: str = "", content: BinaryIO | None = None
 ) -> Shaped[np.ndarray, "height width ..."]:
     """Returns the numbers of a PNG, or its colors.
 
     The file's size is compared before its pixels are unpacked.
 
     Args:
-        path: path or URL of the PNG.
+        path: path or URL of the PNG, or a name for messages if `content` is given.
         shape: (height, width) that it must have, that of its image.
-        rgb: empty if colors are accepted; else what to do with a file that has them.
+        rgb: '' if colors are accepted; else why they are not.
+        content: the PNG, if it is not a file of its own.
 
     Returns:
         the gray values or palette indices as stored, of an integer type or bool
@@ -34,7 +37,10 @@ def decode_label_map(
         UserError: the file cannot be decoded, or has another size or mode.
     """
     try:
-        with opened(path) as file, Image.open(file, formats=["PNG"]) as image:
+        with (
+            opened(content or path) as file,
+            Image.open(file, formats=["PNG"]) as image,
+        ):
             mode, size = image.mode, (image.height, image.width)
             if size == shape and mode in _NUMBERS:
                 spread = _SPREAD.get(str(image.tile[0][3]), 1) if mode == "L" else 1

@@ -60,8 +60,12 @@ def _open_broden(config: Any) -> Source:
 
 
 def _open_masks(config: Any) -> Source:
-    ignore = getattr(config, "ignore", -1)  # older configs lack it
-    return open_masks(config.path, config.num_images, exif_rotation(config), ignore)
+    turned = exif_rotation(config)
+    return open_masks(config.path, config.num_images, turned, _ignore(config))
+
+
+def _ignore(config: Any) -> int:
+    return getattr(config, "ignore", -1)  # older configs lack it
 
 
 def _annotations(config: Any) -> str:
@@ -93,6 +97,14 @@ def _open_pascal_context(config: Any) -> Source:
     return open_pascal_context(*which, config.num_images, exif_rotation(config))
 
 
+def _open_huggingface(config: Any) -> Source:
+    from jdissect.datasets.huggingface import open_huggingface  # imports Arrow
+
+    which = config.path, _annotations(config), config.split
+    turned = exif_rotation(config)
+    return open_huggingface(*which, config.num_images, turned, _ignore(config))
+
+
 _OPENERS = {
     "scenes": _open_scenes,
     "folder": _open_folder,
@@ -102,6 +114,7 @@ _OPENERS = {
     "ade20k": _open_ade20k,
     "voc": _open_voc,
     "pascal_context": _open_pascal_context,
+    "huggingface": _open_huggingface,
     "tfds": _open_tfds,
 }
 
@@ -130,7 +143,8 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
             means 'probe'), `num_images` (takes the first ones; 0: all), `name` for
             tfds, and optionally `exif_rotation` (rotate photographs by their EXIF),
             `ignore` (masks: a number that means no label), `annotations` (coco: the
-            JSON file; pascal_context: the folder of label maps).
+            JSON file; pascal_context: the folder of label maps; huggingface: the
+            column of masks).
         smallest: side in pixels below which an image counts as unreadable, in sources
             that enlarge images; broden uses images at their stored size.
 

@@ -43,6 +43,7 @@ from jdissect.datasets.mask_files import (
 )
 from jdissect.datasets.masked import MaskedSource
 from jdissect.datasets.mat_files import read_struct
+from jdissect.datasets.names_file import is_text
 
 BENCHMARK, INDEX = "objectInfo150.txt", "index_ade20k.mat"
 _COLUMNS = ("Idx", "Name")
@@ -234,7 +235,6 @@ def _index(path: paths.Path) -> tuple[Concepts, Numbers]:
 def _first(names: object, where: str) -> str:
     """Returns the first of several synonyms."""
     first = names.partition(",")[0].strip() if isinstance(names, str) else ""
-    # NumPy strings, which store the concepts, lose trailing NULs.
-    if not first or "\0" in first:
+    if not first or not is_text(first):
         raise UserError(f"{where} is {names!r:.60}, which is no name.")
     return first

@@ -31,7 +31,7 @@ from jdissect.datasets.coco_json import CocoFile, read_coco
 from jdissect.datasets.coco_masks import decode
 from jdissect.datasets.folder import open_folder
 from jdissect.datasets.masked import MaskedSource
-from jdissect.datasets.names_file import CATEGORY
+from jdissect.datasets.names_file import CATEGORY, is_text
 
 MAPS = 4
 
@@ -79,7 +79,7 @@ class CocoMasks:
                 labels = self._segments(texts, shape)
             else:
                 labels = self._instances(texts, shape)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{self.file.path}: the annotation of image {name} is wrong: "
                 f"{printable(str(error))}."
@@ -159,7 +159,7 @@ class CocoMasks:
     def _png(self, text: bytes) -> str:
         """Returns the PNG of a panoptic annotation: in a folder beside the file."""
         name = json.loads(text).get("file_name")
-        if not isinstance(name, str):
+        if not is_text(name):
             raise UserError(f"{self.file.path}: an annotation has no file_name.")
         return str(self.file.path.with_suffix("") / _inside(name, self.file.path))
 
@@ -227,7 +227,7 @@ def _order(file: CocoFile) -> list[int]:
     seen: set[str] = set()
     for image in file.images:
         name = image.get("file_name")
-        if not isinstance(name, str):
+        if not is_text(name):
             raise UserError(f"{file.path}: image {image['id']!r:.60} has no file_name.")
         if _inside(name, file.path) in seen:
             raise UserError(f"{file.path} lists image {printable(name)} twice.")
@@ -251,8 +251,7 @@ def _concepts(file: CocoFile) -> Concepts:
     concepts = [("-", "")]
     for category in file.categories:
         name = category.get("name")
-        # NumPy strings, which store the concepts, lose trailing NULs.
-        if not isinstance(name, str) or name.strip() in ("", NOTHING) or "\0" in name:
+        if not is_text(name) or name.strip() in ("", NOTHING):
             raise UserError(
                 f"{file.path}: category {category['id']!r:.60} has no name, but "
                 f"{name!r:.60}."

@@ -23,6 +23,10 @@ from jdissect.data.files import opened, read_bytes
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LISTS = ("images", "categories", "annotations")
+_NEEDED = {
+    "images": ("id", "file_name", "height", "width"),
+    "categories": ("id", "name"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,8 @@ class CocoFile:
 
     Attributes:
         path: the file.
-        images: objects of the list `images`.
-        categories: objects of the list `categories`.
+        images: {id, file_name, height, width} of each image; None where missing.
+        categories: {id, name} of each category; None where missing.
         panoptic: whether annotations name PNGs.
         starts, ends: byte offsets of each annotation, in the order of their images.
         firsts: position of each image's first annotation in `starts`; at the end the
@@ -108,7 +112,8 @@ def _indexed(path: Path, text: str, stamp: tuple[int, int]) -> CocoFile:
         if not isinstance(value, dict):
             raise ValueError(f"'{key}' has an element that is not an object")
         if key != "annotations":
-            entries.append(json.loads(text[start:end].encode("latin-1")))
+            entry = json.loads(text[start:end].encode("latin-1"))
+            entries.append({name: entry.get(name) for name in _NEEDED[key]})
             continue
         where = f"annotation {len(places) + 1}"
         panoptic = "segments_info" in value
@@ -120,7 +125,7 @@ def _indexed(path: Path, text: str, stamp: tuple[int, int]) -> CocoFile:
         of.append(_key(value, "image_id", where))
         classes.append(None if panoptic else _key(value, "category_id", where))
     if lacking := [key for key in _LISTS if key not in lists]:
-        raise ValueError(f"it has no list '{lacking[0]}', only {', '.join(lists)}")
+        raise ValueError(f"it has no list '{lacking[0]}'")
     image_of, class_of = (_positions(lists[key], key) for key in _LISTS[:2])
     images = np.asarray([_known(key, image_of, "image") for key in of], np.int64)
     panoptic = bool(classes) and classes[0] is None

@@ -36,6 +36,10 @@ class FolderSource:
     smallest: int = 1
     exif_rotation: bool = False
 
+    def file(self, index: int) -> str:
+        """Returns the path of image `index`."""
+        return self.paths[index]
+
     def read(self, index: int) -> Example:
         """Reads image `index`; raises UnreadableImage if it is corrupt."""
         path, name = self.paths[index], self.names[index]

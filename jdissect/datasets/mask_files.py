@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int32, Shaped, UInt32
@@ -112,11 +112,16 @@ class PngCode:
     colors: UInt32[np.ndarray, " color"] = dataclasses.field(repr=False)
     of_color: Int32[np.ndarray, " color"] = dataclasses.field(repr=False)
 
-    def decode(self, path: str, shape: tuple[int, int]) -> Int32[np.ndarray, "h w"]:
-        """Returns label numbers; see `Code`."""
+    def decode(
+        self, path: str, shape: tuple[int, int], content: BinaryIO | None = None
+    ) -> Int32[np.ndarray, "h w"]:
+        """Returns label numbers; see `Code`.
+
+        `content` is that of a PNG which is not a file of its own.
+        """
         table = self.numbers.table
         no_colors = "" if len(self.colors) else f"there are no colors in {table}"
-        stored = decode_label_map(path, shape, no_colors)
+        stored = decode_label_map(path, shape, no_colors, content)
         if stored.ndim == 2:
             return self.numbers.look_up(stored, path)
         red, green, blue = np.moveaxis(stored.astype(np.uint32), -1, 0)

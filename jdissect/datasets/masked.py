@@ -7,7 +7,7 @@ Label maps have the stored size of their image and get the same geometry by
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -15,7 +15,24 @@ from jaxtyping import Bool, Int32
 from jdissect.base.concepts import Concepts
 from jdissect.data.images import CROPPED, open_rgb, resize_and_crop
 from jdissect.data.source import Annotations, Example
-from jdissect.datasets.folder import FolderSource
+
+
+class Images(Protocol):
+    """Encoded images by index, such as `folder.FolderSource`."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def exif_rotation(self) -> bool: ...
+
+    def file(self, index: int) -> str | BinaryIO:
+        """Returns the path or the content of an image."""
+        ...
+
+    def content_hashes(
+        self, cache_dir: Path | None, only: slice = slice(None)
+    ) -> tuple[str, ...]: ...
 
 
 class Masks(Protocol):
@@ -65,7 +82,7 @@ class MaskedSource:
         smallest: side in pixels below which an image counts as unreadable.
     """
 
-    images: FolderSource
+    images: Images
     masks: Masks
     smallest: int = 1
 
@@ -93,8 +110,8 @@ class MaskedSource:
             UnreadableImage: the image is corrupt.
             UserError: its annotation is damaged or does not fit.
         """
-        path, name = self.images.paths[index], self.images.names[index]
-        image = open_rgb(path, name, self.images.exif_rotation)
+        file, name = self.images.file(index), self.images.names[index]
+        image = open_rgb(file, name, self.images.exif_rotation)
         pixels = resize_and_crop(image, name, self.smallest)
         labels, annotated = self.masks.read(index, (image.height, image.width))
         return Example(pixels, labels, annotated)

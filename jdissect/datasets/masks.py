@@ -1,15 +1,17 @@
 """Opens the source 'masks': images, and PNG masks of the same names beside them.
 
-PATH/images/kitchen/1.jpg
-PATH/masks/kitchen/1.png             one map, all categories
-PATH/masks/object/kitchen/1.png      or one map per category
-PATH/names.txt                       number name [category] [color]
+There is one mask per image, or one per image and category:
+
+    PATH/images/kitchen/1.jpg
+    PATH/masks/kitchen/1.png             one map, all categories
+    PATH/masks/object/kitchen/1.png      or one map per category
+    PATH/names.txt                       number name [category] [color]
 """
 
 import dataclasses
 
 from jdissect.base import paths
-from jdissect.base.concepts import NOTHING
+from jdissect.base.concepts import NOTHING, Concepts
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.data.content_hashes import hash_tables, hash_texts
@@ -54,11 +56,6 @@ def open_masks(
             f"{NAMES}."
         )
     root = paths.absolute(paths.from_user(path).expanduser())
-    if not -1 <= ignore <= LARGEST_NUMBER:
-        raise UserError(
-            f"config.data.ignore is {ignore}; give a number from 0 to "
-            f"{LARGEST_NUMBER}, or -1 for none."
-        )
     if not root.is_dir():
         raise UserError(f"config.data.path: {root} does not exist.")
     for part in ("images", "masks"):
@@ -77,21 +74,13 @@ def open_masks(
         images = dataclasses.replace(
             images, names=images.names[:num_images], paths=images.paths[:num_images]
         )
-    concepts = (
-        ("-", ""),
-        *(
-            ("-", "") if _is_nothing(label) else (label.name, label.category)
-            for label in labels
-        ),
-    )
+    concepts, codes = vocabulary(root / NAMES, labels, of_map, ignore)
     return MaskedSource(
         images,
         MaskFiles(
             root=masks.root,
             files=files,
-            codes=tuple(
-                _code(root / NAMES, labels, category, ignore) for category in of_map
-            ),
+            codes=codes,
             of_map=of_map,
             concepts=concepts,
             vocabulary_hash=hash_texts(
@@ -99,6 +88,30 @@ def open_masks(
             ),
         ),
     )
+
+
+def vocabulary(
+    names: paths.Path,
+    labels: tuple[Label, ...],
+    of_map: tuple[str | None, ...],
+    ignore: int,
+) -> tuple[Concepts, tuple[PngCode, ...]]:
+    """Returns the concepts of `names.txt`, by line, and how to read each map.
+
+    Raises:
+        UserError: a number or color of a map stands for two concepts.
+    """
+    if not -1 <= ignore <= LARGEST_NUMBER:
+        raise UserError(
+            f"config.data.ignore is {ignore}; give a number from 0 to "
+            f"{LARGEST_NUMBER}, or -1 for none."
+        )
+    concepts = [("-", "")]
+    for label in labels:
+        nothing = _is_nothing(label)
+        concepts.append(("-", "") if nothing else (label.name, label.category))
+    codes = tuple(_code(names, labels, category, ignore) for category in of_map)
+    return tuple(concepts), codes
 
 
 def _categories_of_maps(
@@ -140,12 +153,12 @@ def _files(
                 f"{printable(f'{masks.root}/{among}')}."
             )
         files.append(of)
-    for file in (
-        file for of in there for stem, file in of.items() if stem not in taken
-    ):
-        raise UserError(
-            f"mask {printable(file)} has no image of its name in {images.root}."
-        )
+    for files_of in there:
+        for stem, file in files_of.items():
+            if stem not in taken:
+                raise UserError(
+                    f"mask {printable(file)} has no image of its name in {images.root}."
+                )
     return tuple(files)
 
 

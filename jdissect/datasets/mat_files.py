@@ -1,8 +1,8 @@
 """Reads label maps and tables from MATLAB files with SciPy, within limits of size.
 
-A file of version 5 holds compressed elements, whose headers may claim any size. What
-they unpack to is measured before SciPy, which trusts them, reads the file. SciPy does
-not run code that a file contains.
+A file of version 5 may claim any size: for what a compressed element unpacks to, and
+for the elements of a cell or struct. Both are checked before SciPy, which trusts them,
+reads the file. SciPy does not run code that a file contains.
 """
 
 import contextlib
@@ -23,8 +23,12 @@ from jdissect.data.files import read_bytes
 from jdissect.data.images import why
 
 MAX_TABLE = 1 << 30  # bytes of a table, unpacked
-_HEADER, _TAG, _COMPRESSED = 128, 8, 15
-_CHUNK = 1 << 20
+_HEADER, _TAG, _MATRIX, _COMPRESSED = 128, 8, 14, 15
+_ALLOCATED = (1, 2, 3, 4)  # classes cell, struct, object, char
+_DEEPEST = 16
+_OTHERS = 1 << 20  # bytes for other variables beside a label map
+
+Element = tuple[int, bytes]
 
 
 def read_map(
@@ -39,7 +43,7 @@ def read_map(
     with _reading(path):
         content = read_bytes(Path(path))
         # Of doubles, with space for other small variables.
-        _check(content, 8 * math.prod(shape) + _CHUNK)
+        _check(content, 8 * math.prod(shape) + _OTHERS)
         known = {key: (of, kind) for key, of, kind in _listed(content)}
         if name not in known:
             raise ValueError(f"it has no variable {name}")
@@ -100,25 +104,61 @@ def _load(content: bytes, name: str, **options: Any) -> Any:
 
 
 def _check(content: bytes, most: int) -> None:
-    """Raises ValueError if the file is not of version 5, or unpacks to too much."""
+    """Raises ValueError if the file is not of version 5, or claims too much."""
     order: dict[bytes, Literal["little", "big"]] = {b"IM": "little", b"MI": "big"}
     endian = order.get(content[_HEADER - 2 : _HEADER])
     if endian is None or content[:4] == bytes(4):
         raise ValueError("it is not a MATLAB file of version 5 to 7")
-    total, at = 0, _HEADER
+    for kind, data in _elements(content[_HEADER:], endian):
+        if kind == _COMPRESSED:
+            unpacked = zlib.decompressobj().decompress(data, most + 1)
+            for inner, of in _elements(unpacked, endian):
+                _check_matrix(inner, of, endian)
+        else:
+            unpacked = data
+            _check_matrix(kind, data, endian)
+        most -= len(unpacked)
+        if most < 0:
+            raise ValueError("it unpacks to more than it may hold")
+
+
+def _elements(content: bytes, endian: Literal["little", "big"]) -> Iterator[Element]:
+    """Yields (type, data) of each element."""
+    at = 0
     while at + _TAG <= len(content):
         kind, size = (
             int.from_bytes(content[at + of : at + of + 4], endian) for of in (0, 4)
         )
-        at += _TAG
-        if kind == _COMPRESSED:
-            unpack = zlib.decompressobj()
-            packed = content[at : at + size]
-            while packed and not unpack.eof and total <= most:
-                total += len(unpack.decompress(packed, _CHUNK))
-                packed = unpack.unconsumed_tail
-        else:
-            total += size
-        if total > most:
-            raise ValueError(f"it unpacks to more than {most:,} bytes")
-        at += size
+        if kind >> 16:  # up to four bytes within the tag
+            kind, size = kind & 0xFFFF, kind >> 16
+            yield kind, content[at + 4 : at + 4 + min(size, 4)]
+            at += _TAG
+            continue
+        yield kind, content[at + _TAG : at + _TAG + size]
+        padding = 0 if kind == _COMPRESSED else -size % 8
+        at += _TAG + size + padding
+
+
+def _check_matrix(
+    kind: int, data: bytes, endian: Literal["little", "big"], depth: int = 0
+) -> None:
+    """Raises ValueError if a cell, struct or text has more elements than bytes.
+
+    SciPy allocates these before it reads them; numbers it reads first.
+    """
+    if kind != _MATRIX or not data:
+        return
+    if depth > _DEEPEST:
+        raise ValueError("it is nested too deeply")
+    parts = _elements(data, endian)
+    (_, flags), (_, sizes) = next(parts, (0, b"")), next(parts, (0, b""))
+    of = flags[0 if endian == "little" else 3] if len(flags) == 8 else 0
+    if of not in _ALLOCATED:
+        return
+    counts = [
+        int.from_bytes(sizes[at : at + 4], endian) for at in range(0, len(sizes), 4)
+    ]
+    if math.prod(counts) > len(data):
+        raise ValueError("it claims more elements than it has")
+    for inner, part in parts:
+        _check_matrix(inner, part, endian, depth + 1)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from jdissect.base.concepts import NOTHING
 from jdissect.base.errors import UserError
@@ -88,6 +89,20 @@ def read_names(path: Path) -> tuple[Label, ...]:
 def categories_of(labels: tuple[Label, ...]) -> tuple[str, ...]:
     """Returns the categories in order of first appearance."""
     return tuple(dict.fromkeys(label.category for label in labels))
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Returns whether a value from JSON or MATLAB can be stored as a name.
+
+    Texts of NumPy lose trailing NULs, and UTF-8 has no lone surrogates.
+    """
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str], str]]:

@@ -146,6 +146,8 @@ def open_counted(
         anew = data.source == "scenes"
         if anew:
             data.path = ""
+        if data.source == "huggingface":
+            data.annotations = ""  # the images alone
         below = images_below(data.source)
         if below is not None and (data.source != "folder" or not data_path):
             return ProbeImages(run, _named_files(run, data, below, smallest))

@@ -153,6 +153,23 @@ def without(field):
     return change
 
 
+def claiming(root):
+    """A cell of 1.5 billion names in a file of 500 bytes."""
+    index_of({"objectnames": np.array(["a", "b"], object)})(root)
+    path = root / "index_ade20k.mat"
+    content = bytearray(path.read_bytes())
+    at = content.index((2).to_bytes(4, "little"), content.index(b"objectnames") + 40)
+    content[at - 4 : at + 4] = (3 << 29).to_bytes(4, "little") + bytes([1, 0, 0, 0])
+    path.write_bytes(content)
+
+
+def nested(root):
+    value = np.zeros(1)
+    for _ in range(20):
+        value = {"a": value}
+    index_of(value)(root)
+
+
 def index_of(value):
     return lambda root: scipy.io.savemat(root / "index_ade20k.mat", {"index": value})
 

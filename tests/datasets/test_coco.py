@@ -182,6 +182,12 @@ def test_panoptic(coco, tmp_path):
     Image.new("L", (W, H)).save(tmp_path / "x/a_map.png")
     with pytest.raises(UserError, match=r"a_map\.png is not RGB"):
         source.read(0)
+    for wrong in ([7], [{"id": 5, "category_id": []}], 7, [{"id": -1}]):
+        annotation = PANOPTIC["annotations"][0] | {"segments_info": wrong}
+        save_segments(tmp_path / "x", numbers)
+        with pytest.raises(UserError, match=r"annotation of image a\.png is wrong"):
+            coco(PANOPTIC | {"annotations": [annotation]}).read(0)
+    source = coco(PANOPTIC)
     (tmp_path / "x/a_map.png").unlink()
     with pytest.raises(UserError, match=r"x/a_map\.png cannot be decoded: No such"):
         source.read(0)
@@ -210,12 +216,18 @@ def changed(key, place, name, value):
         (b'{"images": [{"id": "\xff"}]}', "not a COCO file: 'utf-8' codec"),
         (b'{"x": ' + b"[" * 100_000, "it is nested too deeply"),
         (b'{"images": [{"id": 1' + b"0" * 5000, "not a COCO file: Exceeds the limit"),
-        (changed("categories", None, "categories", None), "no list 'categories', only"),
+        (
+            changed("categories", None, "categories", None),
+            "it has no list 'categories'\\.",
+        ),
         (changed("categories", None, "categories", []), "category 7, which is not"),
         (changed("categories", 0, "id", None), "1 of 'categories' has no id"),
         (changed("categories", 0, "id", 3), "'categories' has two elements of id 3"),
         (changed("categories", 1, "name", "-"), "category 3 has no name, but '-'"),
         (changed("categories", 1, "name", "a\0"), "category 3 has no name, but 'a"),
+        (changed("categories", 1, "name", "a\ud800"), "category 3 has no name, but 'a"),
+        (changed("images", 0, "file_name", "a\ud800.png"), "image 52 has no file_name"),
+        (changed("images", 0, "file_name", "a\0.png"), "image 52 has no file_name"),
         (changed("images", 0, "id", 9), "'images' has two elements of id 9"),
         (changed("images", 0, "id", True), "element 1 of 'images' has no id"),
         (changed("images", 0, "file_name", None), "image 52 has no file_name"),

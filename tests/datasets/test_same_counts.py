@@ -1,10 +1,13 @@
 """One drawn data set in several layouts: the same counts as through Broden's."""
 
 import csv
+import io
 import json
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.io
 from PIL import Image
@@ -126,6 +129,22 @@ def pascal_context(root, drawn):
     return {"annotations": str(root / "trainval")}
 
 
+def huggingface(root, drawn):
+    rows = []
+    for pair in drawn:
+        contents = {}
+        for name, array in zip(("image", "mask"), pair, strict=True):
+            file = io.BytesIO()
+            Image.fromarray(array).save(file, "PNG")
+            contents[name] = {"bytes": file.getvalue(), "path": None}
+        rows.append(contents)
+    file = root / "train-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=4)
+    lines = [f"{n} {CLASSES[n - 1]}" for n in NUMBERS]
+    (root / "names.txt").write_text("\n".join(lines))
+    return {"annotations": "mask"}
+
+
 def dissected(write, drawn, tmp_path, **more):
     root = tmp_path / write.__name__
     root.mkdir()
@@ -145,7 +164,7 @@ def test_the_same_counts(drawn, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     expected = dissected(broden, drawn, tmp_path)
     assert expected["intersection"].sum() > 1000
-    for write in (masks, coco, ade20k, voc, pascal_context):
+    for write in (masks, coco, ade20k, voc, pascal_context, huggingface):
         found = dissected(write, drawn, tmp_path)
         assert found.keys() == expected.keys()
         for name, array in expected.items():
