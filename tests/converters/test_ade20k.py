@@ -230,6 +230,11 @@ def test_other_decoders(publish, convert):
     for sides in ("31", "x", "64,5000", ""):
         done = convert(ade20k, source, f"--sides={sides}")
         assert done.code == 2 and "must be one or more numbers from 32 to" in done.err
+    done = convert(upernet, source)
+    assert done.code == 2 and "lacks labels.json" in done.err
+    assert (
+        "for ADE20K's 150 objects, which have none, use converters.ade20k" in done.err
+    )
     (source / "labels.json").write_text("{}")
     done = convert(upernet, source)
     assert done.code == 2 and "Use converters.ade20k for it." in done.err
