@@ -82,7 +82,10 @@ def _choose(folder: Path, epoch: int | None, labels: bool) -> tuple[str, ...]:
     lacks = [name for name in names if name not in there]
     if lacks:
         holds = listed(there, 8) if there else "nothing"
+        hint = ""
+        if lacks == ["labels.json"]:
+            hint = "; for ADE20K's 150 objects, which have none, use converters.ade20k"
         raise UserError(
-            f"checkpoint {folder} lacks {', '.join(lacks)}\n(it holds {holds})"
+            f"checkpoint {folder} lacks {', '.join(lacks)}\n(it holds {holds}){hint}"
         )
     return names

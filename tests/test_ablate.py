@@ -256,6 +256,19 @@ def test_interpretable_units_of_a_layer_that_others_follow(model, tmp_path, caps
 
 
 @pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("resnet18", {"layer4.1", "layer4"}),
+        ("resnet50", {"layer4.2", "layer4"}),
+        ("efficientnet_lite0", {"head"}),
+    ],
+)
+def test_layers_that_only_the_mean_and_the_classifier_follow(name, last):
+    names = models.build_abstract(name).endpoint_names
+    assert {layer for layer in names if ablation.is_last(layer, names)} == last
+
+
+@pytest.mark.parametrize(
     "architecture, side",
     [
         ({"name": "resnet18", "width": 8, "classes": 5}, 64),

@@ -9,6 +9,7 @@ if they were requested.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -172,8 +173,7 @@ def ablate(
                 f"network's {layer} has {units}"
             )
     chosen = choice.units(units, layer, result)
-    # Only the spatial mean and `fc` follow the last endpoint of a classifier.
-    linear = layer == model.endpoint_names[-1]
+    linear = is_last(layer, model.endpoint_names)
     draws = draws or (DRAWS if linear else DRAWS_BY_PASSES)
     streams = [np.random.default_rng([seed, number]) for number in range(3)]
     groups, note = _groups(config, choice, result)
@@ -228,6 +228,18 @@ def ablate(
         note=note,
         seed=seed,
     )
+
+
+def is_last(layer: str, names: Sequence[str]) -> bool:
+    """Returns whether only the spatial mean and `fc` follow a layer of a classifier.
+
+    Args:
+      layer: the layer.
+      names: the classifier's endpoints; the last may be a stage, which is its last
+        block.
+    """
+    block = layer.startswith(f"{names[-1]}.")
+    return layer == names[-1] or (block and layer == names[-2])
 
 
 def _check_same_network(run: StoredRun, model: Classifier, weights: str) -> None:

@@ -1,9 +1,12 @@
 """Segmenters of ADE20K's 150 objects: parity with PyTorch, labels, refusals."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 import torch
+from jdissect.converters.twins import objects, ppm
 from jdissect.converters.twins.objects import ObjectPPM, ObjectUPerNet
 from jdissect.converters.twins.upernet import UPerNet
 
@@ -13,6 +16,7 @@ from jdissect.models import segmenter_labels
 from jdissect.models.preprocess import IMAGENET
 from jdissect.segmenters.parsing import Parser
 from tests.compiling import QUICKLY
+from tests.golden import make_ade20k
 
 SMALL = {"width": 4, "ppm_dim": 6}
 NARROW = {**SMALL, "fpn_dim": 8}
@@ -79,6 +83,26 @@ def test_the_twins_have_the_published_tensors():
         "cbr_deepsup.0.weight": (512, 1024, 3, 3),
         "conv_last_deepsup.weight": (150, 512, 1, 1),
     }
+
+
+def test_the_twins_give_the_originals_probabilities():
+    """Of two decoders whose weights and maps are drawn by the rule."""
+    channels = list(make_ade20k.CHANNELS)
+    twins = {
+        "upernet": objects.Decoder(
+            channels, make_ade20k.FPN_DIM, 512, make_ade20k.OBJECTS
+        ),
+        "ppm": ppm.Decoder(channels, 512, make_ade20k.OBJECTS),
+    }
+    expected = np.load(Path(make_ade20k.__file__).with_name("ade20k.npz"))
+    assert set(twins) == set(expected.files)
+    for place, (kind, decoder) in enumerate(twins.items()):
+        with torch.inference_mode():
+            decoder = make_ade20k.fill(decoder, place)
+            (scores,) = decoder(make_ade20k.maps(kind), make_ade20k.SIZE).values()
+        found = scores[0].softmax(0).permute(1, 2, 0).numpy()
+        assert expected[kind].max() > 3 / make_ade20k.OBJECTS  # not all alike
+        np.testing.assert_allclose(found, expected[kind], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +230,11 @@ def test_other_decoders(publish, convert):
     for sides in ("31", "x", "64,5000", ""):
         done = convert(ade20k, source, f"--sides={sides}")
         assert done.code == 2 and "must be one or more numbers from 32 to" in done.err
+    done = convert(upernet, source)
+    assert done.code == 2 and "lacks labels.json" in done.err
+    assert (
+        "for ADE20K's 150 objects, which have none, use converters.ade20k" in done.err
+    )
     (source / "labels.json").write_text("{}")
     done = convert(upernet, source)
     assert done.code == 2 and "Use converters.ade20k for it." in done.err
