@@ -13,14 +13,16 @@ import importlib.metadata
 # Modules under their public names.
 _MODULES = {
     "grouped": "jdissect.results.group_counts",
+    "segmenters": "jdissect.segmenters",
     "tables": "jdissect.base.csv_cells",
     "uncertainty": "jdissect.analysis.uncertainty",
 }
 _HOMES = {
     "Result": "jdissect.library.result",
     "UserError": "jdissect.base.errors",
-    "dissect": "jdissect.dissection.api",
+    "dissect": "jdissect.library.dissect",
     "load": "jdissect.library.result",
+    "load_model": "jdissect.library.networks",
 }
 
 __all__ = ["__version__", *_HOMES]
