@@ -13,6 +13,7 @@ import importlib.metadata
 # Modules under their public names.
 _MODULES = {
     "grouped": "jdissect.results.group_counts",
+    "scenes": "jdissect.scenes",
     "segmenters": "jdissect.segmenters",
     "tables": "jdissect.base.csv_cells",
     "uncertainty": "jdissect.analysis.uncertainty",

@@ -30,8 +30,8 @@ CHECKED = (
     *("jdissect.ops", "jdissect.dissection.api"),
     *("jdissect.results.layer_result", "jdissect.results.load_layer"),
     *jdissect._HOMES.values(),
-    # The package of segmenters has types that cannot be checked.
-    *(set(jdissect._MODULES.values()) - {"jdissect.segmenters"}),
+    # Not the packages: they have types that cannot be checked.
+    *(set(jdissect._MODULES.values()) - {"jdissect.segmenters", "jdissect.scenes"}),
 )
 jaxtyping.install_import_hook(CHECKED, f"{type_checker.__name__}.check")
 

@@ -33,8 +33,9 @@ class NotebookBar:
     def show(self, stack: Stack) -> None:
         """Shows what is under way; clears the line if nothing is."""
         if not stack:
-            self._write("")
-            self._handle, self._shown = None, None
+            if self._shown is not None:
+                self._write("")
+            self._shown = None
             return
         now = self._clock()
         if stack.shown is self._shown and now < self._next:
