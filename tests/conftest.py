@@ -55,6 +55,8 @@ TOGETHER = {
 # is around the computation, or the same for any compilation. With slow tests it
 # compiles as for users.
 LITTLE_OPTIMIZED = {
+    "tests/library/test_dissect.py",
+    "tests/library/test_result.py",
     "tests/dissection/test_planted.py",
     "tests/report/figures/test_mixed_pictures.py",
     "tests/report/test_counted_images.py",

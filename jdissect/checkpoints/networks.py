@@ -12,7 +12,7 @@ from flax import nnx
 from jdissect import models
 from jdissect.base import paths
 from jdissect.base.errors import UserError
-from jdissect.base.printable import printable
+from jdissect.base.printable import listed, printable
 from jdissect.checkpoints import shipped
 from jdissect.checkpoints.weights import (
     check_output,
@@ -49,7 +49,7 @@ _LARGEST_OPTION = 10**7  # of an architecture: classes, units
 _OURS = ("folded", "dtype", "rngs")  # options of `models.build` that no file chooses
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Classifier:
     """A network ready to run.
 
@@ -73,6 +73,11 @@ class Classifier:
     endpoint_names: tuple[str, ...]
     input_size: int
     weights_sha256: str
+
+    def __repr__(self) -> str:
+        name = printable(str(self.architecture.get("name", "network")), 80)
+        layers = listed(self.endpoint_names, 20)
+        return f"<Classifier: {name}, {self.classes:,} classes, layers {layers}>"
 
 
 @dataclasses.dataclass(frozen=True)

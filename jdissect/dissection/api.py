@@ -61,7 +61,8 @@ def dissect(
       geometry: the network takes 8-bit pixels, and PIL images are resized so.
       devices: devices that run networks; by default those of this process.
       progress: shows what is under way.
-      watch: is given (index, images) of every batch that is read.
+      watch: is given (index, images) of the units' top images; of images that can be
+        read only once, of all.
 
     Returns:
       {layer: result}.
@@ -96,7 +97,7 @@ def dissect(
         labels,
         int(batch_size) * len(devices),
         None if geometry is None else as_pixels,
-        functools.partial(_watch, names, watch),
+        functools.partial(_watch, names, None if count else watch),
     )
     keep, shapes = "memory", None
     if count:
@@ -128,6 +129,9 @@ def dissect(
         raise none_read(_skipped(journal, source)) from None
     if skipped := _skipped(journal, source):
         warnings.warn(skipped_line(skipped, count or 0), stacklevel=4)
+    if watch is not None and count:
+        tops = [result.top_image for result in found.values()]
+        reader.look(np.unique(np.concatenate(tops, axis=None)).tolist(), watch)
     first = found[layers[0]]
     if not first.can_fire:
         height, width = first.mask_shape

@@ -62,6 +62,11 @@ class Reader:
                 skipped=batch.skipped,
             )
 
+    def look(self, indices: Sequence[int], watch: Watch) -> None:
+        """Gives a function the (index, images) of some images, batch by batch."""
+        for batch in self._batches(indices):
+            watch(batch.index[batch.valid], batch.pixels[batch.valid])
+
     def _batches(self, indices) -> Iterable[loader.Batch]:
         if not isinstance(self._images, Given):
             yield from self._of_source(indices)

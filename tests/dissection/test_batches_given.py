@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import grain
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -218,6 +219,33 @@ def test_a_loader_of_pytorch_gives_masks():
         found = list(Given(loader, four_axes, with_masks=True).pairs(10))
         np.testing.assert_array_equal(found[0][0], images.numpy())
         np.testing.assert_array_equal(found[0][1], MASKS[:, None])
+
+
+def assert_pairs(data):
+    found = list(Given(data, four_axes, with_masks=True).pairs(10))
+    np.testing.assert_array_equal(found[0][0], PIXELS)
+    np.testing.assert_array_equal(found[0][1], MASKS[:, None])
+
+
+def test_grain():
+    items = [{"image": i, "mask": m} for i, m in zip(PIXELS, MASKS, strict=True)]
+    data = grain.MapDataset.source(items)
+    for form in (data, data.batch(3), data.to_iter_dataset()):
+        assert_pairs(form)
+
+
+def test_data_sets_of_hugging_face():
+    datasets = pytest.importorskip("datasets")
+    content = {
+        "image": list(map(Image.fromarray, PIXELS)),
+        "annotation": [Image.fromarray(mask.astype(np.uint8)) for mask in MASKS],
+    }
+    kinds = datasets.Features(dict.fromkeys(content, datasets.Image()))
+    data = datasets.Dataset.from_dict(content, features=kinds)
+    for form in (data, data.with_format("numpy"), data.to_iterable_dataset()):
+        assert_pairs(form)
+    assert_pairs(data.iter(batch_size=4))
+    np.testing.assert_array_equal(read(data["image"]), PIXELS)
 
 
 @pytest.mark.parametrize(

@@ -321,6 +321,12 @@ def test_small_images_and_too_many_arguments(folder, pixels, small):
         )
 
 
+def test_a_network_is_printed_on_a_line(folder):
+    text = repr(jdissect.load_model(folder))
+    assert text.startswith("<Classifier: resnet18, 16 classes, layers stem, layer1")
+    assert len(text.splitlines()) == 1 and len(text) < 500
+
+
 def test_a_pytorch_module_is_to_be_converted():
     torch = pytest.importorskip("torch")
     with pytest.raises(jdissect.UserError, match="convert it with jdissect.convert_t"):
