@@ -54,6 +54,10 @@ def build(name: str) -> nbformat.NotebookNode:
             resources={"metadata": {"path": folder}},
             record_timing=False,
         ).execute()
+    for cell in notebook.cells:
+        # A progress bar that has gone leaves an empty output.
+        outputs = cell.get("outputs", [])
+        outputs[:] = [each for each in outputs if not _is_empty(each)]
     notebook.metadata = {
         "kernelspec": {
             "display_name": "Python 3",
@@ -63,6 +67,10 @@ def build(name: str) -> nbformat.NotebookNode:
         "language_info": {"name": "python"},
     }
     return notebook
+
+
+def _is_empty(output: nbformat.NotebookNode) -> bool:
+    return output.get("data", {}).get("text/html") == ""
 
 
 def main(names: list[str]) -> None:

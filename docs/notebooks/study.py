@@ -30,8 +30,7 @@ found["mixup"].plot()
 # What a unit responds to most, dark where it does not fire:
 
 # %%
-best = found["mixup"].best_iou.argsort()[::-1]
-found["mixup"].show(best[:4])
+found["mixup"].show(int(found["mixup"].best_iou.argmax()))
 
 # %% [markdown]
 # All units as a table:
@@ -51,8 +50,9 @@ pandas.DataFrame(
 ).T
 
 # %% [markdown]
-# 64 images say little about a difference of a few concepts. How much the counts
-# depend on the images:
+# A unit's concept is the best of hundreds, so with 64 images chance adds many. The
+# cross-fitted count chooses the concepts on one half of the images and judges them on
+# the other; its interval says how much it depends on the selection of images.
 
 # %%
 from jdissect.analysis import uncertainty
@@ -60,7 +60,10 @@ from jdissect.analysis import uncertainty
 for name, result in found.items():
     total = uncertainty.estimates(result).counts[0.04]["total"]
     low, high = total.interval
-    print(f"{name:12} {total.count:3} concepts, 95 % interval {low:.0f} to {high:.0f}")
+    print(
+        f"{name:12} {total.count} concepts, cross-fitted {total.cross_fitted:.0f}, "
+        f"95 % interval {low:.0f} to {high:.0f}"
+    )
 
 # %% [markdown]
 # `python -m jdissect.study` does the same for 5,000 scenes from the command line,
