@@ -13,6 +13,8 @@ import importlib.metadata
 # Modules under their public names.
 _MODULES = {
     "grouped": "jdissect.results.group_counts",
+    "scenes": "jdissect.scenes",
+    "segmenters": "jdissect.segmenters",
     "tables": "jdissect.base.csv_cells",
     "uncertainty": "jdissect.analysis.uncertainty",
 }
@@ -20,8 +22,9 @@ _HOMES = {
     "Result": "jdissect.library.result",
     "UserError": "jdissect.base.errors",
     "convert_torch": "jdissect.converters.torch_folder",
-    "dissect": "jdissect.dissection.api",
+    "dissect": "jdissect.library.dissect",
     "load": "jdissect.library.result",
+    "load_model": "jdissect.library.networks",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,8 +1,8 @@
 """Shows how far a long command is: stage, images done, rate and time left.
 
-On a terminal that is a progress bar. Elsewhere (a batch system, a file, `nohup`) it is
-a line of a log now and then; a command that ends before the first is due prints none. A
-function of the caller's can record the same in a file.
+On a terminal and in a notebook that is a progress bar. Elsewhere (a batch system, a
+file, `nohup`) it is a line of a log now and then; a command that ends before the first
+is due prints none. A function of the caller's can record the same in a file.
 
 Activities nest:
 
@@ -22,7 +22,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
+from jdissect.base import notebook_bar
 from jdissect.base.activity import Activity, Stack
+from jdissect.base.notebook_bar import NotebookBar
 from jdissect.base.progress_bar import ProgressBar
 from jdissect.base.progress_log import EVERY, Lines, Record
 
@@ -72,8 +74,13 @@ class Progress:
         self._lock = threading.RLock()  # guards the stack and the stream
         self._recording = threading.Lock()  # held while a record is written
         self._stack = Stack()
-        self._bar = ProgressBar(stream) if terminal else None
-        self._lines = Lines(None if silent or terminal else stream, clock())
+        self._bar: ProgressBar | NotebookBar | None = None
+        if terminal:
+            self._bar = ProgressBar(stream)
+        elif not silent and stream is sys.stderr and notebook_bar.in_notebook():
+            self._bar = NotebookBar(clock)
+        lines = None if silent or self._bar is not None else stream
+        self._lines = Lines(lines, clock())
         self._record: Record | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
@@ -191,11 +198,11 @@ class ImageBars:
 
     Args:
       progress: where they are shown.
-      total: number of images, of all processes.
+      total: number of images, of all processes; None: known after the first pass.
       processes: number of processes, which share the images about evenly.
     """
 
-    def __init__(self, progress: Progress, total: int, processes: int = 1):
+    def __init__(self, progress: Progress, total: int | None, processes: int = 1):
         self._progress, self._total, self._processes = progress, total, processes
 
     def __call__(
@@ -215,9 +222,11 @@ class ImageBars:
             for record in records:
                 yield record
                 images = int((record.index >= 0).sum()) * self._processes
-                images = min(images, self._total - done)
+                if self._total is not None:
+                    images = min(images, self._total - done)
                 done += images
                 task.advance(images)
+        self._total = done if self._total is None else self._total
 
     def stage(self, name: str) -> contextlib.AbstractContextManager:
         """As `Progress.stage`."""
@@ -263,6 +272,11 @@ def waiting(name: str, silent: bool = False) -> Iterator[None]:
     """Shows that a block is under way; see `Progress.stage`."""
     with Progress(silent=silent) as progress, progress.stage(name):
         yield
+
+
+def is_watched() -> bool:
+    """Returns whether somebody sees a bar: on a terminal, or in a notebook."""
+    return _is_terminal(sys.stderr) or notebook_bar.in_notebook()
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -13,7 +13,7 @@ from flax import nnx
 from jdissect import models
 from jdissect.base import paths
 from jdissect.base.errors import UserError
-from jdissect.base.printable import printable
+from jdissect.base.printable import listed, printable
 from jdissect.checkpoints import graphs, shipped
 from jdissect.checkpoints.weights import (
     check_output,
@@ -51,7 +51,7 @@ _LARGEST_OPTION = 10**7  # of an architecture: classes, units
 _OURS = ("folded", "dtype", "rngs")  # options of `models.build` that no file chooses
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Classifier:
     """A network ready to run.
 
@@ -82,6 +82,10 @@ class Classifier:
     def name(self) -> str:
         """What it is called: its architecture, or the module that became a graph."""
         return _name(self.architecture)
+
+    def __repr__(self) -> str:
+        layers = listed(self.endpoint_names, 20)
+        return f"<Classifier: {self.name}, {self.classes:,} classes, layers {layers}>"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Keeps small pictures of the images that a result's units respond to most.
 
 A result shows its images after they are gone: a stream is read once, and an array may
-change. So each image is encoded when it is read, and only the units' top images stay.
+change. So each image of a stream is encoded when it is read, and of all images only the
+units' top images stay.
 """
 
 import io

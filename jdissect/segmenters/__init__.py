@@ -12,12 +12,16 @@ from jdissect.data.loader import Batch
 from jdissect.data.source import Source
 from jdissect.models.upernet import STRIDE
 from jdissect.runtime.devices import Devices
+from jdissect.segmenters import choices
 from jdissect.segmenters.annotations import open_annotations
 from jdissect.segmenters.colornames import open_colornames
 from jdissect.segmenters.combined import CombinedSegmenter
 from jdissect.segmenters.label_cache import LabelCache
 from jdissect.segmenters.upernet import open_upernet
 
+UPerNet = choices.UPerNet
+ColorNames = choices.ColorNames
+Annotations = choices.Annotations
 NAMES = ("annotations", "upernet", "colornames")
 
 

@@ -24,7 +24,7 @@ from jdissect.base.atomic_files import write_whole
 from jdissect.report.figures.palette import FAINT, INK
 
 DPI = 200  # of PNG files
-_NOTEBOOK_DPI = 144
+_NOTEBOOK_DPI = 120
 SMALL, NORMAL, LARGE = 6.5, 7.5, 8.5  # text sizes in points
 _SETTINGS: dict[Any, Any] = {  # matplotlib's own type lists all keys
     "font.family": "sans-serif",
