@@ -136,7 +136,11 @@ class Journal:
 
         The stage must not be asked for again; see `condensed`.
         """
-        self._done[name + _CONDENSED] = list(arrays)
+        # With a row more, as Orbax saves no empty arrays.
+        self._done[name + _CONDENSED] = [
+            np.concatenate([array, np.zeros_like(array, shape=(1, *array.shape[1:]))])
+            for array in arrays
+        ]
         del self._done[name]
         self._stored.pop(name, None)
 
@@ -145,7 +149,8 @@ class Journal:
         name += _CONDENSED
         if name not in self._done and name in self._stored:
             self._done[name] = self._stored[name]
-        return self._done.get(name)
+        kept = self._done.get(name)
+        return None if kept is None else [array[:-1] for array in kept]
 
     @contextlib.contextmanager
     def stage(self, name: str, counter: Counter) -> Iterator["Stage"]:

@@ -1,4 +1,4 @@
-"""A run larger than memory: what is resident stays flat."""
+"""Memory of large runs: flat for many images, bounded for many units."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.devices import environment
 from tests.many_processes import ROOT
 
 
@@ -28,3 +29,46 @@ def test_resident_memory_is_flat(features):
 def test_features_in_memory_show():
     """What the test above looks for: 66 MB, of which eight tenths are seen to grow."""
     assert grown(4_000, "memory") > 35
+
+
+LATENTS = """
+import pathlib, resource, sys
+import numpy as np
+import jdissect
+from jdissect.report.pages import page
+from jdissect.results.finished_run import open_run
+
+units, images, concepts = 16_384, 1_000, 1_800
+rng = np.random.default_rng(0)
+maps = rng.normal(size=(images, 4, 4, 128)).astype(np.float32)
+labels = rng.integers(0, concepts, (images, 1, 4, 4)).astype(np.int16)
+labels = labels.repeat(2, axis=2).repeat(2, axis=3)
+codes = {"encoder": rng.normal(size=(128, units)).astype(np.float32)}
+found = jdissect.dissect(
+    lambda _, maps: {"x": maps},
+    None,
+    maps,
+    labels,
+    concepts=[("-", "-"), *((f"thing {n}", "object") for n in range(concepts))],
+    layers="x",
+    batch_size=8,
+    units={**codes, "activation": "topk", "k": 64},
+)
+folder = pathlib.Path(sys.argv[1])
+found.save(folder)
+written = page.write_report(open_run(folder))
+assert found.intersection.shape == (units, concepts) and found.intersection.any()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, written.stat().st_size)
+"""
+
+
+@pytest.mark.slow
+def test_16384_latents_take_less_than_8_gib(tmp_path):
+    """Dissected, saved, loaded and shown, on two devices."""
+    command = [sys.executable, "-c", LATENTS, str(tmp_path / "latents")]
+    done = subprocess.run(
+        command, env=environment(2), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kilobytes, page = map(int, done.stdout.split())
+    assert kilobytes < 8 * 2**20 and page <= 15_000_000

@@ -1,6 +1,8 @@
 """Units in their lower tail, and units that are not channels, against brute force."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import safetensors.numpy
 
 import jdissect
 from jdissect.base.errors import UserError
-from jdissect.dissection import unit_views
+from jdissect.dissection import engine, unit_views
+from tests.devices import environment
 from tests.ops import reference
 
 CONCEPTS = [("-", "-"), ("cat", "object"), ("red", "color"), ("leg", "part")]
@@ -184,6 +187,20 @@ def test_latents_against_brute_force(activation, tmp_path):
     np.testing.assert_array_equal(given.intersection, found.intersection)
 
 
+def test_latents_counted_in_parts_against_brute_force(monkeypatch):
+    """With room for the counters of five of ten latents."""
+    maps, labels, codes, _ = whole_numbers()
+    expected = encoded(
+        maps, codes["encoder"], codes["bias"], codes["center"], "topk", k=3
+    )
+    cuts, common, union = brute_force(expected.astype(np.float32), labels)
+    monkeypatch.setattr(engine, "MOST_COUNTERS", 5 * len(maps) * len(CONCEPTS))
+    found = dissect(maps, labels, units={**codes, "activation": "topk", "k": 3})
+    np.testing.assert_array_equal(found.thresholds, cuts)
+    np.testing.assert_array_equal(found.intersection, common)
+    np.testing.assert_array_equal(found.union, union)
+
+
 def test_both_ends_of_directions():
     maps, labels, codes, _ = whole_numbers()
     encoder = codes["encoder"][:, :5]
@@ -250,3 +267,41 @@ def test_what_is_refused(units, tail, message):
     maps, labels, _, _ = whole_numbers(count=3)
     with pytest.raises(UserError, match=message):
         dissect(maps, labels, units=units, tail=tail)
+
+
+BITS = """
+import hashlib, sys
+import numpy as np
+from jdissect.dissection import unit_views
+from jdissect.runtime.devices import Devices
+rng, devices = np.random.default_rng(0), Devices()
+assert len(devices) == int(sys.argv[1])
+for units in (1, 10, 3000):
+    for shape in ((8, 7, 7, 768), (1, 1, 1, 2048)):
+        codes = {"encoder": rng.normal(size=(shape[-1], units)), "activation": "relu"}
+        views = unit_views.given({"x": codes}, "both", ("x",))
+        maps = rng.normal(size=(4 * shape[0], *shape[1:])).astype(np.float32)
+        step, arrays = devices.spmd(views.step()), devices.replicate(views.arrays)
+        at_once, digest = shape[0] * len(devices), hashlib.sha256()
+        for start in range(0, len(maps), at_once):
+            batch = devices.scatter({"x": maps[start : start + at_once]})
+            found = step(devices.states(np.zeros(())), batch, arrays)["x"]
+            digest.update(np.asarray(found).tobytes())
+        print(units, shape, digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_latents_have_the_same_bits_on_any_number_of_devices():
+    printed = []
+    for devices in (1, 2, 4):
+        done = subprocess.run(
+            [sys.executable, "-c", BITS, str(devices)],
+            env=environment(devices),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert len(printed[0].splitlines()) == 6 and len(set(printed)) == 1
