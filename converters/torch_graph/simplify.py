@@ -100,13 +100,12 @@ def _name(value: Any) -> str:
 
 def _folded(kernel, bias, statistics, epsilon) -> tuple[np.ndarray, np.ndarray]:
     """Returns the kernel [out, ...] and the bias of both together."""
-    scale, offset, mean, variance = (
-        array if array is None else array.astype(np.float64) for array in statistics
-    )
-    factor = 1 / np.sqrt(variance + epsilon)
+    scale, offset, mean, variance = statistics
+    factor = 1 / np.sqrt(variance.astype(np.float64) + epsilon)
     factor = factor if scale is None else factor * scale
-    shift = (0 if bias is None else bias) - mean
-    shift = shift * factor + (0 if offset is None else offset)
+    shift = -mean if bias is None else bias - mean
+    shift = shift * factor
+    shift = shift if offset is None else shift + offset
     shape = (-1,) + (1,) * (kernel.ndim - 1)
     scaled = kernel * factor.reshape(shape)
     return scaled.astype(np.float32), shift.astype(np.float32)

@@ -168,7 +168,7 @@ def _export(module, example, layers):
     found: dict[str, Any] = {}
     outputs: list[str] = []
 
-    class Probed(torch.nn.Module):
+    class Probed(torch.nn.Module):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             self.module = module
@@ -192,7 +192,7 @@ def _export(module, example, layers):
         for name in layers:
             part = module.get_submodule(name)
             hooks.callback(part.register_forward_hook(keep(name)).remove)
-        hooks.enter_context(_slow_attention())
+        hooks.enter_context(_traceable())
         try:
             exported = torch.export.export(
                 probed, (example,), dynamic_shapes=({0: batch},), strict=False
@@ -267,6 +267,7 @@ class _Writer:
 
     def _inputs(self) -> dict[str, np.ndarray]:
         """Names the placeholders; returns the parameters' arrays, shared ones once."""
+        torch = import_torch()
         arrays: dict[str, np.ndarray] = {}
         places: dict[Any, str] = {}
         holders = {
@@ -278,8 +279,11 @@ class _Writer:
                 self.names[holder] = graphs.INPUT
                 continue
             held = {**self.exported.constants, **self.exported.state_dict}
-            tensor = held[spec.target].detach()
             name = spec.target.removeprefix("module.")
+            if not isinstance(held[spec.target], torch.Tensor):
+                self.names[holder] = name  # a generator of random numbers
+                continue
+            tensor = held[spec.target].detach()
             place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
             if not tensor.numel():
                 place = name
@@ -475,15 +479,22 @@ def _in_evaluation(module):
 
 
 @contextlib.contextmanager
-def _slow_attention():
-    """Within it nn.MultiheadAttention calls documented operators only."""
+def _traceable():
+    """Within it PyTorch takes no short cuts that depend on sizes or hide operators.
+
+    nn.MultiheadAttention has a fast path in one undocumented operator. torch.einsum
+    asks for sizes to find the best order of several products.
+    """
     torch = import_torch()
-    before = torch.backends.mha.get_fastpath_enabled()
+    orders = torch.backends.opt_einsum
+    before = torch.backends.mha.get_fastpath_enabled(), orders.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    orders.enabled = False
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(before[0])
+        orders.enabled = before[1]
 
 
 @contextlib.contextmanager

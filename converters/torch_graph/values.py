@@ -155,6 +155,34 @@ def precision(dtype) -> lax.Precision:
     return lax.Precision.HIGHEST if full else lax.Precision.DEFAULT
 
 
+def product(function: Callable, *arrays: Any) -> Any:
+    """Returns a product of arrays, summed in float32.
+
+    XLA's CPU backend has no product of bfloat16 with sums in float32 for some orders
+    of the factors; there they are converted before.
+
+    Args:
+      function: `jnp.matmul`, an einsum, or the like; takes `precision` and
+        `preferred_element_type`.
+      *arrays: factors of any types; `alike` makes them one.
+    """
+    arrays = tuple(alike(arrays))
+    options: dict[str, Any] = {"precision": precision(arrays[0].dtype)}
+    if not is_floating(arrays[0]):
+        return function(*arrays, **options)
+    options["preferred_element_type"] = jnp.float32
+
+    def rounded(*arrays):
+        return function(*arrays, **options)
+
+    def converted(*arrays):
+        return function(*map(widen, arrays), **options)
+
+    if not is_half(arrays[0]):
+        return rounded(*arrays)
+    return lax.platform_dependent(*arrays, cpu=converted, default=rounded)
+
+
 def elementwise(function: Callable) -> Callable:
     """Makes an operator of a function of broadcast arrays, in float32 inside."""
 

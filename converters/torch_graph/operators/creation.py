@@ -2,6 +2,7 @@
 
 import math
 import operator
+from typing import Any
 
 import jax.numpy as jnp
 from jdissect.converters.torch_graph.operators.elementwise import values_as
@@ -64,10 +65,13 @@ def new_full(x, size, fill_value, dtype=None, **_):
     return jnp.full(tuple(size), fill_value, kind)
 
 
-def arange(*arguments, dtype=None, **_):
+def arange(*arguments: Any, dtype=None, **_):
     """aten.arange: (end), (start, end) or (start, end, step)."""
     whole = all(not isinstance(value, float) for value in arguments)
-    return jnp.arange(*arguments, dtype=_type(dtype, "int32" if whole else "float32"))
+    start, end, step = (
+        (0, *arguments, 1) if len(arguments) == 1 else (*arguments, 1)[:3]
+    )
+    return jnp.arange(start, end, step, _type(dtype, "int32" if whole else "float32"))
 
 
 def linspace(start, end, steps, dtype=None, **_):

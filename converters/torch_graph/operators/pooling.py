@@ -53,8 +53,8 @@ def max_pool2d(x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False
     stride = _pair(stride) if stride else window
     reach = [d * (w - 1) + 1 for d, w in zip(dilation, window, strict=True)]
     pads = [
-        _pads(size, *rest, ceil_mode)
-        for size, *rest in zip(images.shape[1:3], reach, stride, padding, strict=True)
+        _pads(*axis, ceil_mode=ceil_mode)
+        for axis in zip(images.shape[1:3], reach, stride, padding, strict=True)
     ]
     found = lax.reduce_window(
         images,
@@ -89,7 +89,7 @@ def avg_pool2d(
     stride = _pair(stride) if stride else window
     sizes = images.shape[1:3]
     pads = [
-        _pads(*axis, ceil_mode)
+        _pads(*axis, ceil_mode=ceil_mode)
         for axis in zip(sizes, window, stride, padding, strict=True)
     ]
     sums = lax.reduce_window(
@@ -103,7 +103,7 @@ def avg_pool2d(
     if divisor_override:
         return Maps(sums / divisor_override)
     counts = [
-        _window_sizes(*axis, count_include_pad)
+        _window_sizes(*axis, count_include_pad=count_include_pad)
         for axis in zip(sizes, window, stride, padding, pads, strict=True)
     ]
     return Maps(sums / np.multiply.outer(*counts).astype(np.float32)[:, :, None])

@@ -11,26 +11,15 @@ from jdissect.converters.torch_graph.values import (
     half_among,
     narrow,
     on_plain,
-    precision,
+    product,
     widen,
 )
-
-
-def _product(function, *arrays):
-    """Returns a product of arrays of one type, summed in float32."""
-    arrays = alike(arrays)
-    options = {"precision": precision(arrays[0].dtype)}
-    if jnp.issubdtype(arrays[0].dtype, jnp.floating):
-        options["preferred_element_type"] = jnp.float32
-    return function(*arrays, **options)
 
 
 @on_plain
 def linear(x, weight, bias=None):
     """aten.linear: x @ weight.T + bias."""
-    found = _product(
-        lambda a, b, **o: jnp.einsum("...i,oi->...o", a, b, **o), x, weight
-    )
+    found = product(lambda a, b, **o: jnp.einsum("...i,oi->...o", a, b, **o), x, weight)
     if bias is not None:
         found = found + widen(bias)
     return narrow(found, half_among([x, weight]))
@@ -39,13 +28,13 @@ def linear(x, weight, bias=None):
 @on_plain
 def matmul(x, other):
     """aten.matmul, mm, bmm, mv, dot."""
-    return narrow(_product(jnp.matmul, x, other), half_among([x, other]))
+    return narrow(product(jnp.matmul, x, other), half_among([x, other]))
 
 
 @on_plain
 def addmm(x, left, right, beta=1, alpha=1):
     """aten.addmm, baddbmm: beta * x + alpha * left @ right."""
-    found = _product(jnp.matmul, left, right)
+    found = product(jnp.matmul, left, right)
     found = found if alpha == 1 else alpha * found
     x = widen(x) if beta == 1 else beta * widen(x)
     return narrow(x + found, half_among([x, left, right]))
@@ -59,7 +48,7 @@ def einsum(equation, tensors, path=None):
     def contract(*arrays, **options):
         return jnp.einsum(equation.replace(" ", ""), *arrays, **options)
 
-    return narrow(_product(contract, *tensors), half)
+    return narrow(product(contract, *tensors), half)
 
 
 @on_plain
@@ -88,7 +77,7 @@ def attention(
     query, key, value = alike([query, key, value])
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     contract = functools.partial(jnp.einsum, "...qd,...kd->...qk")
-    scores = _product(contract, query, key)
+    scores = product(contract, query, key)
     scores = scores * scale
     if is_causal:
         allowed = jnp.tri(scores.shape[-2], scores.shape[-1], dtype=bool)
@@ -99,7 +88,7 @@ def attention(
         else:
             scores = scores + widen(attn_mask)
     weights = narrow(jax.nn.softmax(scores, -1), query.dtype)
-    return narrow(_product(jnp.matmul, weights, value), half_among([query]))
+    return narrow(product(jnp.matmul, weights, value), half_among([query]))
 
 
 OPERATORS = {
