@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import ml_collections
 from flax import nnx
 
@@ -242,7 +242,7 @@ def _load_graph(
         raise damaged(folder, error) from error
     return Classifier(
         apply=graphs.as_classifier(graph, signature, os.fspath(folder)),
-        params={name: jnp.asarray(array) for name, array in parameters.items()},
+        params=jax.device_put(parameters),
         preprocessing=preprocessing,
         architecture=architecture,
         classes=signature.classes,

@@ -8,11 +8,10 @@ program is compiled for a device.
 """
 
 import functools
-import math
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jdissect.converters.torch_graph.operators import windows
 from jdissect.converters.torch_graph.values import (
     Kernel,
     Maps,
@@ -26,9 +25,6 @@ from jdissect.converters.torch_graph.values import (
     product,
     widen,
 )
-
-from jdissect.models import layers
-from jdissect.ops import winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -131,13 +127,13 @@ def _two_dimensional(images, kernel, stride, pads, dilation, groups):
         return lax.conv_general_dilated(images, kernel, **options)
 
     if groups == 1 and (rows, columns) == (1, 1) and not any(map(any, pads)):
-        images = images[:, :: stride[0], :: stride[1]]
+        (images,) = windows.windows(images, (1, 1), stride, pads)
         contract = functools.partial(jnp.einsum, "bhwi,io->bhwo")
         return product(contract, images, kernel[0, 0])
     if groups > 1 and inner == 1 and units == channels and dilation == (1, 1):
 
         def by_taps(images, kernel):
-            return layers.depthwise_conv(widen(images), widen(kernel), stride, pads)
+            return windows.depthwise(widen(images), widen(kernel), stride, pads)
 
         return lax.platform_dependent(images, kernel, cpu=by_taps, default=plainly)
     if groups > 1:
@@ -149,12 +145,12 @@ def _two_dimensional(images, kernel, stride, pads, dilation, groups):
     if _is_winograd(images, kernel, stride, pads, dilation):
 
         def by_winograd(images, kernel):
-            return winograd.convolve(images, _prepared(kernel), dilation[0])
+            return windows.convolve3x3(images, kernel, dilation[0])
 
         return lax.platform_dependent(images, kernel, cpu=by_winograd, default=plainly)
     if units <= 16:  # see `layers.narrow_conv`
         kernel = jnp.pad(kernel, ((0, 0),) * 3 + ((0, 24 - units),))
-        return plainly(images, kernel)[..., :units]
+        return lax.slice_in_dim(plainly(images, kernel), 0, units, axis=3)
     return plainly(images, kernel)
 
 
@@ -171,40 +167,19 @@ def _is_winograd(images, kernel, stride, pads, dilation) -> bool:
     )
 
 
-def _prepared(kernel):
-    """Returns `winograd.transform_kernel` of an array that is traced."""
-    _, transform, _ = winograd.transforms()
-    flat = kernel.reshape(9, -1)
-    flat = winograd.product(np.kron(transform, transform), flat)
-    return flat.reshape(winograd.SIDE**2, *kernel.shape[2:])
-
-
 def _grouped(images, kernel, stride, pads, dilation, groups):
     """Convolves each group, as one product of all taps and a batch of groups.
 
     XLA's CPU backend computes grouped convolutions ten times slower.
     """
     rows, columns, inner, units = kernel.shape
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    batch, height, width, _ = images.shape
-    out_height = (height - dilation[0] * (rows - 1) - 1) // stride[0] + 1
-    out_width = (width - dilation[1] * (columns - 1) - 1) // stride[1] + 1
-    images = images.reshape(batch, height, width, groups, inner)
-    windows = [
-        images[
-            :,
-            row * dilation[0] :: stride[0],
-            column * dilation[1] :: stride[1],
-        ][:, :out_height, :out_width]
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    patches = jnp.stack(windows, 4)  # [batch, height, width, group, tap, in]
-    patches = patches.reshape(batch, out_height, out_width, groups, -1)
+    parts = windows.windows(images, (rows, columns), stride, pads, dilation)
+    shape = parts[0].shape[:3]
+    parts = [part.reshape(*shape, groups, inner) for part in parts]
+    patches = jnp.concatenate(parts, -1)  # [batch, height, width, group, tap * in]
     weights = kernel.reshape(rows * columns * inner, groups, units // groups)
     contract = functools.partial(jnp.einsum, "bhwgk,kgo->bhwgo")
-    found = product(contract, patches, weights)
-    return found.reshape(batch, out_height, out_width, units)
+    return product(contract, patches, weights).reshape(*shape, units)
 
 
 def _general(x, kernel, stride, padding, dilation, groups):
@@ -286,20 +261,11 @@ def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
     rows, columns = _each(kernel_size, 2)
     stride, dilation = _each(stride, 2), _each(dilation, 2)
     pads = _pads(padding, (rows, columns), dilation)
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    batch, height, width, channels = images.shape
-    out_height = (height - dilation[0] * (rows - 1) - 1) // stride[0] + 1
-    out_width = (width - dilation[1] * (columns - 1) - 1) // stride[1] + 1
-    windows = [
-        images[:, row * dilation[0] :: stride[0], column * dilation[1] :: stride[1]][
-            :, :out_height, :out_width
-        ]
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    found = jnp.stack(windows, 4).transpose(0, 3, 4, 1, 2)  # b, c, tap, h, w
-    columns_of_taps = channels * rows * columns
-    return found.reshape(batch, columns_of_taps, math.prod((out_height, out_width)))
+    parts = windows.windows(images, (rows, columns), stride, pads, dilation)
+    found = jnp.stack(parts, 4)  # [batch, height, width, channel, tap]
+    batch, height, width, channels, taps = found.shape
+    found = found.transpose(0, 3, 4, 1, 2)
+    return found.reshape(batch, channels * taps, height * width)
 
 
 OPERATORS = {

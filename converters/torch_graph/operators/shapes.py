@@ -121,10 +121,14 @@ def stack(tensors, dim=0):
 def slice_(x, dim=0, start=None, end=None, step=1):
     """aten.slice."""
     array, (axis,), back = with_axes(x, (dim,))
-    start, end = (None if isinstance(v, int) and v > _END else v for v in (start, end))
-    index = [slice(None)] * array.ndim
-    index[axis] = slice(start, end, step)
-    return back(array[tuple(index)])
+    size = array.shape[axis]
+    end = None if isinstance(end, int) and end > _END else end
+    if not isinstance(size, int):  # the batch
+        index = [slice(None)] * array.ndim
+        index[axis] = slice(start, end, step)
+        return back(array[tuple(index)])
+    first, last, step = slice(start, end, step).indices(size)
+    return back(lax.slice_in_dim(array, first, max(first, last), step, axis))
 
 
 @on_plain
@@ -207,11 +211,12 @@ def pad(x, pad, mode="constant", value=None):
     pairs = [*reversed(pairs)]
     dims = range(x.ndim - len(pairs), x.ndim)
     array, axes, back = with_axes(x, dims)
-    widths, cut = [(0, 0)] * array.ndim, [slice(None)] * array.ndim
+    widths = [(0, 0)] * array.ndim
     for axis, (before, after) in zip(axes, pairs, strict=True):
         widths[axis] = (max(before, 0), max(after, 0))
-        cut[axis] = slice(max(-before, 0), -max(-after, 0) or None)
-    array = array[tuple(cut)]
+        if before < 0 or after < 0:
+            start, end = max(-before, 0), array.shape[axis] - max(-after, 0)
+            array = lax.slice_in_dim(array, start, end, axis=axis)
     options = {"constant_values": value or 0} if mode == "constant" else {}
     return back(jnp.pad(array, widths, mode=_MODES[mode], **options))
 

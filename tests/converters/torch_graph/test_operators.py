@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch", reason="torch absent: nothing can be transl
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
+from benchmarks.support import torch_parity as parity  # noqa: E402
 from jdissect.converters import torch_graph  # noqa: E402
-from tests.converters.torch_graph import parity  # noqa: E402
 
 
 class Layer(nn.Module):

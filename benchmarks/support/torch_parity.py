@@ -50,15 +50,19 @@ def by_torch(module, images, layers) -> dict[str, np.ndarray]:
     return found
 
 
+def as_jax(images) -> jax.Array:
+    """Returns images in the order that translated modules take."""
+    array = jnp.asarray(images.numpy())
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
 def by_jax(translated, images, dtype=jnp.float32) -> dict[str, np.ndarray]:
     """Returns the same of the translated module, compiled, in the given type."""
     params = jax.tree.map(
         lambda array: array.astype(dtype) if array.dtype == np.float32 else array,
         translated.params,
     )
-    images = images.numpy()
-    images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
-    found = jax.jit(translated.apply)(params, jnp.asarray(images, dtype))
+    found = jax.jit(translated.apply)(params, as_jax(images).astype(dtype))
     return {
         name: np.asarray(array.astype(jnp.float32)) for name, array in found.items()
     }
