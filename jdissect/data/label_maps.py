@@ -49,6 +49,8 @@ def decode_label_map(
                 return np.asarray(image)
     except (MemoryError, UserError):
         raise  # the machine or network failed, not the file
+    except Image.UnidentifiedImageError:
+        raise UserError(f"mask {printable(path)} cannot be decoded: no PNG.") from None
     except Exception as error:
         raise UserError(
             f"mask {printable(path)} cannot be decoded: {why(error)}."

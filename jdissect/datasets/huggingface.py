@@ -69,7 +69,8 @@ class Column:
         with _READING:
             path = self.files[file]
             column = _read_column(path, group, self.name, _stamp(path))
-        value = column[row - self.firsts[place]].as_py()
+        with _reading(path):  # the row group may have fewer rows than the file says
+            value = column[row - self.firsts[place]].as_py()
         if isinstance(value, dict):
             value = value.get("bytes")
         if not isinstance(value, bytes):

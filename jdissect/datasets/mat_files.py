@@ -1,8 +1,8 @@
 """Reads label maps and tables from MATLAB files with SciPy, within limits of size.
 
-A file of version 5 may claim any size: for what a compressed element unpacks to, and
-for the elements of a cell or struct. Both are checked before SciPy, which trusts them,
-reads the file. SciPy does not run code that a file contains.
+A file of version 5 may claim any size, for what a compressed element unpacks to and for
+the elements of a cell or struct, and any type. These are checked before SciPy, which
+trusts them, reads the file. SciPy does not run code that a file contains.
 """
 
 import contextlib
@@ -24,7 +24,9 @@ from jdissect.data.images import why
 
 MAX_TABLE = 1 << 30  # bytes of a table, unpacked
 _HEADER, _TAG, _MATRIX, _COMPRESSED = 128, 8, 14, 15
+_TYPES = {*range(1, 8), 9, *range(12, 19)}  # of elements; SciPy crashes for others
 _ALLOCATED = (1, 2, 3, 4)  # classes cell, struct, object, char
+_CLASSES = range(1, 18)
 _DEEPEST = 16
 _OTHERS = 1 << 20  # bytes for other variables beside a label map
 
@@ -110,16 +112,16 @@ def _check(content: bytes, most: int) -> None:
     if endian is None or content[:4] == bytes(4):
         raise ValueError("it is not a MATLAB file of version 5 to 7")
     for kind, data in _elements(content[_HEADER:], endian):
+        inner = [(kind, data)]
         if kind == _COMPRESSED:
-            unpacked = zlib.decompressobj().decompress(data, most + 1)
-            for inner, of in _elements(unpacked, endian):
-                _check_matrix(inner, of, endian)
-        else:
-            unpacked = data
-            _check_matrix(kind, data, endian)
-        most -= len(unpacked)
+            data = zlib.decompressobj().decompress(data, most + 1)
+        most -= len(data)
         if most < 0:
             raise ValueError("it unpacks to more than it may hold")
+        if kind == _COMPRESSED:
+            inner = list(_elements(data, endian))
+        for of, part in inner:
+            _check_matrix(of, part, endian)
 
 
 def _elements(content: bytes, endian: Literal["little", "big"]) -> Iterator[Element]:
@@ -129,12 +131,15 @@ def _elements(content: bytes, endian: Literal["little", "big"]) -> Iterator[Elem
         kind, size = (
             int.from_bytes(content[at + of : at + of + 4], endian) for of in (0, 4)
         )
-        if kind >> 16:  # up to four bytes within the tag
-            kind, size = kind & 0xFFFF, kind >> 16
-            yield kind, content[at + 4 : at + 4 + min(size, 4)]
+        start = at + _TAG
+        if small := kind >> 16:  # up to four bytes within the tag
+            kind, size, start = kind & 0xFFFF, small, at + 4
+        if kind not in _TYPES or size > (4 if small else len(content) - start):
+            raise ValueError("it is damaged")
+        yield kind, content[start : start + size]
+        if small:
             at += _TAG
             continue
-        yield kind, content[at + _TAG : at + _TAG + size]
         padding = 0 if kind == _COMPRESSED else -size % 8
         at += _TAG + size + padding
 
@@ -153,7 +158,11 @@ def _check_matrix(
     parts = _elements(data, endian)
     (_, flags), (_, sizes) = next(parts, (0, b"")), next(parts, (0, b""))
     of = flags[0 if endian == "little" else 3] if len(flags) == 8 else 0
+    if of not in _CLASSES:
+        raise ValueError("it is damaged")
     if of not in _ALLOCATED:
+        for _ in parts:  # raises if one is of no known type
+            pass
         return
     counts = [
         int.from_bytes(sizes[at : at + 4], endian) for at in range(0, len(sizes), 4)

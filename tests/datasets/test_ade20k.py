@@ -163,6 +163,15 @@ def claiming(root):
     path.write_bytes(content)
 
 
+def of_no_type(root):
+    """SciPy 1.17 crashes for a type that it does not know."""
+    index_of({"objectnames": np.array(["a", "b"], object), "x": np.zeros(2)})(root)
+    path = root / "index_ade20k.mat"
+    content = path.read_bytes()
+    assert content[-24:-20] == (9).to_bytes(4, "little")  # double
+    path.write_bytes(content[:-24] + b"\xce" + content[-23:])
+
+
 def nested(root):
     value = np.zeros(1)
     for _ in range(20):
