@@ -44,6 +44,8 @@ def test_notebooks_are_their_sources(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_run(name):
     module = builder()
+    if name == "pytorch" and not hasattr(jdissect, "convert_torch"):
+        pytest.skip("this version does not convert PyTorch modules")
     for library in ("ipykernel", "pandas", *(["torch"] if name == "pytorch" else [])):
         pytest.importorskip(library)
     notebook = module.build(name)
@@ -55,4 +57,3 @@ def test_notebooks_run(name):
         if "data" in output
     ]
     assert any("unique concepts" in text and "<img src=" in text for text in html)
-    assert jdissect.__version__

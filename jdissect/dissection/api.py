@@ -55,8 +55,9 @@ def dissect(
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Result]:
-    """Dissects a function; the arguments that are not explained are those of
-    `library.dissect.dissect`.
+    """Dissects a function of (params, images).
+
+    The arguments that are not listed are those of `library.dissect.dissect`.
 
     Args:
       names: names of the images; () for none.

@@ -11,9 +11,11 @@ from flax import nnx
 from PIL import Image
 
 import jdissect
+from jdissect.data.source import UnreadableImage
 from jdissect.datasets.broden import open_broden
 from jdissect.jobs import dissect as jobs
 from jdissect.runtime import machine
+from jdissect.segmenters.colornames import name_colors
 
 COUNTS = ("thresholds", "intersection", "union", "fires", "top_image", "top_value")
 CONCEPTS = [("-", "-"), ("dark", "color"), ("light", "color")]
@@ -71,6 +73,7 @@ def config(folder, photos):
     return config
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_dissected_as_by_the_command_line(
     config, folder, photos, tmp_path
 ):
@@ -190,32 +193,41 @@ def data(count=9):
     return images, (1 + (images[..., 0] > 0.5))[:, None]
 
 
+# The same shapes everywhere, so that programs are compiled once.
+OPTIONS = {"concepts": CONCEPTS, "layers": "maps", "batch_size": 4}
+
+
 def test_pairs_of_images_and_masks():
     torch = pytest.importorskip("torch")
     images, masks = data()
-    options = {"concepts": CONCEPTS, "layers": "maps", "batch_size": 4}
-    expected = jdissect.dissect(plain, 2.0, images, masks, **options)
+    expected = jdissect.dissect(plain, 2.0, images, masks, **OPTIONS)
     pairs = torch.utils.data.TensorDataset(torch.tensor(images), torch.tensor(masks))
     loader = torch.utils.data.DataLoader(pairs, batch_size=5)
-    for given in (loader, pairs, [{"image": i, "mask": m[0]} for i, m in pairs]):
-        assert_equal(jdissect.dissect(plain, 2.0, given, **options), expected)
+    assert_equal(jdissect.dissect(plain, 2.0, loader, **OPTIONS), expected)
+    items = [{"image": image, "mask": mask[0]} for image, mask in pairs]
+    assert_equal(jdissect.dissect(plain, 2.0, items, **OPTIONS), expected)
 
 
 def test_a_function_with_a_segmenter():
-    images, _ = data()
-    found = jdissect.dissect(plain, 1.0, images, segmenter="colornames", layers="maps")
-    again = jdissect.dissect(
-        lambda params, x: {"maps": x / 255},
-        None,
-        np.rint(images * 255).astype(np.uint8),
-        segmenter=jdissect.segmenters.ColorNames(mask_size=56),
-        layers="maps",
+    """Floats from 0 to 1 are the same pixels to it as integers to 255."""
+    pixels = np.rint(data()[0] * 255).astype(np.uint8)
+    colors = jdissect.segmenters.ColorNames(mask_size=8)
+    options = {"segmenter": colors, "layers": "maps", "batch_size": 4}
+    floats = pixels / np.float32(255)
+    found = jdissect.dissect(plain, 1.0, floats, **options)
+
+    def apply(params, images):
+        return {"maps": images / np.float32(255)}
+
+    again = jdissect.dissect(apply, None, pixels, **options)
+    np.testing.assert_array_equal(again.intersection, found.intersection)
+    by_hand = name_colors(pixels, (8, 8))
+    there = np.array([(by_hand == number).sum() for number in range(1, 12)])
+    np.testing.assert_array_equal(
+        found.union, found.fires[:, None] + there - found.intersection
     )
-    np.testing.assert_array_equal(found.union.sum(), again.union.sum())
     with pytest.raises(jdissect.UserError, match="not normalized"):
-        jdissect.dissect(
-            plain, 1.0, images - 0.5, segmenter="colornames", layers="maps"
-        )
+        jdissect.dissect(plain, 1.0, floats - 0.5, **options)
 
 
 class Redness(nnx.Module):
@@ -228,22 +240,27 @@ class Redness(nnx.Module):
 
 def test_a_flax_module_brings_its_parameters():
     images, masks = data()
-    options = {"concepts": CONCEPTS, "layers": "maps"}
     factor = np.array([2.0, 0, 0], np.float32)
-    expected = jdissect.dissect(plain, factor, images, masks, **options)
-    assert_equal(jdissect.dissect(Redness(), images, masks, **options), expected)
+    expected = jdissect.dissect(plain, factor, images, masks, **OPTIONS)
+    assert_equal(jdissect.dissect(Redness(), images, masks, **OPTIONS), expected)
 
 
 def test_pictures_of_arrays():
     images, masks = data()
-    options = {"concepts": CONCEPTS, "layers": "maps"}
-    found = jdissect.dissect(plain, 1.0, images, masks, **options)
-    picture = found.pictures.read(int(found.top_image[0, 0])).pixels
-    original = images[found.top_image[0, 0]] * 255
-    assert np.abs(picture - original).mean() < 30  # JPEG of noise
-    assert found.pictures.names[:2] == ("image 0", "image 1")
+    images = (
+        0.1 * images + np.linspace(0, 0.9, 9, dtype=np.float32)[:, None, None, None]
+    )
+    given = (images, iter([images]))  # read again, or while they pass
+    for found in (jdissect.dissect(plain, 1.0, x, masks, **OPTIONS) for x in given):
+        for index in found.top_image[0].tolist():
+            picture = found.pictures.read(index).pixels
+            assert np.abs(picture - images[index] * 255).mean() < 12
+        assert found.pictures.names[:2] == ("image 0", "image 1")
+        least = int(np.setdiff1d(np.arange(8), found.top_image)[0])
+        with pytest.raises(UnreadableImage, match="not kept"):
+            found.pictures.read(least)
     deep = np.concatenate([images, images], axis=-1)
-    assert jdissect.dissect(plain, 1.0, deep, masks, **options).pictures is None
+    assert jdissect.dissect(plain, 1.0, deep, masks, **OPTIONS).pictures is None
 
 
 def test_help_can_be_read():
@@ -266,10 +283,9 @@ def test_progress_is_shown_on_demand(capsys, monkeypatch):
         time.sleep(0.1)
         return masks[: len(batch)]
 
-    options = {"concepts": CONCEPTS, "layers": "maps", "batch_size": 9}
-    jdissect.dissect(plain, 1.0, images, slow, **options)
+    jdissect.dissect(plain, 1.0, images, slow, **OPTIONS)
     assert capsys.readouterr().err == ""
-    jdissect.dissect(plain, 1.0, iter([images]), slow, **options, progress=True)
+    jdissect.dissect(plain, 1.0, iter([images]), slow, **OPTIONS, progress=True)
     assert "network" in capsys.readouterr().err
 
 
@@ -335,6 +351,7 @@ def test_a_pytorch_module_is_to_be_converted():
         )
 
 
+@pytest.mark.usefixtures("types_unchecked")
 def test_a_namespace_is_not_a_network():
     with pytest.raises(jdissect.UserError, match="it must be a function"):
         jdissect.dissect(
