@@ -1,5 +1,6 @@
 """Pages at full size: 2,048 units, 1,800 concepts, every top image another one."""
 
+import json
 import re
 import time
 
@@ -92,6 +93,19 @@ def test_it_answers(large, watched):
     assert page.inner_text("#result").startswith(f"{mine.sum()} unit")
     page.goto(f"{path.as_uri()}#unit-{len(result.thresholds) - 8}")
     page.wait_for_selector("#unit[open] .tops img[src]")
+
+
+@pytest.mark.slow
+def test_16384_latents_fit(tmp_path):
+    """With masks of some ranks, and pictures of all images."""
+    result = synthetic.make_result(16_384, 200, 1_000)
+    run, source = synthetic.make_run(tmp_path / "run", result, 1_000)
+    path = run_page.write_report(run, source=source)
+    assert path.stat().st_size <= LIMIT
+    text = path.read_text()
+    blocks = re.findall(r'id="pictures-\d+">(.*?)</script>', text)
+    assert sum(block.count('","') + 1 for block in blocks) == 1_000
+    assert json.loads(re.search(r'id="masks-0"[^>]*>(.*?)</script>', text)[1])["ranks"]
 
 
 @pytest.mark.slow
