@@ -53,6 +53,7 @@ _OPERATIONS = _words("builtin.module func.func func.call func.return") | _words(
 )
 # Checked, and removed, when shapes become known; it calls nothing.
 _TARGETS = frozenset({"shape_assertion"})
+_COMPOSITES = frozenset({"chlo.erf", "chlo.top_k"})
 _WIDTHS = {"f32": 4, "bf16": 2, "f16": 2, "i1": 1, "i64": 8, "ui64": 8}
 _WIDTHS |= {f"{sign}i{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32)}
 # Names of attributes with a dot; others may change what a compiler does.
@@ -223,6 +224,10 @@ def _check_operation(operation: Any) -> None:
         target = _text(operation, "call_target_name")
         if target not in _TARGETS:
             raise UserError(f"it calls {printable(target)!r}")
+    if name == "stablehlo.composite":  # a function that a compiler may know by name
+        known = _text(operation, "name")
+        if known not in _COMPOSITES:
+            raise UserError(f"it calls {printable(known)!r}")
     values = list(operation.results)
     for region in operation.regions:
         for block in region.blocks:

@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -114,6 +115,24 @@ def test_the_graph_is_part_of_the_identity(saved, texts):
     assert networks.model_identity(other) != same
 
 
+def test_a_config_takes_it_by_its_name_or_none(saved):
+    folder = saved()
+
+    def config(name):
+        found = ml_collections.ConfigDict({"dtype": "float32"})
+        found.model = {"name": name, "weights": str(folder)}
+        return found
+
+    for name in ("", "tiny"):
+        opened = config(name)
+        networks.load_configured(opened)
+        assert opened.model.name == "tiny"
+    with pytest.raises(UserError, match="holds a tiny, not a resnet50; give --config"):
+        networks.load_configured(config("resnet50"))
+    with pytest.raises(UserError, match="it must be one of resnet18"):
+        networks.load_configured(config("vit"))
+
+
 def test_images_of_another_size_and_unknown_layers(saved):
     model = networks.load_classifier(saved())
     with pytest.raises(UserError, match=r"images of 16x16 .*are 24x16.*--size=24x16"):
@@ -147,6 +166,11 @@ HOSTILE = {
         '"stablehlo.custom_call"() <{call_target_name = "xla_python_cpu_callback", '
         "has_side_effect = true}> : () -> ()",
         "it calls 'xla_python_cpu_callback'",
+    ),
+    "composite": (
+        '%t:3 = "stablehlo.composite"(%arg9, %arg10, %arg11, %arg12) '
+        f'<{{name = "a.kernel", decomposition = @main}}> : {MAIN} -> {RESULTS}',
+        "it calls 'a.kernel'",
     ),
     "token": (
         '%t = "stablehlo.create_token"() : () -> !stablehlo.token',

@@ -245,3 +245,20 @@ def test_numbers_of_processes(capsys, monkeypatch):
             code, _, error = run(capsys, main, *arguments)
             assert code == 2 and f"--{flag} is '{value}'" in error
             assert "from 1 to 1000000" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [
+        ("blocks.3,blocks.11.mlp.act", ("blocks.3", "blocks.11.mlp.act")),
+        ("features.1.10", ("features.1.10",)),
+        ("1.10", ("1.10",)),
+        ("0,3", ("0", "3")),
+        ("('layer1','layer2.0')", ("layer1", "layer2.0")),
+    ],
+)
+def test_dotted_names_of_layers(given, layers):
+    """PyTorch's names; 1.10 is no number."""
+    argv = ["main", "--config=mixup", f"--config.model.layers={given}"]
+    values = command_line.define(argv, {}, {})
+    assert command_line.parse(values, argv).model.layers == layers
