@@ -37,7 +37,7 @@ def to_pandas(result: Result, rows: Sequence[tuple]) -> "pandas.DataFrame":
 
     return frames.DataFrame(
         {
-            "unit": _names(rows),
+            "unit": result.unit_names.tolist(),
             "concept": texts(result.concepts),
             "category": texts(result.categories),
             "iou": np.where(named, result.best_iou, 0.0),
@@ -69,10 +69,10 @@ def to_xarray(result: Result, rows: Sequence[tuple]) -> "xarray.Dataset":
             "threshold": ("unit", _thresholds(rows)),
             "fires": ("unit", result.fires),
             "top_image": (("unit", "rank"), result.top_image),
-            "top_value": (("unit", "rank"), result.top_value),
+            "top_value": (("unit", "rank"), result.shown_top_value),
         },
         coords={
-            "unit": _names(rows),
+            "unit": result.unit_names.tolist(),
             "concept": list(result.concepts),
             "category": ("concept", list(result.categories)),
         },
@@ -83,11 +83,6 @@ def to_xarray(result: Result, rows: Sequence[tuple]) -> "xarray.Dataset":
             "quantile": result.quantile,
         },
     )
-
-
-def _names(rows: Sequence[tuple]) -> list[int | str]:
-    """Returns the units' names, numbers where they are numbers."""
-    return [int(row[0]) if str(row[0]).isdecimal() else row[0] for row in rows]
 
 
 def _thresholds(rows: Sequence[tuple]) -> Float[np.ndarray, " unit"]:

@@ -30,21 +30,18 @@ _QUALITY = 70
 _LINE = "border-bottom:1px solid rgba(128,128,128,.45);background:none"
 
 
-def result_html(
-    result: Result, pictures: Readable | None, names: Sequence[int | str]
-) -> str:
+def result_html(result: Result, pictures: Readable | None) -> str:
     """Returns the HTML of a layer's result.
 
     Args:
       result: result of a layer.
       pictures: its images; None shows no pictures.
-      names: names of the units.
     """
     parts = [_heading(result), _counts(result)]
     best = _best_units(result)
     if best:
         parts.append(Markup("<p><b>Best units</b>, each of another concept</p>"))
-        parts.append(_units_table(result, pictures, names, best))
+        parts.append(_units_table(result, pictures, best))
     parts += [Markup("<p>{}</p>").format(text) for text in remarks(result)]
     style = "max-width:60em;overflow-x:auto"
     return Markup("<div style='{}'>{}</div>").format(style, Markup("").join(parts))
@@ -83,7 +80,7 @@ def _best_units(result: Result) -> list[int]:
     return list(found.values())
 
 
-def _units_table(result, pictures, names, units: Sequence[int]) -> Markup:
+def _units_table(result, pictures, units: Sequence[int]) -> Markup:
     masks = _masks(result, units)
     heading, rows = ["unit", "concept", "category", "IoU"], []
     for place, unit in enumerate(units):
@@ -94,7 +91,7 @@ def _units_table(result, pictures, names, units: Sequence[int]) -> Markup:
         )
         rows.append(
             [
-                names[unit],
+                result.unit_names[unit],
                 short(result.concepts[column]),
                 short(result.categories[column]),
                 f"{result.best_iou[unit]:.3f}",
@@ -119,6 +116,7 @@ def _picture(pictures, result, unit, rank, masks) -> Markup:
     if pictures is None:
         return Markup("")
     index = int(result.top_image[unit, rank])
+    value = result.shown_top_value[unit, rank]
     pixels = read_pixels(pictures, index)
     if pixels is None:
         return Markup("")
@@ -127,7 +125,7 @@ def _picture(pictures, result, unit, rank, masks) -> Markup:
     return Markup("<img src='{}' alt='{}' title='{}' style='margin:1px'>").format(
         _data_url(pixels),
         f"image {index}",
-        f"{image_name(pictures.names, index)}: {result.top_value[unit, rank]:.4g}",
+        f"{image_name(pictures.names, index)}: {value:.4g}",
     )
 
 

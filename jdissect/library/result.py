@@ -73,11 +73,13 @@ class Result(layer_result.Result):
         }
         return stacked_bars.concepts_by_category(panels, title=title)
 
-    def show(self, unit: int | np.integer | Sequence[int] | np.ndarray) -> Figure:
+    def show(
+        self, unit: int | np.integer | str | Sequence[int | str] | np.ndarray
+    ) -> Figure:
         """Draws the images that units respond to most, dark where they do not fire.
 
         Args:
-          unit: number of a unit, or several.
+          unit: name of a unit, such as 12 or '12-' (see `unit_names`), or several.
 
         Returns:
           the figure, which a notebook shows.
@@ -120,6 +122,7 @@ class Result(layer_result.Result):
             ("network", self.model),
             ("images", f"{self.images:,}"),
             ("quantile", f"{self.quantile:g}"),
+            ("tail", self.tail if self.tail != "upper" else ""),
         ]
         estimates = uncertainty.estimates(self) if self.blocks is not None else None
         content = page.render(
@@ -134,16 +137,15 @@ class Result(layer_result.Result):
         return path
 
     def _repr_html_(self) -> str:
-        names = [row[0] for row in self._rows()]
-        return str(html.result_html(self, self.pictures, names))
+        return str(html.result_html(self, self.pictures))
 
     def _checked(self, unit: Any) -> int:
-        count = len(self.thresholds)
-        if not isinstance(unit, int | np.integer) or not 0 <= unit < count:
+        names = [str(name) for name in self.unit_names]
+        if not isinstance(unit, int | np.integer | str) or str(unit) not in names:
             raise UserError(
-                f"there is no unit {unit!r:.40}; units are 0 to {count - 1}"
+                f"there is no unit {unit!r:.40}; units are {names[0]} to {names[-1]}"
             )
-        return int(unit)
+        return names.index(str(unit))
 
     def _rows(self) -> list[tuple]:
         return list(self._units())[1:]

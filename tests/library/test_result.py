@@ -147,6 +147,21 @@ def test_figures(result):
     assert len(result.show(np.int64(3)).axes) == 5
 
 
+def test_both_tails(result):
+    both = result.replace(tail="both")
+    assert len(both.show("3-").axes) == 5
+    drawn = both.show("3-").axes[0].images[0].get_array()
+    np.testing.assert_array_equal(drawn, result.show(7).axes[0].images[0].get_array())
+    assert both.to_xarray()["unit"].values.tolist()[:2] == ["0+", "0-"]
+    np.testing.assert_array_equal(
+        both.to_xarray()["top_value"][:2], result.top_value[:2] * [[1], [-1]]
+    )
+    best = int(both.best_iou.argmax())
+    assert f">{both.unit_names[best]}</td>" in both._repr_html_()
+    with pytest.raises(jdissect.UserError, match="unit 3; units are 0[+] to 14-"):
+        both.show(3)
+
+
 @pytest.mark.usefixtures("types_unchecked")
 def test_units_that_are_not_there(result):
     for unit in (30, -1, [2, 30], "x", 2.5):
