@@ -298,6 +298,8 @@ class Given:
         """Returns (batch of images, whether it was a single image)."""
         if isinstance(given, list | tuple) and given:
             first, others = given[0], given[1:]
+            if _is_list(first) and _is_array(first[0]):
+                return self._images(first, what)  # beside labels
             if not _is_array(first):
                 return as_array(given, what), False
             alike = [self._alike(each, first) for each in others]

