@@ -18,7 +18,7 @@ from jdissect.ablation import unit_selection
 from jdissect.ablation.forward_passes import ForwardPasses
 from jdissect.ablation.interventions import outcomes, zeroing
 from jdissect.base.identity import digest
-from jdissect.checkpoints import networks
+from jdissect.checkpoints import graphs, networks
 from jdissect.checkpoints.networks import model_identity
 from jdissect.datasets.labelled import open_labelled
 from jdissect.models.preprocess import IMAGENET, normalize
@@ -423,3 +423,29 @@ def test_planted_unit_of_a_saved_network(class_folders, tmp_path, capsys):
         if row["unit"] != "3"
     ]
     assert max(map(abs, others)) < 1e-6
+
+
+def test_units_of_a_graph_cannot_be_zeroed(tmp_path, capsys):
+    """A network that `converters.torch_module` wrote."""
+    signature = graphs.Signature(
+        (112, 112, 3), (graphs.Endpoint("1.act", (112, 112, 3), "nhwc"),), 16
+    )
+    params = {"head": np.ones((3, 16), np.float32)}
+    text = graphs.write(
+        lambda params, x: ({"1.act": x}, x.mean((1, 2)) @ params["head"]),
+        *(params, signature, "float32"),
+    )
+    architecture, graph = graphs.describe("mine", {"float32": text}, signature)
+    description = networks.describe_classifier(architecture, IMAGENET)
+    networks.save(
+        tmp_path / "net",
+        params,
+        {**description, "graph": graph},
+        tensors=True,
+        files=graphs.files({"float32": text}),
+    )
+    flags = ["--config.model.name=", f"--config.model.weights={tmp_path / 'net'}"]
+    code, _, err = run(
+        capsys, *COMMAND, *flags, "--config.model.layers=1.act", "--units=0"
+    )
+    assert code == 2 and "holds a graph, whose units cannot be zeroed" in err

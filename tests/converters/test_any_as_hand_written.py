@@ -47,8 +47,8 @@ def resnets(published, tmp_path_factory):
     """ResNet-50 with weights by rule: (written by hand, converted as any module)."""
     from tests import twins_as_modules
 
-    file, folder = published / "resnet50" / "torchvision.pth", tmp_path_factory
-    folder = folder.mktemp("resnets")
+    file = published / "resnet50" / "torchvision.pth"
+    folder = tmp_path_factory.mktemp("resnets")
     flags = [f"--checkpoint={file}", f"--output={folder / 'hand'}"]
     assert resnet.main(["resnet", *flags]) == 0
     module = twins_as_modules.resnet50(torch.load(file, weights_only=True))
