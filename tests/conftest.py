@@ -49,6 +49,9 @@ TOGETHER = {
 # is around the computation, or the same for any compilation. With slow tests it
 # compiles as for users.
 LITTLE_OPTIMIZED = {
+    "tests/converters/torch_graph/test_networks.py",
+    "tests/converters/torch_graph/test_operators.py",
+    "tests/converters/torch_graph/test_translate.py",
     "tests/dissection/test_planted.py",
     "tests/report/figures/test_mixed_pictures.py",
     "tests/report/test_counted_images.py",
