@@ -35,7 +35,8 @@ RECIPES := baseline cutout mixup cutmix saliencymix
 
 install: $(VENV)/.installed
 
-# Reinstalls only when the dependencies change.
+# Reinstalls only when the dependencies change. timm asks for torchvision, whose wheel
+# needs the build of PyTorch that it was made for; the tests do without it.
 $(VENV)/.installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
@@ -43,6 +44,7 @@ $(VENV)/.installed: pyproject.toml setup.py
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps 'timm==1.0.31'
 	touch $@
 
 $(ACCELERATORS)/.installed-$(JAX): pyproject.toml setup.py

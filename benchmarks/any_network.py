@@ -1,6 +1,6 @@
-"""How close are translated networks to PyTorch, and how fast?
+"""How close are networks translated from PyTorch, and how fast?
 
-    python -m benchmarks.any_network [--only=resnet50] [--save]
+    python -m benchmarks.any_network [--only=resnet50,vit] [--save]
 
 Needs timm and transformers. `--save` writes the table to docs/any_network_parity.md.
 """
@@ -15,9 +15,16 @@ import torch
 
 from benchmarks.pytorch import networks
 from benchmarks.support import torch_parity
+from benchmarks.support.options import parse
 from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
+from jdissect.runtime import command_line
 from jdissect.runtime.devices import in_32_bits
 
+OPTIONS = {
+    "only": ("", "parts of names of networks, with commas between; empty: all"),
+    "save": (False, "write docs/any_network_parity.md"),
+}
 PAGE = Path(__file__).parents[1] / "docs" / "any_network_parity.md"
 TIMES = 5
 
@@ -31,8 +38,8 @@ bfloat16, and with PyTorch's own network in that type. "Time" is that of the tra
 network divided by PyTorch's, in float32 on a CPU: the fastest of {TIMES} runs in turn.
 `python -m benchmarks.any_network --save` writes this page.
 
-| network | layers | float32 | bfloat16: here | PyTorch | parameters | time |
-|---|---|---|---|---|---|---|
+| network | pixels | layers | float32 | bfloat16: here | PyTorch | parameters | time |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -49,8 +56,8 @@ def row(name: str, network: networks.Network) -> str:
     size = sum(array.nbytes for array in translated.params.values()) / 1e6
     ratio = _ratio(module, translated, images)
     return (
-        f"| {name} | {len(network.layers)} | {exact:.1e} | {ours:.1e} | {theirs:.1e} "
-        f"| {size:.0f} MB | {ratio:.2f} |"
+        f"| {name} | {network.side or '-'} | {len(network.layers)} | {exact:.1e} "
+        f"| {ours:.1e} | {theirs:.1e} | {size:.0f} MB | {ratio:.2f} |"
     )
 
 
@@ -71,22 +78,25 @@ def _ratio(module, translated, images) -> float:
     return min(ours) / min(theirs)
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Prints the table; returns the exit code."""
-    only = [a.removeprefix("--only=") for a in arguments if a.startswith("--only=")]
+    flags = parse(argv, "any_network", OPTIONS)
+    only = flags.only.split(",") if flags.only else []
+    known = networks.NETWORKS
+    chosen = [name for name in known if not only or any(part in name for part in only)]
+    if not chosen:
+        raise UserError(
+            f"--only: no network's name contains {printable(flags.only)!r}; there are: "
+            f"{', '.join(known)}"
+        )
     rows = []
-    for name, network in networks.NETWORKS.items():
-        if only and not any(part in name for part in only):
-            continue
-        try:
-            rows.append(row(name, network))
-        except UserError as error:
-            rows.append(f"| {name} | {error} | | | | | |")
+    for name in chosen:
+        rows.append(row(name, known[name]))
         print(rows[-1], flush=True)
-    if "--save" in arguments and not only:
+    if flags.save:
         PAGE.write_text(_HEAD + "\n".join(rows) + "\n", encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command_line.entry(main))

@@ -57,6 +57,9 @@ TOGETHER = {
 LITTLE_OPTIMIZED = {
     "tests/library/test_dissect.py",
     "tests/library/test_result.py",
+    "tests/converters/torch_graph/test_networks.py",
+    "tests/converters/torch_graph/test_operators.py",
+    "tests/converters/torch_graph/test_translate.py",
     "tests/dissection/test_planted.py",
     "tests/dissection/test_unit_views.py",
     "tests/report/figures/test_mixed_pictures.py",

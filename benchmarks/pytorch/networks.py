@@ -88,8 +88,8 @@ class Generator(nn.Module):
 
 def _timm(name: str, **options) -> Callable:
     def build():
-        torchvision_stub.install()
-        import timm
+        with torchvision_stub.present():
+            import timm
 
         return timm.create_model(name, pretrained=False, **options)
 
@@ -135,7 +135,7 @@ NETWORKS = {
         _timm("resnet50"), ("conv1", "layer1", "layer2", "layer3.0", "layer4")
     ),
     "timm vit_small_patch16_224": Network(_timm("vit_small_patch16_224"), _VIT),
-    "timm vit_small_patch14_reg4_dinov2 (98 pixels)": Network(
+    "timm vit_small_patch14_reg4_dinov2": Network(
         _timm("vit_small_patch14_reg4_dinov2", img_size=98), _VIT, 98
     ),
     "timm swin_tiny_patch4_window7_224": Network(

@@ -4,11 +4,13 @@ torchvision's wheel needs the build of PyTorch that it was made for. timm import
 of it, and uses none of them to build a network.
 """
 
+import contextlib
 import enum
 import importlib.machinery
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator
 
 _MODULES = ("ops", "ops.misc", "transforms", "transforms.functional", "datasets")
 
@@ -35,11 +37,16 @@ class _Absent(types.ModuleType):
         return type(name, (), {})
 
 
-def install() -> None:
-    """Makes `import torchvision` work if it is not installed."""
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision"):
-        return
+@contextlib.contextmanager
+def present() -> Iterator[None]:
+    """Within it `import torchvision` works even if it is not installed.
+
+    Afterwards it is absent again: transformers looks for it and would use it.
+    """
     names = ("torchvision", *(f"torchvision.{name}" for name in _MODULES))
+    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision"):
+        yield
+        return
     for name in names:
         module = _Absent(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
@@ -50,3 +57,8 @@ def install() -> None:
     transforms = sys.modules["torchvision.transforms"]
     for module in (transforms, transforms.functional):
         module.InterpolationMode = InterpolationMode
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]

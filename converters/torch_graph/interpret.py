@@ -59,9 +59,11 @@ def call(node: graphs.Node, values: Mapping[str, Any]) -> Any:
         return OPERATORS[node.operator](*arguments, **options)
     except Untranslated as error:
         reason = str(error)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         first = next(iter(str(error).splitlines()), "")
         reason = f"{type(error).__name__}: {first}"
+    except NotImplementedError as error:
+        reason = str(error)
     raise UserError(
         f"operator {printable(node.operator)!r} of PyTorch cannot be translated as it "
         f"is called in {printable(node.where)}: {printable(reason)}"

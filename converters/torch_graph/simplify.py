@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jdissect.converters.torch_graph import graph as graphs
 from jdissect.converters.torch_graph import interpret
@@ -31,24 +32,45 @@ def simplify(graph: graphs.Graph, params: Params) -> tuple[graphs.Graph, Params]
 
 
 def _constants(graph: graphs.Graph, params: Params) -> tuple[graphs.Graph, Params]:
-    """Computes what depends on parameters alone."""
+    """Computes what depends on parameters alone: `folded.NAME` among them."""
     params, known, kept = dict(params), dict[str, Any](params), []
     for node in graph.nodes:
         given = graphs.inputs(node)
         if node.operator != "expand" and all(name in known for name in given):
-            found = jax.device_get(jax.tree.map(plain, interpret.call(node, known)))
-            sizes = [np.size(array) for array in jax.tree.leaves(found)]
-            if sum(sizes) <= _LARGEST_CONSTANT:
+            values = {name: jax.tree.map(jnp.asarray, known[name]) for name in given}
+            found = jax.device_get(jax.tree.map(plain, interpret.call(node, values)))
+            leaves = jax.tree.leaves(found)
+            arrays = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+            if arrays and sum(leaf.size for leaf in leaves) <= _LARGEST_CONSTANT:
                 known[node.name] = found
                 continue
         kept.append(node)
-    remaining = {name for node in kept for name in graphs.inputs(node)}
-    for name in remaining | set(graph.outputs.values()):
-        value = known.get(name)
-        if name in known and isinstance(value, np.ndarray):
-            params[name] = value
-    graph = dataclasses.replace(graph, nodes=tuple(kept))
-    return graph, params
+    needed = {name for node in kept for name in graphs.inputs(node)}
+    names = {}
+    for name in needed | set(graph.outputs.values()):
+        if name in known and name not in params:
+            names[name] = _unused(f"folded.{name.lstrip('%')}", params)
+            params[names[name]] = np.asarray(known[name])
+
+    def renamed(name):
+        return graphs.Reference(names.get(name, name))
+
+    nodes = tuple(
+        dataclasses.replace(
+            node,
+            arguments=graphs.substitute(node.arguments, renamed),
+            options=graphs.substitute(node.options, renamed),
+        )
+        for node in kept
+    )
+    outputs = {key: names.get(name, name) for key, name in graph.outputs.items()}
+    return dataclasses.replace(graph, nodes=nodes, outputs=outputs), params
+
+
+def _unused(name: str, params: Params) -> str:
+    while name in params:
+        name += "_"
+    return name
 
 
 def _fold_batch_norms(
@@ -80,7 +102,8 @@ def _fold_batch_norms(
         folded = _folded(
             params[_name(kernel)], params.get(_name(bias)), known, norm.arguments[7]
         )
-        shift = f"{_name(kernel).removesuffix('weight')}folded_bias"
+        name = f"folded.{_name(kernel).removesuffix('weight')}bias"
+        shift = _unused(name, params)
         params[_name(kernel)], params[shift] = folded
         arguments = (image, kernel, graphs.Reference(shift), *rest)
         replaced[norm.name] = dataclasses.replace(

@@ -45,6 +45,8 @@ _ALLOCATING = {
     *("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "relu6"),
     *("hardswish", "silu", "pad", "prelu", "selu", "var", "std", "where"),
 }
+# Begins the names of values, which may be those of parameters otherwise.
+_VALUE = "%"
 _WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
@@ -307,7 +309,7 @@ class _Writer:
                 self._inline(module, node, prefix)
                 continue
             name = _operator_name(node.target)
-            result = f"{prefix}{node.name}"
+            result = f"{_VALUE}{prefix}{node.name}"
             arguments = tuple(self._argument(value) for value in node.args)
             options = {k: self._argument(value) for k, value in node.kwargs.items()}
             if _changes_input(node):
@@ -333,7 +335,7 @@ class _Writer:
         for holder, given in zip(holders, node.args[position + 1 :], strict=True):
             self.names[holder] = self.names[given]
         results = self._calls(body, f"{prefix}{node.name}.")
-        name = f"{prefix}{node.name}"
+        name = f"{_VALUE}{prefix}{node.name}"
         self.names[node] = name
         self.nodes.append(graphs.Node(name, "tuple", (results,), {}, _where(node)))
 

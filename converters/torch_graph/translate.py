@@ -15,6 +15,7 @@ from jdissect.converters.torch_graph.simplify import simplify
 
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
+from jdissect.runtime.devices import in_32_bits
 
 # At most so many integers are written into the function itself.
 _TINY = 4096
@@ -43,6 +44,7 @@ class Translated:
     shapes: dict[str, tuple[int, ...]]
 
 
+@in_32_bits
 def translate(module: Any, example: Any, layers: Sequence[str]) -> Translated:
     """Translates a module.
 
