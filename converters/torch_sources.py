@@ -231,8 +231,9 @@ def _package(name: str, package: str) -> Any:
         return importlib.import_module(name)
     except Exception as error:  # torchvision beside another torch raises others, too
         reason = printable(str(error).strip().partition("\n")[0])
+        missing = (error.name or package) if isinstance(error, ImportError) else package
         raise UserError(
-            f"{package} cannot be imported ({reason}); pip install {package}"
+            f"{package} cannot be imported ({reason}); pip install {missing}"
         ) from error
 
 

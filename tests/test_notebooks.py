@@ -44,8 +44,6 @@ def test_notebooks_are_their_sources(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_run(name):
     module = builder()
-    if name == "pytorch" and not hasattr(jdissect, "convert_torch"):
-        pytest.skip("this version does not convert PyTorch modules")
     for library in ("ipykernel", "pandas", *(["torch"] if name == "pytorch" else [])):
         pytest.importorskip(library)
     notebook = module.build(name)

@@ -69,7 +69,7 @@ def given(network: Any, params: Any, layers: str | Sequence[str]) -> Given:
         return Given(
             network_of(network, named, "float32"),
             network.params,
-            getattr(network, "name", network.architecture["name"]),
+            network.name,
             Geometry(network.input_size),
         )
     if isinstance(network, nnx.Module):
