@@ -6,8 +6,6 @@ import pathlib
 
 import pytest
 
-import jdissect
-
 FOLDER = pathlib.Path(__file__).parents[1] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 LIMIT = 300_000  # bytes
