@@ -31,6 +31,7 @@ from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.checkpoints import graph_check
 from jdissect.models.endpoints import check_endpoints
+from jdissect.models.preprocess import resized
 
 NAME = "stablehlo"  # the architecture of a network that is kept as a graph
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -383,6 +384,8 @@ def as_classifier(
 ) -> Callable[..., tuple[jax.Array | None, dict[str, jax.Array]]]:
     """Returns `apply(params, images, endpoints=None)` as `models.as_function` does.
 
+    Images of another size are resized, if they have the same proportions.
+
     Args:
       graph: the network.
       signature: of the network.
@@ -392,14 +395,15 @@ def as_classifier(
     height, width, _ = signature.image_shape
 
     def apply(params, images, endpoints=None):
-        if images.shape[1:3] != (height, width):
+        rows, columns = images.shape[1:3]
+        if rows * width != columns * height:
             raise UserError(
                 f"checkpoint {where} was converted for images of {height}x{width} "
-                f"pixels, but these are {images.shape[1]}x{images.shape[2]}; convert "
-                f"it again with --size={images.shape[1]}x{images.shape[2]}"
+                f"pixels, but these are {rows}x{columns}; convert it again with "
+                f"--size={rows}x{columns}"
             )
         asked = names if endpoints is None else check_endpoints(endpoints, names)
-        maps, logits = graph(params, images)
+        maps, logits = graph(params, resized(images, (height, width)))
         found = {name: maps[name] for name in asked}
         return (None if endpoints else logits), found
 

@@ -66,6 +66,7 @@ class Classifier:
       input_size: side of the square images it was trained on.
       weights_sha256: identifies the weights.
       takes_masks: whether `apply` takes factors of units, which ablation needs.
+      image_shape: (height, width) to which `apply` resizes images; None: it takes any.
     """
 
     apply: Callable
@@ -77,6 +78,7 @@ class Classifier:
     input_size: int
     weights_sha256: str
     takes_masks: bool = True
+    image_shape: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -250,6 +252,7 @@ def _load_graph(
         input_size=input_size,
         weights_sha256=description["weights_sha256"],
         takes_masks=False,
+        image_shape=signature.image_shape[:2],
     )
 
 

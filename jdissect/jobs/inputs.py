@@ -123,7 +123,14 @@ def open_network(
       UserError: see `networks.load_configured` and `own_network.load`.
     """
     if not config.model.get("python"):
-        return networks.load_configured(config)
+        model = networks.load_configured(config)
+        if tells and model.image_shape not in (None, image_shape):
+            LOG.info(
+                "images of %dx%d are resized to the network's %dx%d",
+                *image_shape,
+                *model.image_shape,
+            )
+        return model
     model, note = own_network.load(config, image_shape)
     if tells:
         LOG.info(note)

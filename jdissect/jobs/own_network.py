@@ -36,7 +36,7 @@ from jdissect.base.identity import code, digest, source_hash
 from jdissect.base.printable import printable
 from jdissect.checkpoints.networks import Classifier
 from jdissect.dissection import batches_given, feature_maps
-from jdissect.models.preprocess import Preprocessing
+from jdissect.models.preprocess import Preprocessing, resized
 
 KEY = "config.model.python"
 _LARGEST_SIDE = 4096
@@ -196,12 +196,7 @@ def _of_module(model: nnx.Module, text: str) -> _Made:
 
 def _maps(apply: Callable, size: int, params: Any, images: Any) -> Any:
     """Applies a network to images of its size."""
-    if size and images.shape[1:3] != (size, size):
-        shape = (len(images), size, size, images.shape[-1])
-        images = jax.image.resize(
-            images, shape, "bilinear", precision=jax.lax.Precision.HIGHEST
-        )
-    return apply(params, images)
+    return apply(params, resized(images, (size, size)) if size else images)
 
 
 def _preprocessing(

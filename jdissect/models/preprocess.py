@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -74,6 +75,24 @@ def normalize(
     mean = jnp.asarray(preprocessing.mean, jnp.float32)
     std = jnp.asarray(preprocessing.std, jnp.float32)
     return ((images - mean) / std).astype(jnp.dtype(dtype))
+
+
+def resized(
+    images: Float[Array, "batch height width channel"], shape: tuple[int, int]
+) -> Float[Array, "batch new_height new_width channel"]:
+    """Resizes normalized images to (height, width), as they are if they have it.
+
+    Bilinear, in float32, and smoothed where images shrink (`jax.image.resize`).
+    """
+    if images.shape[1:3] == shape:
+        return images
+    found = jax.image.resize(
+        images.astype(jnp.float32),
+        (images.shape[0], *shape, images.shape[-1]),
+        "bilinear",
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return found.astype(images.dtype)
 
 
 def grey(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:

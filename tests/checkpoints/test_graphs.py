@@ -135,6 +135,11 @@ def test_a_config_takes_it_by_its_name_or_none(saved):
 
 def test_images_of_another_size_and_unknown_layers(saved):
     model = networks.load_classifier(saved())
+    assert model.image_shape == (16, 16)
+    flat = np.full((1, 40, 40, 3), 0.5, np.float32)
+    found = model.apply(model.params, flat, "first")[1]["first"]
+    expected = model.apply(model.params, flat[:, :16, :16], "first")[1]["first"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     with pytest.raises(UserError, match=r"images of 16x16 .*are 24x16.*--size=24x16"):
         model.apply(model.params, np.zeros((1, 24, 16, 3), np.float32))
     with pytest.raises(UserError, match="no layer 'second'"):
