@@ -117,6 +117,7 @@ def test_configs_train_what_is_shipped():
         argv = ["", f"--config=configs/{file}.py"]
         config = command_line.parse(command_line.define(argv, {}, {}), argv).to_dict()
         config = json.loads(json.dumps(config))
+        del config["train"]["metrics"]  # a key of later, which changes no number
         for part in ("train", "augment"):
             assert config[part] == manifest[name]["config"][part]
         weights = f"shipped:{name}" if name in CLASSIFIERS else ""
