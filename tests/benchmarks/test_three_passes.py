@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import three_passes
 from jdissect.runtime import command_line
@@ -18,6 +19,7 @@ def test_a_product_of_three_passes():
     assert 4 * rounding < error < 2**-16
 
 
+@pytest.mark.slow
 def test_all_layers_are_shown(capsys):
     argv = ["three_passes", "--images=1", "--side=64"]
     assert command_line.entry(three_passes.main, argv) == 0
