@@ -13,6 +13,7 @@ from jdissect.base.printable import printable
 from jdissect.checkpoints import networks, shipped
 from jdissect.dissection.photographs import Geometry
 from jdissect.jobs.batches import network_of
+from jdissect.models.endpoints import listed
 
 
 class Given(NamedTuple):
@@ -101,5 +102,5 @@ def _check_layers(model: networks.Classifier, layers: Sequence[str]) -> None:
             hint = f"is it {' or '.join(close)}? " if close else ""
             raise UserError(
                 f"the network has no layer '{printable(layer)}'; {hint}it has "
-                f"{', '.join(there)}"
+                f"{listed(there)}"
             )

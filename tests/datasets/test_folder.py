@@ -120,7 +120,9 @@ def test_errors(tmp_path, config):
             open_source(config("folder", path))
     with pytest.raises(UserError, match="num_images is -1"):
         open_source(config("folder", tmp_path, num_images=-1))
-    with pytest.raises(UserError, match="'nope'; use scenes, folder, broden, masks, .*, tfds"):
+    with pytest.raises(
+        UserError, match="'nope'; use scenes, folder, broden, masks, .*, tfds"
+    ):
         open_source(config("nope"))
     with pytest.raises(UserError, match="has no split .test"):
         open_source(config("scenes", split="test"))

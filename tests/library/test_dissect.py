@@ -291,7 +291,10 @@ def test_progress_is_shown_on_demand(capsys, monkeypatch):
 
 MESSAGES = [
     ({"apply": "no/such/folder"}, "no/such/folder is not a folder; give that of a"),
-    ({"layers": "layer5"}, "no layer 'layer5'; is it layer4.* it has conv1, relu, stem, layer1"),
+    (
+        {"layers": "layer5"},
+        "no layer 'layer5'; is it layer4.* it has conv1, relu, stem, layer1",
+    ),
     ({"segmenter": "colors"}, "segmenter is 'colors'; use colornames, annotations"),
     ({"segmenter": "upernet"}, r"needs its weights; give jdissect.segmenters.UPerNet"),
     ({"segmenter": None}, "concepts is missing; name the numbers of label_maps"),
@@ -339,7 +342,9 @@ def test_small_images_and_too_many_arguments(folder, pixels, small):
 
 def test_a_network_is_printed_on_a_line(folder):
     text = repr(jdissect.load_model(folder))
-    assert text.startswith("<Classifier: resnet18, 16 classes, layers conv1, relu, stem")
+    assert text.startswith(
+        "<Classifier: resnet18, 16 classes, layers conv1, relu, stem"
+    )
     assert len(text.splitlines()) == 1 and len(text) < 500
 
 
