@@ -33,7 +33,7 @@ def efficientnet_lite0(file) -> nn.Module:
 
     twin = EfficientNetLite0()
     twin.load_state_dict(torch.load(file, weights_only=True))
-    return Named(twin.eval(), Ours.endpoint_names)
+    return Named(twin.eval(), Ours.stage_names)
 
 
 def resnet50(state) -> nn.Module:

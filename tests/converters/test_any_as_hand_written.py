@@ -12,15 +12,16 @@ import pytest
 import jdissect
 from jdissect.checkpoints import networks
 from jdissect.converters import resnet
+from jdissect.datasets.broden import open_broden
 from jdissect.models.preprocess import LITE
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
 
-def converted(module, layers, folder, preprocessing=None):
+def converted(module, layers, folder, preprocessing=None, size=(224, 224)):
     jdissect.convert_torch(
-        *(module, torch.zeros(1, 3, 224, 224), layers, folder),
+        *(module, torch.zeros(1, 3, *size), layers, folder),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         tell=lambda line: None,
@@ -107,22 +108,27 @@ def test_it_takes_as_long(network, request):
 
 
 def test_the_dissection_of_lite0_is_the_same(
-    lite0, any_lite0, annotated_images, tmp_path
+    lite0, lite0_file, annotated_images, tmp_path
 ):
     """Every unit, 554 of them detectors on the street: the maps are the same bits."""
+    from tests import twins_as_modules
+
+    module = twins_as_modules.efficientnet_lite0(lite0_file)
+    size = open_broden(str(annotated_images)).image_shape
+    any_lite0 = converted(module, ["head"], tmp_path / "lite0", LITE, size)
     found = []
-    for folder in (lite0, any_lite0):
+    for name, folder in (("by hand", lite0), ("any", any_lite0)):
         command = [
             *(sys.executable, "-m", "jdissect.main"),
             *("--config=efficientnet_lite0", "--config.model.name="),
             f"--config.model.weights={folder}",
             f"--config.data.path={annotated_images}",
             "--config.report=False",
-            f"--workdir={tmp_path / folder.parent.name}",
+            f"--workdir={tmp_path / name}",
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        found.append(np.load(tmp_path / folder.parent.name / "head/dissection.npz"))
+        found.append(np.load(tmp_path / name / "head/dissection.npz"))
     by_hand, any_ = found
     other = any_["thresholds"] != by_hand["thresholds"]
     other |= (any_["intersection"] != by_hand["intersection"]).any(axis=1)
