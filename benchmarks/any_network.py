@@ -81,6 +81,8 @@ def _ratio(module, translated, images) -> float:
 def main(argv: list[str]) -> int:
     """Prints the table; returns the exit code."""
     flags = parse(argv, "any_network", OPTIONS)
+    if flags.save and flags.only:
+        raise UserError("--save writes the table of all networks; leave out --only")
     only = flags.only.split(",") if flags.only else []
     known = networks.NETWORKS
     chosen = [name for name in known if not only or any(part in name for part in only)]

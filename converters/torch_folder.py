@@ -55,9 +55,9 @@ def convert_torch(
       example: tensor of such images; only its size counts.
       layers: dotted names of submodules, as in `module.named_modules()`.
       output: the folder to write.
-      mean, std: of the image channels, 0 to 1, with which pixels are normalized;
+      mean, std: mean and deviation of the image channels, in 0..1, for normalization;
         default: those of `module.pretrained_cfg`, as timm's modules have.
-      layout: of the layers' outputs, 'nchw', 'nhwc', 'tokens', 'pooled' or 'auto'; or
+      layout: layout of the outputs, 'nchw', 'nhwc', 'tokens', 'pooled' or 'auto'; or
         {layer: layout}.
       prefix_tokens: number of class and register tokens; None: found from the grid.
       pooled: whether an output without place is accepted as a map of 1x1.

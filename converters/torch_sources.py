@@ -33,9 +33,9 @@ class Opened(NamedTuple):
     Attributes:
       module: the torch.nn.Module, in evaluation mode.
       name: what it is called.
-      size: (height, width) of its images; None if nothing says it.
-      channels: of its images.
-      preprocessing: of its images; None if nothing says it.
+      size: (height, width) of its images; None if unknown.
+      channels: number of channels of its images.
+      preprocessing: normalization of its images; None if unknown.
       resizing: how its images were resized, for `model.json`.
       prefix_tokens: class and register tokens, if it says it.
       again: makes the module with another number of classes, or None.

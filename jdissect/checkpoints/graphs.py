@@ -291,7 +291,7 @@ def describe(
     Args:
       network: what the network is called.
       texts: {dtype: the graph}.
-      signature: of the graphs.
+      signature: signature of the graphs.
     """
     hashes = {dtype: _sha256(text) for dtype, text in texts.items()}
     architecture = {"name": NAME, "network": network, "graphs": hashes}
@@ -388,7 +388,7 @@ def as_classifier(
 
     Args:
       graph: the network.
-      signature: of the network.
+      signature: signature of the network.
       where: the checkpoint, for messages.
     """
     names = tuple(endpoint.name for endpoint in signature.endpoints)
