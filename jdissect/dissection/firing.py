@@ -5,8 +5,9 @@ entries for an image of 56x56 pixels and 2,048 units. What is counted after a
 dissection, such as formulas over concepts, is counted from these lists on the host.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +21,8 @@ from jdissect.runtime.devices import Devices, Step
 _BITS = bit_masks.BLOCK_ROWS * bit_masks.BLOCK_COLUMNS
 
 
-class OnImage(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnImage:
     """One image: where units fire, and what its pixels show.
 
     Attributes:
