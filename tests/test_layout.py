@@ -11,7 +11,15 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
-    *("library", "report", "jobs", "training", "ablation", "evaluation"),
+    *(
+        "library",
+        "report",
+        "verification",
+        "jobs",
+        "training",
+        "ablation",
+        "evaluation",
+    ),
     *(
         "dissection",
         "analysis",

@@ -32,6 +32,8 @@ BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
 SUMMARY = "summary.json"
 _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
+    # Of `jdissect.verification`.
+    *("verified.csv", "verified.json"),
     *("units.csv", "report.html", SUMMARY),
 )
 

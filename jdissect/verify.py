@@ -1,0 +1,60 @@
+"""Checks the labels of units by counterfactuals: python -m jdissect.verify RUN
+
+A run on scenes is checked on pictures with and without each unit's concept, other runs
+on images that did not choose the label. Writes LAYER/verified.csv and verified.json
+into the run. See `verification`.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+_OPTIONS = {
+    "layers": ([], "Layers to verify; by default all."),
+    "all_units": (False, "Also verify units whose IoU is below all thresholds."),
+    "pairs": (30, "Pairs of pictures for each concept, for a run on scenes."),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and verifies; returns the exit code."""
+    from jdissect.base.errors import UserError
+    from jdissect.jobs.replay import FLAGS
+    from jdissect.runtime import plain_flags
+
+    usage = "jdissect.verify RUN [FLAG ...]"
+    flags, folders, _ = plain_flags.parse(argv, usage, {**_OPTIONS, **FLAGS})
+    if len(folders) != 1:
+        raise UserError(f"give one run directory: python -m {usage}")
+    from jdissect.report.tables.layer import aligned
+    from jdissect.results.finished_run import open_run
+    from jdissect.verification import table
+    from jdissect.verification.run import verify
+    from jdissect.verification.verified import TABLE
+
+    start = time.perf_counter()
+    run = open_run(folders[0])
+    found = verify(
+        run,
+        flags.layers,
+        all_units=flags.all_units,
+        pairs=flags.pairs,
+        **{name: flags[name].value for name in FLAGS},
+    )
+    for layer, verified in found.items():
+        print(table.heading(run.name, verified))
+        print(f"\n{aligned(table.shares(verified))}\n")
+        print(f"{aligned(table.concepts(verified))}\n")
+        for line in table.notes(verified):
+            print(f"{line}\n")
+        verified.write(run.folder / layer)
+    written = [run.folder / layer / TABLE for layer in found]
+    print(*(f"written to {path}" for path in written), sep="\n")
+    print(f"{time.perf_counter() - start:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    from jdissect.runtime.command_line import entry
+
+    sys.exit(entry(main))
