@@ -31,6 +31,7 @@ SMALLEST = {
     "sketch": ["--size=4096"],
     "stages": ["--model=resnet18", "--images=8", "--batch_size=2", "--rounds=1"],
     "startup": MIXUP,
+    "verification": ["--pairs=10", "--concepts=2"],
     "train_step": ["--model=resnet18", "--batch_size=2", "--rounds=1"],
 }
 
