@@ -33,7 +33,7 @@ SUMMARY = "summary.json"
 _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
     # Of `jdissect.verification`.
-    *("verified.csv", "verified.json"),
+    *("verified.csv", "verified.json", "verified.png"),
     *("units.csv", "report.html", SUMMARY),
 )
 
