@@ -13,6 +13,7 @@ PACKAGE = Path(jdissect.__file__).parent
 FOLDERS = (
     *("library", "report", "jobs", "training", "ablation", "evaluation"),
     *(
+        "formulas",
         "dissection",
         "analysis",
         "segmenters",

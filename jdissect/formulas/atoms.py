@@ -22,7 +22,7 @@ import scipy.sparse
 from jaxtyping import Bool, Int
 
 from jdissect.base.errors import UserError
-from jdissect.formulas.formula import Formula
+from jdissect.formulas.formula import Formula, holds
 from jdissect.results.group_counts import BLOCKS
 
 _PENDING = 2**23  # entries that wait to be merged
@@ -56,6 +56,14 @@ class Atoms:
         mask = np.zeros(self.holds.shape[0], bool)
         mask[columns.indices[columns.indptr[number] : columns.indptr[number + 1]]] = 1
         return mask
+
+    def mask(self, formula: Formula) -> Bool[np.ndarray, " atom"]:
+        """Returns the atoms where a formula holds."""
+        return holds(formula, self.column)
+
+    def counts_for(self, formula: Formula) -> Bool[np.ndarray, " atom"]:
+        """Returns the atoms of images that count for a formula."""
+        return self.counted(self.domains_of(formula))[self.pattern]
 
     def domains_of(self, formula: Formula) -> frozenset[int]:
         """Returns the domains of a formula's concepts."""

@@ -23,7 +23,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from jdissect.formulas.atoms import Atoms
-from jdissect.formulas.formula import AND, OR, Formula, Step, canonical, concept, holds
+from jdissect.formulas.formula import AND, OR, Formula, Step, canonical, concept
 
 _BATCH_BYTES = 2**27  # for the candidates of the units that are searched at once
 _MASKS = 2**26  # atoms in the masks of formulas at a time
@@ -390,7 +390,7 @@ def _parts(formulas: list[Formula], atoms: Atoms) -> Iterator[list[Formula]]:
 
 def _masks(atoms: Atoms, formulas: Sequence[Formula]) -> np.ndarray:
     """Returns bool[formula, atom]: where formulas hold."""
-    return np.array([holds(formula, atoms.column) for formula in formulas])
+    return np.array([atoms.mask(formula) for formula in formulas])
 
 
 def _best(beam: Sequence[Scored]) -> Scored:
