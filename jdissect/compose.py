@@ -7,6 +7,7 @@ formulas.csv and formulas.json beside each layer's result. See docs/formulas.md.
 import sys
 import types
 from collections.abc import Sequence
+from typing import Any
 
 _USAGE = "jdissect.compose RUN [RUN ...] [FLAG ...]"
 _BEST = 10  # formulas that are printed
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.jobs import compose as job
     from jdissect.report.tables.formulas import formulas_report
 
-    places = {name: flags[name].value for name in FLAGS}
+    places: dict[str, Any] = {name: flags[name].value for name in FLAGS}
     for folder in folders:
         for layer, found, seconds in job.compose(
             folder, settings, flags.layers, **places

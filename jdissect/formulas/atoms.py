@@ -71,7 +71,7 @@ class Atoms:
 
     def counted(self, domains: frozenset[int]) -> Bool[np.ndarray, " pattern"]:
         """Returns the patterns of images that are in one of the given domains."""
-        return self.domains[:, sorted(domains)].any(axis=1)
+        return np.asarray(self.domains[:, sorted(domains)].any(axis=1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class Counts:
     def by_block(
         self, unit: int, mask: Bool[np.ndarray, " atom"]
     ) -> Int[np.ndarray, " block"]:
-        """Returns the pixels of a unit in some atoms, by block; `units` is all pixels."""
+        """Returns a unit's pixels in some atoms by block; `units` is all pixels."""
         entries = slice(*self.start[unit : unit + 2])
         kept = mask[self.atom[entries]]
         counted = np.bincount(

@@ -303,7 +303,8 @@ class Areas:
 
     def of(self, formulas: Iterable[Formula]) -> dict[Formula, np.ndarray]:
         """Returns {formula: int64[concept], its pixels with every concept}."""
-        areas, longer = {}, []
+        areas: dict[Formula, np.ndarray] = {}
+        longer: list[Formula] = []
         for formula in formulas:
             if len(formula) == 1:
                 areas[formula] = self.of_pairs[formula[0].column]

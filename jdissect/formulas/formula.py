@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 
 OR, AND, NOT = 0, 1, 2
 OPERATORS = ("or", "and", "and_not")  # names by number, as users give them
@@ -104,15 +104,10 @@ def _text(tree: _Tree, names: Sequence[str]) -> str:
     return (" OR " if kind == OR else " AND ").join(parts)
 
 
-def concept_names(
-    concepts: Sequence[str], categories: Sequence[str]
-) -> Shaped[np.ndarray, " concept"]:
+def concept_names(concepts: Sequence[str], categories: Sequence[str]) -> list[str]:
     """Returns the names in formulas: with the category where a name has several."""
     times = Counter(concepts)
-    return np.array(
-        [
-            f"{text} ({category})" if times[text] > 1 else text
-            for text, category in zip(concepts, categories, strict=True)
-        ],
-        dtype=object,
-    )
+    return [
+        f"{text} ({category})" if times[text] > 1 else text
+        for text, category in zip(concepts, categories, strict=True)
+    ]

@@ -30,9 +30,14 @@ def of_masks(
       UserError: shapes or numbers do not fit together.
     """
     fires, labels = np.asarray(fires), np.asarray(labels)
-    if fires.ndim != 4 or labels.ndim != 4 or fires.shape[1:] != (
-        len(labels),
-        *labels.shape[2:],
+    if (
+        fires.ndim != 4
+        or labels.ndim != 4
+        or fires.shape[1:]
+        != (
+            len(labels),
+            *labels.shape[2:],
+        )
     ):
         raise UserError(
             f"masks are [unit, image, height, width], {list(fires.shape)} is not; "

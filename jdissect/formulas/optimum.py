@@ -33,14 +33,13 @@ from jaxtyping import Int
 
 from jdissect.base.errors import UserError
 from jdissect.formulas.atoms import Atoms
-from jdissect.formulas.beam import Areas, Found, Own, Rules, Scored
+from jdissect.formulas.beam import Found, Own, Rules, Scored
 from jdissect.formulas.formula import AND, NOT, OR, Formula, Step, concept
 
 LONGEST = 3
 _MOST_MEETINGS = 2**26  # entries of the tables of concepts that meet
 _CHUNK = 2**21  # values of formulas at a time
 _PAIR_BYTES = 2**27  # for the sums of the units that are read at once
-_KEPT = 1024  # better formulas that are compared
 
 # How s of a formula of concepts a, b, c follows from s of a, b, c, ab, ac, bc, abc.
 _KINDS: dict[tuple[int, int], tuple[int, ...]] = {
@@ -173,7 +172,7 @@ class Optimum:
                         "too many concepts meet at a pixel for the optimum; use "
                         "--method=beam"
                     )
-                key = np.zeros(len(atoms), np.int64)
+                key: np.ndarray = np.zeros(len(atoms), np.int64)
                 for place in places:
                     key = key * self._concepts + labels[:, place]
                 rows.append(atoms)
@@ -224,10 +223,12 @@ class _Unit:
             start = max(best[-1], before.best[length - 1], key=lambda s: s.iou)
             best.append(self._raised(start, length))
         penalty = self._of._rules.penalty
+
+        def value(scored):
+            return penalty ** max(len(scored.formula) - 1, 0) * scored.iou
+
         chosen = [best[0]]
         for scored in best[1:]:
-            def value(s):
-                return penalty ** max(len(s.formula) - 1, 0) * s.iou
             chosen.append(scored if value(scored) > value(chosen[-1]) else chosen[-1])
         return Found(tuple(chosen), before.visited + self._visited)
 
@@ -302,7 +303,7 @@ class _Unit:
         ]
         fires = self._fired[self._domain[a], self._domain[a], self._domain[b]]
         return _best_of(
-            *counts, fires, lambda n: (*concept(int(a[n])), Step(operator, int(b[n])))
+            counts, fires, lambda n: (*concept(int(a[n])), Step(operator, int(b[n])))
         )
 
     def _of_three_that_meet(self, one, two, three) -> list[Scored]:
@@ -315,7 +316,8 @@ class _Unit:
             self._visited += len(three)
             here = np.flatnonzero(value > needed)
             if len(here):
-                found += self._triples_of(role.operators, triple[list(role.order)][:, here])
+                columns = triple[list(role.order)][:, here]
+                found += self._triples_of(role.operators, columns)
         return found
 
     def _of_three_apart(self, two) -> list[Scored]:
@@ -416,7 +418,7 @@ class _Unit:
             a, b, c = (int(column) for column in columns[:, n])
             return (*concept(a), Step(kind[0], b), Step(kind[1], c))
 
-        found = _best_of(*counts, fires, formula)
+        found = _best_of(counts, fires, formula)
         return [s for s in found if s.intersection * self._v > self._j * s.union]
 
     def _two(self, table: _Tables, a, b):
@@ -432,7 +434,7 @@ class _Unit:
 
 
 class _Gain:
-    """Bounds what a third concept can add to p, from N(p): max_c min(P(c), s(c) + N)."""
+    """Bounds what a third concept c adds to p: max over c of min(P(c), s(c) + N(p))."""
 
     def __init__(self, positive, value, negative):
         order = np.argsort(negative)
@@ -471,10 +473,10 @@ def _at(ordered, keys) -> tuple[np.ndarray, np.ndarray]:
     return place, ordered[place] == keys
 
 
-def _best_of(intersection, area, fires, formula) -> list[Scored]:
+def _best_of(counts, fires, formula) -> list[Scored]:
     """Returns the formula of highest IoU, the first on a tie."""
+    intersection, area = counts
     iou = intersection / np.maximum(fires + area - intersection, 1)
     best = int(iou.argmax())
     made: Formula = formula(best)
-    counts = (int(array[best]) for array in (intersection, area, fires))
-    return [Scored(made, *counts)]
+    return [Scored(made, int(intersection[best]), int(area[best]), int(fires[best]))]

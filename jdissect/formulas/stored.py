@@ -177,10 +177,10 @@ def read(folder: str | os.PathLike) -> Formulas | None:
     content = safe_reading.read_json(path)
     run = folder.parent / SUMMARY
     run_hash = safe_reading.read_json(run).get("result_hash") if run.is_file() else ""
-    if content.get("result_hash") != run_hash:
+    if not isinstance(run_hash, str) or content.get("result_hash") != run_hash:
         return None
     settings = _settings(content.get("settings"), path)
-    means = {
+    means: dict[str, Any] = {
         key: _means(content.get(key), settings.length, path, key)
         for key in ("mean_iou", "mean_cross_fitted")
     }

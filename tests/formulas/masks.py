@@ -79,9 +79,9 @@ class Masks:
         best = [kept[0][0][1]] if kept else [()]
         for depth in range(1, length):
             new = [
-                ((depth, formula), penalty ** (len(formula) - 1) * self.iou(unit, formula))
+                ((depth, f), penalty ** (len(f) - 1) * self.iou(unit, f))
                 for (_, parent), _ in kept
-                for formula in self.joined(parent)
+                for f in self.joined(parent)
             ]
             # Equal formulas are different objects there, so none replaces another.
             kept = sorted(kept + new, key=lambda item: -item[1])[:beam]

@@ -18,10 +18,10 @@ from tests.formulas.masks import Masks
 
 # A segmenter's maps; one category with images that do not count; three of them.
 KINDS = (
-    dict(maps=1),
-    dict(maps=2),
-    dict(maps=3, annotated=0.6),
-    dict(maps=2, kinds=3, annotated=0.6),
+    {"maps": 1},
+    {"maps": 2},
+    {"maps": 3, "annotated": 0.6},
+    {"maps": 2, "kinds": 3, "annotated": 0.6},
 )
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -162,7 +162,8 @@ def test_cross_fitting_and_intervals():
 def test_noise_gains_by_length_what_cross_fitting_takes_back():
     masks = Masks(4, images=64, maps=3, concepts=12, units=8)
     masks.fires = np.random.default_rng(0).random(masks.fires.shape) < 0.05
-    found = search.explain(counted(masks), Settings(), list("abcdefghijkl"), masks.categories)
+    names = list("abcdefghijkl")
+    found = search.explain(counted(masks), Settings(), names, masks.categories)
     gain = np.array(found.mean_iou) - found.mean_cross_fitted
     assert (np.diff(found.mean_iou) > 0).all() and (np.diff(gain) > 0).all()
 
@@ -170,16 +171,16 @@ def test_noise_gains_by_length_what_cross_fitting_takes_back():
 @pytest.mark.parametrize(
     "change, line",
     [
-        (dict(length=0), "length is 0"),
-        (dict(length=17), "length is 17"),
-        (dict(length=4, method="optimum"), "up to 3 concepts"),
-        (dict(method="best"), "method is 'best'"),
-        (dict(beam=0), "beam is 0"),
-        (dict(penalty=0.0), "penalty is 0"),
-        (dict(penalty=float("nan")), "penalty is nan"),
-        (dict(operators=("xor",)), "operators has 'xor'"),
-        (dict(operators=()), "operators has ''"),
-        (dict(beam=10**12), "GiB"),
+        ({"length": 0}, "length is 0"),
+        ({"length": 17}, "length is 17"),
+        ({"length": 4, "method": "optimum"}, "up to 3 concepts"),
+        ({"method": "best"}, "method is 'best'"),
+        ({"beam": 0}, "beam is 0"),
+        ({"penalty": 0.0}, "penalty is 0"),
+        ({"penalty": float("nan")}, "penalty is nan"),
+        ({"operators": ("xor",)}, "operators has 'xor'"),
+        ({"operators": ()}, "operators has ''"),
+        ({"beam": 10**12}, "GiB"),
     ],
     ids=str,
 )

@@ -51,9 +51,8 @@ def best_formulas_table(found: Formulas, count: int) -> str:
     for unit in order:
         if not found.formulas[unit]:
             continue
-        low, high, crossed = (
-            float(values[unit]) for values in (found.low, found.high, found.cross_fitted)
-        )
+        low, high = float(found.low[unit]), float(found.high[unit])
+        crossed = float(found.cross_fitted[unit])
         rows.append(
             [
                 found.unit_names[unit],
