@@ -21,6 +21,7 @@ FOLDERS = (
         "evaluation",
     ),
     *(
+        "formulas",
         "dissection",
         "analysis",
         "segmenters",
