@@ -1,0 +1,58 @@
+"""Draws small images with masks and label maps, dense and as a replay gives them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+UNITS, CONCEPTS, CATEGORIES = 5, 7, 3
+CATEGORY = np.array([0, 0, 1, 1, 2, 2, 0])
+
+
+class OnImage(NamedTuple):
+    """As `dissection.firing.OnImage`."""
+
+    index: int
+    columns: np.ndarray
+    annotated: np.ndarray
+    unit: np.ndarray
+    pixel: np.ndarray
+
+
+class Dense(NamedTuple):
+    """All images: masks [image, unit, y, x], labels [image, map, y, x], flags."""
+
+    masks: np.ndarray
+    labels: np.ndarray
+    annotated: np.ndarray
+
+    def images(self):
+        for index, (mask, labels, annotated) in enumerate(zip(*self, strict=True)):
+            unit, pixel = np.nonzero(mask.reshape(len(mask), -1))
+            yield OnImage(index, labels, annotated, unit.astype("i4"), pixel.astype("i4"))
+
+
+def dense(seed: int, images: int = 9, shape=(6, 11), all_annotated=False) -> Dense:
+    """Random images; the grid is no multiple of a block of 4x8 pixels."""
+    rng = np.random.default_rng(seed)
+    masks = rng.random((images, UNITS, *shape)) < rng.uniform(0, 0.4, (images, UNITS, 1, 1))
+    masks[:, -1] = False  # a unit that never fires
+    labels = rng.integers(0, CONCEPTS, (images, 2, *shape)).astype(np.int16)
+    labels[rng.random(labels.shape) < 0.3] = 0
+    annotated = rng.random((images, CATEGORIES)) < (2 if all_annotated else 0.6)
+    category = np.append(0, CATEGORY)
+    counted = np.stack([a[category[m]] for a, m in zip(annotated, labels, strict=True)])
+    return Dense(masks, np.where(counted, labels, 0).astype(np.int16), annotated)
+
+
+def iou(found: Dense, permutation) -> np.ndarray:
+    """IoU [unit, concept] of masks with the label maps of other images, by brute force."""
+    labels, annotated = found.labels[permutation], found.annotated[permutation]
+    result = np.zeros((found.masks.shape[1], CONCEPTS))
+    for unit in range(found.masks.shape[1]):
+        for concept in range(CONCEPTS):
+            counted = annotated[:, CATEGORY[concept]]
+            fires = found.masks[counted, unit]
+            there = (labels[counted] == concept + 1).any(axis=1)
+            either = (fires | there).sum()
+            result[unit, concept] = (fires & there).sum() / max(either, 1)
+    return result
