@@ -33,6 +33,7 @@ SUMMARY = "summary.json"
 _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
     *("units.csv", "report.html", SUMMARY),
+    *("chance.npz", "chance.csv", "chance.json"),  # of `chance_level.stored`
 )
 
 

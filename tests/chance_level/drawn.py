@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jdissect.results import group_counts
+from jdissect.results.group_counts import BLOCKS
+from jdissect.results.layer_result import Result
+
 UNITS, CONCEPTS, CATEGORIES = 5, 7, 3
 CATEGORY = np.array([0, 0, 1, 1, 2, 2, 0])
 
@@ -56,3 +60,40 @@ def iou(found: Dense, permutation) -> np.ndarray:
             either = (fires | there).sum()
             result[unit, concept] = (fires & there).sum() / max(either, 1)
     return result
+
+
+NAMES = tuple(f"thing {number}" for number in range(CONCEPTS - 1)) + ("=SUM(1)",)
+NAMES_OF_CATEGORIES = ("object", "part", "color")
+
+
+def result(found: Dense) -> Result:
+    """The result that a dissection has for these masks."""
+    images = len(found.masks)
+    blocks = group_counts.blocks_of([str(number) for number in range(images)])
+    intersection = np.zeros((BLOCKS, CONCEPTS, UNITS), np.int64)
+    area = np.zeros((BLOCKS, CONCEPTS), np.int64)
+    fires = np.zeros((BLOCKS, CATEGORIES + 1, UNITS), np.int64)
+    for block, mask, labels, annotated in zip(blocks, *found, strict=True):
+        fires[block] += np.append(annotated, True)[:, None] * mask.sum(axis=(1, 2))
+        for concept in range(CONCEPTS):
+            there = (labels == concept + 1).any(axis=0)
+            area[block, concept] += there.sum()
+            intersection[block, concept] += (mask & there).sum(axis=(1, 2))
+    total, unit = intersection.sum(axis=0).T, fires.sum(axis=0)
+    return Result(
+        thresholds=np.zeros(UNITS, np.float32),
+        intersection=np.ascontiguousarray(total),
+        union=unit[CATEGORY].T + area.sum(axis=0) - total,
+        fires=unit[-1],
+        concepts=NAMES,
+        categories=tuple(NAMES_OF_CATEGORIES[number] for number in CATEGORY),
+        top_value=np.zeros((UNITS, 1), np.float32),
+        top_image=np.zeros((UNITS, 1), np.int32),
+        histogram_counts=np.ones((UNITS, 2), np.int64),
+        histogram_edges=np.tile(np.arange(3, dtype=np.float32), (UNITS, 1)),
+        images=images,
+        quantile=0.25,
+        layer="layer4",
+        mask_shape=found.masks.shape[2:],
+        blocks=group_counts.GroupedCounts.pack(intersection, area, fires, CATEGORY),
+    )
