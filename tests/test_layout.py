@@ -28,6 +28,7 @@ BESIDE = {"configs", "converters"}
 # What imports upwards: (file, folder).
 UPWARD = {
     ("runtime/command_line.py", "configs"),  # where --config=NAME is
+    ("jobs/replay.py", "configs"),  # defaults of keys that an older run lacks
     ("data/scenes.py", "scenes"),  # an old name that still works
 }
 

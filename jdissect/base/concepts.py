@@ -45,6 +45,21 @@ def categories(concepts: Concepts) -> tuple[str, ...]:
     return tuple(dict.fromkeys(concepts[n][1] for n in columns(concepts)))
 
 
+def column_table(concepts: Concepts) -> Int[np.ndarray, " number"]:
+    """Maps each number to the column of its concept + 1, int32; 0 for no label."""
+    numbers = columns(concepts)
+    found = np.zeros(len(concepts), np.int32)
+    found[numbers] = np.arange(1, len(numbers) + 1)
+    return found[first_numbers(concepts)]
+
+
+def category_of_columns(concepts: Concepts) -> Int[np.ndarray, " concept"]:
+    """Returns the place in `categories` of each column's category, int32."""
+    place = {name: number for number, name in enumerate(categories(concepts))}
+    found = [place[concepts[number][1]] for number in columns(concepts)]
+    return np.asarray(found, np.int32)
+
+
 def reported_categories(present: Sequence[str]) -> tuple[str, ...]:
     """Returns the paper's four categories, then the vocabulary's others in order."""
     return tuple(dict.fromkeys((*PAPER_CATEGORIES, *present)))

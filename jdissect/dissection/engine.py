@@ -20,7 +20,13 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from jdissect.base.concepts import Concepts, categories, columns, first_numbers
+from jdissect.base.concepts import (
+    Concepts,
+    categories,
+    category_of_columns,
+    column_table,
+    columns,
+)
 from jdissect.base.errors import UserError
 from jdissect.base.progress import SILENT, ImageBars, Silent
 from jdissect.dissection import kernels, passes, thresholds, top_activations
@@ -112,14 +118,8 @@ class Dissection:
             raise UserError("the vocabulary names no concept (number 0 is never one)")
         self._concepts = concepts
         self._categories = categories(concepts)
-        place = {name: i for i, name in enumerate(self._categories)}
-        self._category = np.array(
-            [place[concepts[number][1]] for number in self._columns], np.int32
-        )
-        # Concept number -> column + 1; 0 for no label. Numbers may share a concept.
-        column_of = np.zeros(len(concepts), np.int32)
-        column_of[self._columns] = np.arange(1, len(self._columns) + 1)
-        self._column_of = column_of[first_numbers(concepts)]
+        self._category = category_of_columns(concepts)
+        self._column_of = column_table(concepts)
         self._apply, self._params = apply, params
 
     @in_32_bits
