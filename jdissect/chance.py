@@ -22,12 +22,11 @@ _OPTIONS = {
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line and compares; returns the exit code."""
-    # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.base.errors import UserError
+    from jdissect.jobs.replay import FLAGS, open_replay
     from jdissect.runtime import plain_flags
 
-    options = {**_OPTIONS, "data_path": plain_flags.DATA_PATH}
-    flags, folders, _ = plain_flags.parse(argv, _USAGE, options)
+    flags, folders, _ = plain_flags.parse(argv, _USAGE, {**_OPTIONS, **FLAGS})
     if not folders:
         raise UserError(f"give one or more run directories: python -m {_USAGE}")
     if not 0 <= flags.seed <= _MOST_SEED:
@@ -35,7 +34,6 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.base.progress import Progress
     from jdissect.chance_level import layer as chance_level
     from jdissect.chance_level import stored
-    from jdissect.jobs.replay import open_replay
     from jdissect.results.finished_run import open_run
 
     chance_level.check(flags.permutations, flags.alpha)
@@ -45,27 +43,21 @@ def main(argv: Sequence[str]) -> int:
     for run, layers in wanted.items():
         for layer in layers:
             chance_level.check_result(run.result(layer), str(run.folder / layer))
+    places = {name: flags[name].value for name in FLAGS}
     for run, layers in wanted.items():
-        with Progress() as progress:
-            replay = open_replay(run, progress=progress, data_path=flags.data_path)
         for layer in layers:
             start = time.perf_counter()
             result = run.result(layer)
             with Progress() as progress:
+                images = open_replay(run, progress, **places).images(layer)
                 found = chance_level.measure(
-                    result,
-                    replay.images(layer),
-                    flags.permutations,
-                    flags.seed,
-                    progress,
+                    result, images, flags.permutations, flags.seed, progress
                 )
-            stored.write(run.folder / layer, found, result)
+            folder = run.folder / layer
+            stored.write(folder, found, result)
             print(text(found, result, flags.alpha))
-            print(
-                f"\nwritten to {run.folder / layer}, "
-                f"{time.perf_counter() - start:.1f} s",
-                flush=True,
-            )
+            seconds = time.perf_counter() - start
+            print(f"\nwritten to {folder}, {seconds:.1f} s", flush=True)
     return 0
 
 

@@ -11,7 +11,8 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
-    *("library", "report", "jobs", "training", "ablation", "evaluation", "chance_level"),
+    *("library", "report", "jobs", "training", "ablation", "evaluation"),
+    "chance_level",
     *(
         "dissection",
         "analysis",

@@ -6,7 +6,7 @@ p_values, concept_sets                 which units are above chance, and of what
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from jdissect.analysis import uncertainty
 from jdissect.analysis.concept_sets import ConceptSets, concept_sets
 from jdissect.base.concepts import reported_categories
 from jdissect.base.errors import UserError
-from jdissect.base.progress import Progress, Task
+from jdissect.base.progress import Progress
 from jdissect.chance_level.p_values import PValues, effective_images, p_values
 from jdissect.chance_level.packed import pack
 from jdissect.chance_level.permutation import Best, Counter, null
@@ -155,9 +155,7 @@ def measure(
     assert result.blocks is not None  # checked
     category = result.blocks.category
     progress = progress or Progress(silent=True, ticking=False)
-    with progress.counted("masks and labels", result.images, before="opening") as task:
-        units, concepts = result.intersection.shape
-        packed = pack(_counted(images, task), units, concepts)
+    packed = pack(images, *result.intersection.shape)
     observed = Counter(packed, category).best(np.arange(packed.images))
     if packed.images != result.images or (observed.iou != result.best_iou).any():
         raise UserError(
@@ -175,14 +173,8 @@ def measure(
     return Chance(seed, chance, values, sets)
 
 
-def _counted(images: Iterable[Any], task: Task) -> Iterator[Any]:
-    for image in images:
-        yield image
-        task.advance(1)
-
-
 def summary(chance: Chance, result: Result) -> dict[str, Any]:
-    """Returns counts beside those by chance, at the result's IoU thresholds, as JSON."""
+    """Returns counts beside those by chance, at the result's thresholds, as JSON."""
 
     def at(threshold: float) -> dict[str, Any]:
         by_chance = chance.unique_concepts(threshold, result.categories)
@@ -198,5 +190,3 @@ def summary(chance: Chance, result: Result) -> dict[str, Any]:
 
 def _json(count: ByChance) -> dict[str, float]:
     return {"mean": round(count.mean, 6), "high": count.high}
-
-

@@ -145,7 +145,7 @@ def _checked(path: paths.Path, seed: int, units: int, concepts: int) -> Chance:
                     f"which does not fit {units} units"
                 )
         found = {name: arrays.read(name) for name in _LAYOUT}
-    for name, (kind, _) in _LAYOUT.items():
+    for name in _LAYOUT:
         low, high = {
             "null_concept": (-1, concepts - 1),
             "set_start": (0, len(found["set_column"])),

@@ -100,9 +100,7 @@ def rotation(features: int, seed: int, layer: str) -> UnitCodes:
     signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
     encoder = np.ascontiguousarray(orthogonal * signs, np.float32)
     digest = hashlib.sha256(encoder.tobytes()).hexdigest()
-    return UnitCodes(
-        {"encoder": encoder}, "linear", source=ROTATION, sha256=digest
-    )
+    return UnitCodes({"encoder": encoder}, "linear", source=ROTATION, sha256=digest)
 
 
 def untrained(model: Classifier, seed: int, dtype: str) -> Classifier:

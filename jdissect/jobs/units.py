@@ -1,4 +1,4 @@
-"""Opens the units that a config names: tails, files of `config.model.units`, rotations."""
+"""Opens the units that a config names: its tails, files of units, or a rotation."""
 
 from collections.abc import Callable, Mapping
 

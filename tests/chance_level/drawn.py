@@ -32,13 +32,17 @@ class Dense(NamedTuple):
     def images(self):
         for index, (mask, labels, annotated) in enumerate(zip(*self, strict=True)):
             unit, pixel = np.nonzero(mask.reshape(len(mask), -1))
-            yield OnImage(index, labels, annotated, unit.astype("i4"), pixel.astype("i4"))
+            yield OnImage(
+                index, labels, annotated, unit.astype("i4"), pixel.astype("i4")
+            )
 
 
 def dense(seed: int, images: int = 9, shape=(6, 11), all_annotated=False) -> Dense:
     """Random images; the grid is no multiple of a block of 4x8 pixels."""
     rng = np.random.default_rng(seed)
-    masks = rng.random((images, UNITS, *shape)) < rng.uniform(0, 0.4, (images, UNITS, 1, 1))
+    masks = rng.random((images, UNITS, *shape)) < rng.uniform(
+        0, 0.4, (images, UNITS, 1, 1)
+    )
     masks[:, -1] = False  # a unit that never fires
     labels = rng.integers(0, CONCEPTS, (images, 2, *shape)).astype(np.int16)
     labels[rng.random(labels.shape) < 0.3] = 0
@@ -49,7 +53,7 @@ def dense(seed: int, images: int = 9, shape=(6, 11), all_annotated=False) -> Den
 
 
 def iou(found: Dense, permutation) -> np.ndarray:
-    """IoU [unit, concept] of masks with the label maps of other images, by brute force."""
+    """IoU [unit, concept] of masks with other images' label maps, by brute force."""
     labels, annotated = found.labels[permutation], found.annotated[permutation]
     result = np.zeros((found.masks.shape[1], CONCEPTS))
     for unit in range(found.masks.shape[1]):

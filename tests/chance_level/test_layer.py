@@ -82,7 +82,9 @@ def test_files_are_read_back(chance, result, tmp_path):
     assert at["detector_units_by_chance"]["mean"] == chance.detectors(0.04).mean
     # Counts of another run are not shown; those of a layer that is saved anew are gone.
     path = folder.parent / "summary.json"
-    path.write_text(path.read_text().replace('"result_hash": "0"', '"result_hash": "1"'))
+    path.write_text(
+        path.read_text().replace('"result_hash": "0"', '"result_hash": "1"')
+    )
     assert stored.read(folder) is None
     result.save(folder)
     assert not (folder / "chance.json").exists()
@@ -139,7 +141,11 @@ def test_other_images_than_those_that_were_counted(found, result):
 @pytest.mark.parametrize(
     "permutations, alpha, message",
     [
-        (19, 0.05, "--permutations is 19; at --alpha=0.05 it must be from 20 to 10,000"),
+        (
+            19,
+            0.05,
+            "--permutations is 19; at --alpha=0.05 it must be from 20 to 10,000",
+        ),
         (99, 0.01, "must be from 100 to"),
         (10**7, 0.05, "must be from 20 to"),
         (100, 0.0, "--alpha is 0; it must be above 0"),

@@ -67,9 +67,6 @@ def test_permutations_are_pinned():
     assert permutation.draw(6, 7, 3).tolist() == [2, 5, 3, 0, 4, 1]
 
 
-
-
-
 @pytest.mark.parametrize("images", [0, 1])
 def test_too_few_images(images):
     found = drawn.dense(1, images=2)
