@@ -11,17 +11,9 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
+    *("library", "report", "verification", "jobs", "training", "ablation"),
+    *("evaluation", "chance_level", "formulas"),
     *(
-        "library",
-        "report",
-        "verification",
-        "jobs",
-        "training",
-        "ablation",
-        "evaluation",
-    ),
-    *(
-        "formulas",
         "dissection",
         "analysis",
         "segmenters",

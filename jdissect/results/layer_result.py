@@ -36,6 +36,7 @@ _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
     *(FORMULAS, FORMULAS_TABLE, "verified.csv", "verified.json"),
     *("units.csv", "report.html", SUMMARY),
+    *("chance.npz", "chance.csv", "chance.json"),  # of `chance_level.stored`
 )
 
 
