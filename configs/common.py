@@ -18,6 +18,8 @@ def get_common() -> ml_collections.ConfigDict:
     config.model.size = 0  # side in pixels to resize them to; 0 = as they are
     # Units that are not channels: FILE for one layer, or LAYER:FILE,LAYER:FILE
     config.model.units = ""
+    config.model.baseline = ""  # instead: 'rotation' of its layers, or 'untrained'
+    config.model.baseline_seed = 0  # of the rotation, or of the initial parameters
 
     config.data = ml_collections.ConfigDict()
     # 'scenes', 'folder', 'tfds', 'huggingface'; with masks: 'broden', 'masks', 'coco',

@@ -71,6 +71,7 @@ LITTLE_OPTIMIZED = {
     "tests/report/test_counted_images.py",
     "tests/segmenters/test_upernet.py",
     "tests/test_ablate.py",
+    "tests/test_compose.py",
     "tests/test_docs.py",
     "tests/runtime/test_machine.py",
     "tests/test_figures.py",

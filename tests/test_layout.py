@@ -11,15 +11,8 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
-    *(
-        "library",
-        "report",
-        "verification",
-        "jobs",
-        "training",
-        "ablation",
-        "evaluation",
-    ),
+    *("library", "report", "verification", "jobs", "training", "ablation"),
+    *("evaluation", "chance_level", "formulas"),
     *(
         "dissection",
         "analysis",

@@ -18,7 +18,7 @@ from jdissect.data.source import Source
 from jdissect.datasets import exif_rotation, open_source
 from jdissect.dissection import settings
 from jdissect.dissection.unit_views import UnitViews
-from jdissect.jobs import own_network, units
+from jdissect.jobs import baselines, own_network, units
 from jdissect.jobs.batches import feature_shapes, network_of
 from jdissect.models.endpoints import listed
 from jdissect.runtime import machine, resources
@@ -76,6 +76,7 @@ def open_inputs(
     """
     with processes.agreeing(), progress.stage("opening images and network"):
         settings.check(config)
+        baselines.check(config)
         devices, counters = network_devices(config.parallel)
         cache = machine.cache_dir(config.cache.dir)
         machine.use_compilation_cache(cache)
@@ -120,7 +121,8 @@ def open_network(
       tells: whether to log how the user's network is used.
 
     Raises:
-      UserError: see `networks.load_configured` and `own_network.load`.
+      UserError: see `networks.load_configured`, `own_network.load` and
+        `baselines.untrained`.
     """
     if not config.model.get("python"):
         model = networks.load_configured(config)
@@ -130,6 +132,9 @@ def open_network(
                 *image_shape,
                 *model.image_shape,
             )
+        if baselines.of(config) == baselines.UNTRAINED:
+            seed = config.model.baseline_seed
+            return baselines.untrained(model, seed, config.dtype)
         return model
     model, note = own_network.load(config, image_shape)
     if tells:
@@ -144,7 +149,11 @@ def identity_of(inputs: Inputs) -> dict[str, Any]:
         images=list(zip(inputs.source.names, hashes, strict=True)),
         model=networks.model_identity(inputs.model),
         segmenter=inputs.segmenter.identity(inputs.cache),
-        keys={**_keys(config), **units.identity(inputs.views)},
+        keys={
+            **_keys(config),
+            **units.identity(inputs.views),
+            **baselines.identity(config, inputs.views.codes),
+        },
     )
 
 
