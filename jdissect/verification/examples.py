@@ -10,7 +10,7 @@ from jdissect.ops.upsample import upsample
 from jdissect.results.layer_result import Result
 from jdissect.scenes.counterfactual import REMOVED, REPAINTED
 from jdissect.verification.counterfactuals import Counterfactuals, number_of
-from jdissect.verification.responses import MEAN, Responses, Run, maps_of
+from jdissect.verification.responses import MEAN, Responses, Run, Shot, maps_of
 from jdissect.verification.verified import Example, Verified
 
 EACH = 4  # units of highest AUC, and as many of lowest, each of another concept
@@ -40,7 +40,7 @@ def examples(
     chosen += [(row, False) for row in _rows(found, found.auc)]
     if not chosen:
         return ()
-    shots = []
+    shots: list[Shot] = []
     for row, best in chosen:
         number = number_of(found.concept[row], found.category[row])
         assert number is not None  # it was changed
