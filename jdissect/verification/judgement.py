@@ -239,7 +239,7 @@ def contrast(
 def set_contrast(rows: Rows, of: Places, found: Contrast) -> None:
     """Judges units by images with and without their concept."""
     if found.auc is None:
-        rows.skip(of, f"only {found.why_not}")
+        rows.skip(of, f"too few pairs, and only {found.why_not}")
         return
     rows.set(
         of,
