@@ -27,7 +27,7 @@ from jdissect.models.preprocess import Preprocessing
 from jdissect.runtime.devices import in_32_bits
 
 GENERATOR_VERSION = 1  # of how latents are drawn and images rounded
-_LARGEST_SEED = 2**63 - 1
+_LARGEST_SEED = 2**32 - 1
 _MOST_IMAGES = 10**7
 
 
@@ -150,7 +150,7 @@ def open_generator(
             f"number of latents, 1 to {_MOST_IMAGES:,}"
         )
     if not 0 <= seed <= _LARGEST_SEED:
-        raise UserError(f"config.data.seed is {seed}; it must be 0 to 2^63 - 1")
+        raise UserError(f"config.data.seed is {seed}; it must be 0 to {_LARGEST_SEED}")
     if not os.fspath(folder):
         raise UserError(
             "source 'generator' needs config.model.weights, the folder of a converted "
