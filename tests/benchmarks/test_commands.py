@@ -102,6 +102,15 @@ def test_what_a_command_needs_is_asked_for(tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
+def test_a_table_of_some_networks_is_not_saved(monkeypatch, tmp_path):
+    any_network = command("any_network")
+    monkeypatch.setattr(any_network, "PAGE", tmp_path / "page.md")
+    refused = functools.partial(is_refused, any_network.main, "any_network")
+    assert "leave out --only" in refused("--save", "--only=resnet50")
+    assert "no network's name contains 'nosuch'" in refused("--only=nosuch")
+    assert not (tmp_path / "page.md").exists()
+
+
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
