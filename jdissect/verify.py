@@ -26,11 +26,12 @@ def main(argv: Sequence[str]) -> int:
     flags, folders, _ = plain_flags.parse(argv, usage, {**_OPTIONS, **FLAGS})
     if len(folders) != 1:
         raise UserError(f"give one run directory: python -m {usage}")
+    from jdissect.base.atomic_files import write_whole
     from jdissect.report.tables.layer import aligned
     from jdissect.results.finished_run import open_run
     from jdissect.verification import table
     from jdissect.verification.run import verify
-    from jdissect.verification.verified import TABLE
+    from jdissect.verification.verified import PICTURE, TABLE
 
     start = time.perf_counter()
     run = open_run(folders[0])
@@ -48,10 +49,27 @@ def main(argv: Sequence[str]) -> int:
         for line in table.notes(verified):
             print(f"{line}\n")
         verified.write(run.folder / layer)
-    written = [run.folder / layer / TABLE for layer in found]
-    print(*(f"written to {path}" for path in written), sep="\n")
+        print(f"written to {run.folder / layer / TABLE}")
+        if verified.examples:
+            picture = run.folder / layer / PICTURE
+            write_whole(picture, _picture(run.result(layer), verified))
+            print(f"pairs of pictures: {picture}")
     print(f"{time.perf_counter() - start:.1f} s")
     return 0
+
+
+def _picture(result, verified) -> bytes:
+    """Returns a PNG of the examples, with the pixels where units fire outlined."""
+    from jdissect.report.figures import detector_pictures, drawing
+
+    blocks: dict[str, list[detector_pictures.Strip]] = {}
+    for one in verified.examples:
+        title = "highest AUC" if one.best else "lowest AUC"
+        detector = detector_pictures.of_unit(result, int(verified.unit[one.row]))
+        strip = detector_pictures.Strip(detector, list(one.pixels), list(one.fires))
+        blocks.setdefault(title, []).append(strip)
+    text = f"{verified.layer}: with and without the concept"
+    return drawing.png(detector_pictures.draw(blocks, text))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ SUMMARY = "summary.json"
 FORMULAS_TABLE, FORMULAS = "formulas.csv", "formulas.json"
 _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
-    *(FORMULAS, FORMULAS_TABLE, "verified.csv", "verified.json"),
+    *(FORMULAS, FORMULAS_TABLE),
+    # Of `verification.verified`.
+    *("verified.csv", "verified.json", "verified.png"),
     *("units.csv", "report.html", SUMMARY),
     *("chance.npz", "chance.csv", "chance.json"),  # of `chance_level.stored`
 )

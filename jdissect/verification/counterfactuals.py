@@ -68,14 +68,24 @@ class Counterfactuals:
 
     def __iter__(self) -> Iterator[Shot]:
         """Yields the pictures, and after each its changes."""
-        split = split_number(self._source.split)
         for number in range(self.pictures):
             # Also for concepts that cannot be removed: of these, the pictures with and
             # without them are compared.
             if all(found >= self._pairs for found in self.found.values()):
                 return
-            key = (self._source.seed, split, self._source.num_images + number)
-            yield from self._shots(number, _Picture(key, self._mask_shape))
+            yield from self._shots(number, self._picture(number))
+
+    def pair(self, number: int, concept: int) -> tuple[Shot, Shot]:
+        """Returns a picture with and without a concept, for one of its pairs."""
+        picture = self._picture(number)
+        without = picture.without(concept)
+        assert without is not None  # of a pair
+        return Shot(picture.pixels, picture.maps, ()), Shot(*without, ())
+
+    def _picture(self, number: int) -> "_Picture":
+        source = self._source
+        key = (source.seed, split_number(source.split), source.num_images + number)
+        return _Picture(key, self._mask_shape)
 
     def _shots(self, number: int, picture: "_Picture") -> Iterator[Shot]:
         self.shares.append(picture.share)

@@ -16,8 +16,6 @@ from jdissect.verification.separation import Auc
 from jdissect.verification.verified import HELD_OUT, SKIPPED, Verified
 
 FEWEST = 10  # pairs with a control, or images of either kind; else nothing is judged
-
-
 Places = Sequence[int] | Int[np.ndarray, " place"]
 
 
@@ -57,8 +55,12 @@ class Rows:
     def __init__(self, result: Result, labels: Labels):
         self._result, self._labels = result, labels
         count = len(labels.unit)
-        self._numbers = {name: np.full(count, np.nan) for name in self._NUMBERS}
-        self._counts = {name: np.zeros(count, np.int64) for name in _COUNTED}
+        self._numbers: dict[str, Any] = {
+            name: np.full(count, np.nan) for name in self._NUMBERS
+        }
+        self._counts: dict[str, Any] = {
+            name: np.zeros(count, np.int64) for name in _COUNTED
+        }
         self._way, self._note = [SKIPPED] * count, [""] * count
 
     def skip(self, rows: Places, why: str) -> None:

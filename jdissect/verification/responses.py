@@ -123,6 +123,20 @@ def measure(
     return {layer: store.responses() for layer, store in stores.items()}
 
 
+def maps_of(
+    shots: Iterable[Shot], layer: str, run: Run, size: int
+) -> Float[np.ndarray, "shot height width unit"]:
+    """Returns a layer's feature maps of some pictures."""
+    batches = list(_batches(shots, size))
+    records = run(_images(batch, size) for batch in batches)
+    pairs = zip(records, batches, strict=True)
+    found = [
+        np.asarray(record.features[layer], np.float32)[: len(batch)]
+        for record, batch in pairs
+    ]
+    return np.concatenate(found)
+
+
 class _Store:
     """Collects what is read of one layer."""
 

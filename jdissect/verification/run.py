@@ -1,5 +1,6 @@
 """Verifies the labels of a finished run: on drawn pairs, or on held-out images."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from jdissect.runtime.devices import in_32_bits
 from jdissect.scenes import ScenesSource
 from jdissect.verification import held_out, judgement
 from jdissect.verification.counterfactuals import Counterfactuals, number_of
+from jdissect.verification.examples import examples
 from jdissect.verification.judgement import FEWEST, Labels, Rows, labels_of
 from jdissect.verification.responses import Responses, measure
 from jdissect.verification.verified import Verified
@@ -59,14 +61,13 @@ def verify(
     with Progress() as progress:
         replay = open_replay(run, progress, **places)
         drawn = isinstance(replay.inputs.source, ScenesSource)
-        judged = (
-            _by_pictures(replay, results, labels, pairs)
-            if drawn
-            else _by_images(replay, results, labels)
-        )
-    summary = safe_reading.read_json(run.folder / MARK)
-    result_hash = str(summary.get("result_hash"))
-    return {layer: rows.verified(result_hash) for layer, rows in judged.items()}
+        if drawn:
+            return _by_pictures(replay, results, labels, pairs)
+        return _by_images(replay, results, labels)
+
+
+def _hash(run: StoredRun) -> str:
+    return str(safe_reading.read_json(run.folder / MARK).get("result_hash"))
 
 
 Results = Mapping[str, Result]
@@ -74,7 +75,7 @@ Results = Mapping[str, Result]
 
 def _by_pictures(
     replay: Replay, results: Results, labels: Mapping[str, Labels], pairs: int
-) -> dict[str, Rows]:
+) -> dict[str, Verified]:
     """Judges by pictures of the world that follow those of the run."""
     inputs = replay.inputs
     assert isinstance(inputs.source, ScenesSource)
@@ -82,23 +83,33 @@ def _by_pictures(
     numbers = sorted({number for each in units.values() for number in each})
     shape = inputs.segmenter.mask_shape
     drawn = Counterfactuals(inputs.source, numbers, shape, pairs)
+
+    def network(batches):
+        return replay.records_of(batches, tuple(results))
+
     with replay.progress.counted("pictures", before="compiling") as task:
-        found = measure(
-            drawn,
-            units,
-            lambda batches: replay.records_of(batches, tuple(results)),
-            inputs.images_a_step,
-            task.advance,
-        )
-    return {
-        layer: rows_of_pictures(results[layer], labels[layer], units[layer], one, drawn)
-        for layer, one in found.items()
-    }
+        found = measure(drawn, units, network, inputs.images_a_step, task.advance)
+    judged = {}
+    for layer, read in found.items():
+        about = results[layer], labels[layer], units[layer], read, drawn
+        one = rows_of_pictures(*about).verified(_hash(replay.run))
+        with replay.progress.stage("example pictures"):
+            pictures = examples(
+                results[layer],
+                one,
+                units[layer],
+                read,
+                drawn,
+                network,
+                inputs.images_a_step,
+            )
+        judged[layer] = dataclasses.replace(one, examples=pictures)
+    return judged
 
 
 def _by_images(
     replay: Replay, results: Results, labels: Mapping[str, Labels]
-) -> dict[str, Rows]:
+) -> dict[str, Verified]:
     """Judges by images of the run, each half of which judges the other's labels."""
     run = replay.run
     counted = ~np.isin(np.arange(len(run.names)), list(run.skipped))
@@ -115,7 +126,7 @@ def _by_images(
     return {
         layer: held_out.judge(
             result, labels[layer], maxima[layer], shown, *halves[layer]
-        )
+        ).verified(_hash(run))
         for layer, result in results.items()
     }
 

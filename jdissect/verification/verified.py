@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jdissect.base import paths, safe_reading
 from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.csv_cells import csv_text
 from jdissect.base.errors import UserError
 
-TABLE, FILE = "verified.csv", "verified.json"
+TABLE, FILE, PICTURE = "verified.csv", "verified.json", "verified.png"
 HELD_OUT, SKIPPED = "held out", "skipped"
 WAYS = ("removed", "repainted", HELD_OUT, SKIPPED)
 _FORMAT = 1
@@ -44,6 +44,22 @@ class Share(NamedTuple):
         return self.verified / self.judged if self.judged else math.nan
 
 
+class Example(NamedTuple):
+    """A pair of pictures.
+
+    Attributes:
+      row: row of the unit.
+      best: whether the unit is among those of highest AUC, or of lowest.
+      pixels: with and without the concept.
+      fires: bool, where the unit's activation exceeds T_k, on the mask grid.
+    """
+
+    row: int
+    best: bool
+    pixels: UInt8[np.ndarray, "2 side side 3"]
+    fires: Bool[np.ndarray, "2 height width"]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Verified:
     """Labelled units of a layer, one row each, in the order of the units.
@@ -67,6 +83,7 @@ class Verified:
       margin, margin_low, margin_high: AUC minus that of the control.
       maximum: AUC of the image's maximum instead of the thing's mean.
       note: why it was skipped, and the like.
+      examples: pairs of some units; not in the files.
     """
 
     result_hash: str
@@ -92,6 +109,7 @@ class Verified:
     margin_high: Float[np.ndarray, " row"]
     maximum: Float[np.ndarray, " row"]
     note: tuple[str, ...]
+    examples: tuple[Example, ...] = ()
 
     @property
     def judged(self) -> Bool[np.ndarray, " row"]:
@@ -104,7 +122,12 @@ class Verified:
         return self.judged & (self.auc_low > 0.5) & (self.margin_low > 0)
 
     def share(self, threshold: float) -> Share:
-        """Counts the units with an IoU above a threshold."""
+        """Counts the units with an IoU above a threshold.
+
+        Args:
+          threshold: at least the lowest of `iou_thresholds`, if only detectors have
+            rows.
+        """
         there = self.iou > threshold
         counts = (there, there & self.judged, there & self.verified)
         return Share(*(int(each.sum()) for each in counts))
@@ -149,7 +172,7 @@ class Verified:
 _COLUMNS = tuple(
     field.name
     for field in dataclasses.fields(Verified)
-    if field.name not in ("result_hash", "layer", "iou_thresholds")
+    if field.name not in ("result_hash", "layer", "iou_thresholds", "examples")
 )
 _TEXTS = ("name", "concept", "category", "way", "note")
 _COUNTS = ("unit", "images", "controls")

@@ -1,5 +1,7 @@
 """Units that are known to respond to a concept are verified, and no others."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from jdissect.dissection.features import Record
 from jdissect.scenes import CONCEPTS, open_scenes
 from jdissect.scenes.counterfactual import shows
 from jdissect.verification.counterfactuals import Counterfactuals, number_of
+from jdissect.verification.examples import EACH, examples
 from jdissect.verification.judgement import Labels
 from jdissect.verification.responses import measure
 from jdissect.verification.run import rows_of_pictures, units_by_number
@@ -54,7 +57,10 @@ def judged():
         return rows_of_pictures(result, labels, units, found, drawn).verified("hash")
 
     own = np.tile(np.arange(count), 2)
-    return verified(own), verified((own + 3) % count), verified(own * 0 + count), drawn
+    true = verified(own)
+    pairs = examples(result, true, units, found, drawn, run, 20)
+    true = dataclasses.replace(true, examples=pairs)
+    return true, verified((own + 3) % count), verified(own * 0 + count), drawn
 
 
 def test_planted_units_rank_first(judged):
@@ -74,6 +80,18 @@ def test_other_labels_score_a_half(judged):
     other = judged[1]
     assert abs(np.mean(other.auc) - 0.5) < 0.08
     assert other.verified.sum() <= 1
+
+
+def test_examples_are_pairs_of_the_best_and_the_worst(judged):
+    true = judged[0]
+    assert [one.best for one in true.examples] == [True] * EACH + [False] * EACH
+    changed = [n for n, way in enumerate(true.way) if way in ("removed", "repainted")]
+    assert true.examples[0].row == changed[np.argmax(true.auc[changed])]
+    assert true.examples[EACH].row == changed[np.argmin(true.auc[changed])]
+    for one in true.examples[:EACH]:
+        assert one.row < len(PLANTED)
+        assert (one.pixels[0] != one.pixels[1]).any()
+        assert one.fires[0].sum() > one.fires[1].sum()
 
 
 def test_how_each_was_checked(judged):
