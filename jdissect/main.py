@@ -12,7 +12,8 @@ def main(argv: Sequence[str]) -> int:
     flags = command_line.define(
         argv,
         {
-            "workdir": "Run directory; default runs/NAME[-VARIANT] of the config.",
+            "workdir": "Run directory; default runs/NAME[-VARIANT] of the config, with "
+            "-BASELINE behind it for a baseline.",
             **command_line.PROCESSES,
         },
         {"overwrite": "Replace the run in --workdir, once the new one is complete."},
@@ -21,7 +22,8 @@ def main(argv: Sequence[str]) -> int:
     processes = command_line.join(flags)
     from jdissect.report import run_summary
 
-    workdir = flags.workdir or f"runs/{command_line.run_name(flags)}"
+    baseline = config.model.baseline and f"-{config.model.baseline}"
+    workdir = flags.workdir or f"runs/{command_line.run_name(flags)}{baseline}"
     return run_summary.dissect(config, workdir, flags.overwrite, processes)
 
 

@@ -11,9 +11,9 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
-    *("library", "report", "jobs", "training", "ablation", "evaluation"),
+    *("library", "report", "verification", "jobs", "training", "ablation"),
+    *("evaluation", "chance_level", "formulas"),
     *(
-        "formulas",
         "dissection",
         "analysis",
         "segmenters",

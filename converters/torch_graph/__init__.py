@@ -6,10 +6,11 @@ them in JAX (`interpret`, `operators`, `values`). PyTorch is needed for the tran
 only.
 """
 
+from jdissect.converters.torch_graph.trace import is_latent
 from jdissect.converters.torch_graph.translate import (
     Translated,
     layer_shapes,
     translate,
 )
 
-__all__ = ["Translated", "layer_shapes", "translate"]
+__all__ = ["Translated", "is_latent", "layer_shapes", "translate"]

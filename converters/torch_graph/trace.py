@@ -177,7 +177,7 @@ def _export(module, example, layers):
 
         def forward(self, images):
             found.clear()
-            output = _logits(self.module(images))
+            output = _own(self.module(images), is_latent(images.shape))
             outputs[:] = [*layers] if output is None else [*layers, graphs.OUTPUT]
             own = () if output is None else (output,)
             return (*(found[name] for name in layers), *own)
@@ -459,13 +459,25 @@ def _single(output: Any) -> Any:
     return output if isinstance(output, torch.Tensor) else None
 
 
-def _logits(output: Any) -> Any:
-    """Returns a module's own output if it is [batch, classes], else None."""
+def is_latent(shape: Sequence[int]) -> bool:
+    """Returns whether a batch of this shape is of a generator's inputs, not of images.
+
+    Latents are [batch, number] or [batch, number, 1, 1].
+    """
+    return len(shape) == 2 or (len(shape) == 4 and tuple(shape[2:]) == (1, 1))
+
+
+def _own(output: Any, of_generator: bool) -> Any:
+    """Returns a module's own output, or None.
+
+    It is [batch, classes], or for a generator images [batch, channel, height, width].
+    """
     tensor = _single(output)
     if tensor is None:
         tensor = getattr(output, "logits", None)
-    is_logits = _single(tensor) is not None and tensor.ndim == 2
-    return tensor if is_logits and tensor.is_floating_point() else None
+    if _single(tensor) is None or not tensor.is_floating_point():
+        return None
+    return tensor if tensor.ndim == (4 if of_generator else 2) else None
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from jaxtyping import Shaped
 
 from jdissect.base import unit_names
 from jdissect.base.errors import UserError
+from jdissect.base.printable import printable
 from jdissect.results.finished_run import StoredRun
 from jdissect.results.layer_result import Result
 
@@ -47,6 +48,11 @@ def check_own(run: StoredRun | None, layer: str, configured: str) -> None:
         raise UserError(
             f"{run.folder / layer} has units of config.model.units, not of the "
             "network; only the network's own units can be zeroed"
+        )
+    if run and (baseline := run.identity.get("model.baseline")):
+        raise UserError(
+            f"{run.folder} is a baseline, {printable(str(baseline), 40)}; only the "
+            "network's own units can be zeroed"
         )
     if configured:
         raise UserError(

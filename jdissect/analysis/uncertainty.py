@@ -178,7 +178,7 @@ def sample(
     if counts is None or why_not(result, counts):
         return None
     found = resampling.candidates(result, counts, min(lowest, resampling.LOWEST))
-    return resample(found, _filled(counts), result.categories)
+    return resample(found, filled(counts), result.categories)
 
 
 def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
@@ -193,7 +193,7 @@ def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
         return "it has no concepts"
     if counts is None:
         return "its counts by block of images were not kept"
-    if (blocks := int(_filled(counts).sum())) < FEWEST_GROUPS:
+    if (blocks := int(filled(counts).sum())) < FEWEST_GROUPS:
         return (
             f"too few images: {result.images}, with counts in {blocks} of "
             f"{counts.groups} blocks, but {FEWEST_GROUPS} are needed"
@@ -201,7 +201,7 @@ def why_not(result: Result, counts: GroupedCounts | None = None) -> str:
     return ""
 
 
-def _filled(counts: GroupedCounts) -> Bool[np.ndarray, " group"]:
+def filled(counts: GroupedCounts) -> Bool[np.ndarray, " group"]:
     """Returns whether each group has counts."""
     return (counts.concept.sum(axis=1) > 0) | (counts.unit[:, -1].sum(axis=1) > 0)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import tqdm
 
 _SAMPLE, _SAMPLES = 1.0, 60  # seconds between samples: the rate is of the last minute
-_UNITS = {"img": "images", "B": "bytes"}
+_UNITS = {"img": "images", "B": "bytes", "permutation": "permutations"}
 
 
 @dataclasses.dataclass(eq=False)
@@ -24,7 +24,7 @@ class Activity:
       since: when it began, seconds of the caller's clock.
       counted: whether parts of it are counted.
       total: number of parts; None if it is not known.
-      unit: unit of the parts, 'img' for images or 'B' for bytes.
+      unit: unit of the parts, a key of `_UNITS`: 'img' for images, 'B' for bytes.
       done: parts that are done.
       before: what is done until the first part is, such as 'compiling'.
       remark: text for the end of a line.

@@ -118,8 +118,8 @@ class Progress:
 
         Args:
           name: what the block does.
-          total: number of images or bytes; None if it is not known.
-          unit: 'img' for images, 'B' for bytes.
+          total: number of images, bytes...; None if it is not known.
+          unit: 'img' for images, 'B' for bytes, 'permutation'.
           start: how many were done before the block.
           before: what is done until the first of them is, such as 'compiling'.
         """

@@ -44,6 +44,7 @@ def dissect(
     concepts: Concepts,
     layers: str | Sequence[str],
     annotated: Bool[AnyArray, "image category"] | None = None,
+    ignore: int | None = None,
     quantile: float = 0.01,
     batch_size: int = 32,
     tail: str = "upper",
@@ -96,7 +97,7 @@ def dissect(
         )
     count = len(source.names) if source is not None else images.count
     _check_names(names, count)
-    labels = segmented or Labels(label_maps, annotated, concepts, count)
+    labels = segmented or Labels(label_maps, annotated, concepts, count, ignore)
     reader = Reader(
         images,
         labels,

@@ -87,6 +87,10 @@ def open_network(config) -> tuple[networks.Classifier, Labelled]:
       UserError: there are no weights or classes, or the two do not match.
     """
     settings.check_evaluation(config)
+    if config.model.get("baseline"):
+        raise UserError(
+            "config.model.baseline is for dissections (jdissect.main); leave it empty"
+        )
     model = networks.load_configured(config)
     if not model.classes:
         raise UserError(

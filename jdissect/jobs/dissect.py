@@ -25,6 +25,7 @@ from jdissect.data.source import Source, none_read
 from jdissect.dissection.engine import Dissection, NoneRead, Settings
 from jdissect.dissection.features import Shapes
 from jdissect.dissection.resume import Journal
+from jdissect.jobs import baselines
 from jdissect.jobs.batches import (
     Reader,
     feature_bytes,
@@ -162,7 +163,7 @@ def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
                         images=next(iter(found.results.values())).images,
                         seconds={**found.seconds, "total": total},
                         sent_bytes=sent,
-                        top1_error=top1_error(config.model.weights),
+                        top1_error=_error(config),
                     )
             finished = True
     except BaseException as error:
@@ -174,6 +175,13 @@ def _make(inputs, run, overwrite, processes, progress, tell, start) -> Done:
             preemption.add_hint(error)
         raise
     return Done(run.folder, inputs.layers, inputs.source, found.results, skipped)
+
+
+def _error(config: ml_collections.ConfigDict) -> float | None:
+    """Returns the top-1 error in percent of the network, if it is known."""
+    if baselines.of(config) == baselines.UNTRAINED:
+        return None
+    return top1_error(config.model.weights)
 
 
 def advice(dtype: str, platform: str) -> str:
@@ -245,7 +253,9 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
         source, inputs.segmenter, config, len(inputs.devices), processes, progress
     )
     network = network_of(inputs.model, inputs.layers, config.dtype)
-    maps = feature_shapes(network, inputs.model.params, source.image_shape)
+    maps = feature_shapes(
+        network, inputs.model.params, source.image_shape, inputs.model.latent
+    )
     spill = inputs.cache and inputs.cache / "features"
     keep = machine.keep_features(
         config.cache.features,

@@ -1,4 +1,4 @@
-"""Opens the units that a config names: its tails, and files of `config.model.units`."""
+"""Opens the units that a config names: its tails, files of units, or a rotation."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,6 +8,7 @@ from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.checkpoints import unit_codes
 from jdissect.dissection.unit_views import UnitViews
+from jdissect.jobs import baselines
 
 _KEY = "config.model.units"
 
@@ -19,12 +20,20 @@ def open_views(
 
     Args:
       config: the whole config.
-      features: returns {layer: its number of features}; called if there are files.
+      features: returns {layer: its number of features}; called if there are files, or
+        a rotation.
 
     Raises:
-      UserError: `config.model.units` names no layer of the config, or a file is not one
-        of its layer (see `unit_codes.read`).
+      UserError: `config.model.units` names no layer of the config, a file is not one of
+        its layer (see `unit_codes.read`), or a layer is too large to rotate.
     """
+    if baselines.of(config) == baselines.ROTATION:
+        seed = config.model.baseline_seed
+        rotated = {
+            layer: baselines.rotation(count, seed, layer)
+            for layer, count in features().items()
+        }
+        return UnitViews(config.tail, rotated)
     files = files_of(config)
     counts = features() if files else {}
     return UnitViews(
@@ -63,11 +72,15 @@ def files_of(config: ml_collections.ConfigDict) -> dict[str, str]:
 
 
 def identity(views: UnitViews) -> dict[str, object]:
-    """Returns the parts of a run's identity that views add to it."""
+    """Returns the parts of a run's identity that tails and files add to it."""
     parts: dict[str, object] = {}
     if views.tail != "upper":
         parts["tail"] = views.tail
-    if views.codes:
-        hashes = {layer: codes.sha256 for layer, codes in views.codes.items()}
+    hashes = {
+        layer: codes.sha256
+        for layer, codes in views.codes.items()
+        if codes.source != baselines.ROTATION
+    }
+    if hashes:
         parts["model.units"] = hashes
     return parts

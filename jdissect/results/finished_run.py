@@ -236,6 +236,8 @@ def known_error(run: StoredRun) -> float | None:
     """Returns the top-1 error in percent of a run's network; None if not known."""
     if run.top1_error is not None:
         return run.top1_error
+    if run.identity.get("model.baseline") == "untrained":
+        return None  # the weights are those of the trained network
     try:
         weights = run.config["model"]["weights"]
         # The run may come from anyone, so it must not trigger access to a store.

@@ -34,7 +34,11 @@ SUMMARY = "summary.json"
 FORMULAS_TABLE, FORMULAS = "formulas.csv", "formulas.json"
 _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
-    *("units.csv", "report.html", FORMULAS, FORMULAS_TABLE, SUMMARY),
+    *(FORMULAS, FORMULAS_TABLE),
+    # Of `verification.verified`.
+    *("verified.csv", "verified.json", "verified.png"),
+    *("units.csv", "report.html", SUMMARY),
+    *("chance.npz", "chance.csv", "chance.json"),  # of `chance_level.stored`
 )
 
 

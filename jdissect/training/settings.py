@@ -99,7 +99,9 @@ def check_training(config: ml_collections.ConfigDict) -> None:
         "model.weights",
         "empty: training starts from random weights",
     )
-    must(not config.model.get("python"), config, "model.python", "empty in training")
+    for key in ("python", "baseline"):
+        empty = not config.model.get(key)
+        must(empty, config, f"model.{key}", "empty in training")
 
 
 def check_batch(config: ml_collections.ConfigDict, devices: int) -> None:

@@ -1,0 +1,1 @@
+"""Compares a layer's best IoUs with those that chance alone gives."""
