@@ -108,6 +108,7 @@ def test_a_rotated_run_is_one_of_directions(command, tmp_path):
     assert {key: after[key] for key in before} == before
 
 
+@pytest.mark.slow
 def test_an_untrained_run(command, tmp_path):
     """Its network has the recipe's initial parameters; a default folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
