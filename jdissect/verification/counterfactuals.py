@@ -4,8 +4,9 @@ The pictures follow those that a run has counted: none of them chose a label. Fo
 concept the first pictures that show it are drawn again without it
 (`scenes.counterfactual`). For each such pair a *control* takes another concept of the
 same category out of the same picture: the one nearest in size, at most `SIZES` times as
-large or small, that leaves the concept itself as it is. A unit that responds to
-anything that appears, or to any change, responds to the control as well.
+large or small, that leaves the concept itself as it is. Pictures without a control are
+passed over. A unit that responds to anything that appears, or to any change, responds
+to the control as well.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ SIZES = 3.0  # largest ratio of a control's size to a concept's, either way
 PER_PAIR = 15  # pictures that are looked at, for each pair that is wanted
 _UNTOUCHED = 0.1  # share of a concept's pixels that a control may change
 _TRIES = 3  # controls that are tried
-# A concept that could not be removed from so many pictures, and from none, is given up.
+# A concept is given up after so many pictures that gave no pair, if none did.
 _HOPELESS = 40
 _NUMBER = {concept: number for number, concept in enumerate(CONCEPTS) if number}
 
@@ -58,7 +59,7 @@ class Counterfactuals:
     ):
         self._source, self._mask_shape, self._pairs = source, mask_shape, pairs
         self.found = dict.fromkeys(sorted(concepts), 0)
-        self._kept = dict.fromkeys(self.found, 0)  # pictures where it had to stay
+        self._kept = dict.fromkeys(self.found, 0)  # pictures that gave no pair
         self.shares: list[Float[np.ndarray, " number"]] = []
 
     @property
@@ -101,14 +102,13 @@ class Counterfactuals:
         for concept in self.found:
             if picture.share[concept] < LEAST or not self._takes(concept):
                 continue
-            if picture.without(concept) is None:
+            control = picture.control(concept)
+            if control is None:
                 self._kept[concept] += 1
                 continue
             self.found[concept] += 1
             read(concept, False, concept)
-            control = picture.control(concept)
-            if control is not None:
-                read(concept, True, control)
+            read(concept, True, control)
         yield Shot(picture.pixels, picture.maps, tuple(of_base), number)
         for thing, readings in of_changed.items():
             without = picture.without(thing)
@@ -144,7 +144,12 @@ class _Picture:
         return self._without[thing]
 
     def control(self, concept: int) -> int | None:
-        """Returns what to change in a concept's place; None if nothing is alike."""
+        """Returns what to change in a concept's place.
+
+        None if the concept cannot be removed, or nothing is alike.
+        """
+        if self.without(concept) is None:
+            return None
         own = shows(self.maps, concept)
         category = CONCEPTS[concept][1]
         ratio = np.abs(np.log(np.maximum(self.share, 1e-9) / self.share[concept]))

@@ -159,7 +159,7 @@ class Shown(NamedTuple):
 
 def shown_in_pictures(shares: Sequence[Float[np.ndarray, " number"]]) -> Shown:
     """Returns what pictures of the world show; `Counterfactuals.shares`."""
-    share = np.stack(list(shares))
+    share = np.array(list(shares)).reshape(-1, len(CONCEPTS))
     there = share >= LEAST
     size = np.where(there, share, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     return Shown(there, share == 0, size, [category for _, category in CONCEPTS])
@@ -239,7 +239,7 @@ def contrast(
 def set_contrast(rows: Rows, of: Places, found: Contrast) -> None:
     """Judges units by images with and without their concept."""
     if found.auc is None:
-        rows.skip(of, f"only {found.why_not}")
+        rows.skip(of, f"too few pairs, and only {found.why_not}")
         return
     rows.set(
         of,

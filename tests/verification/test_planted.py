@@ -111,6 +111,16 @@ def test_a_concept_that_the_world_lacks(judged):
     assert not alien.judged.any() and set(alien.way) == {"skipped"}
 
 
+def test_no_concept_of_the_world():
+    result = small_runs.result(units=3, concepts=(ALIEN,), images=10)
+    drawn = Counterfactuals(open_scenes("probe", 5), (), (56, 56), 10)
+    found = measure(drawn, {"layer4": {}}, lambda batches: list(batches), 4)["layer4"]
+    labels = Labels(np.arange(3), np.zeros(3, int))
+    alien = rows_of_pictures(result, labels, {}, found, drawn).verified("hash")
+    assert set(alien.way) == {"skipped"} and alien.share(0.0).judged == 0
+    assert examples(result, alien, {}, found, drawn, iter, 4) == ()
+
+
 def test_pictures_are_those_after_the_run(judged):
     drawn = judged[3]
     source = open_scenes("probe", 101)
