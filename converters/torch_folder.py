@@ -96,8 +96,7 @@ def convert_torch(
     from jdissect.converters import torch_graph
 
     generates = torch_graph.is_latent(shape)
-    preprocessing = None
-    if not generates:
+    if not generates:  # an error here costs no translation
         preprocessing = _preprocessing(mean, std, shape[1], opened.preprocessing)
     example = torch.as_tensor(example).detach().float().cpu()
     translated = torch_graph.translate(module, example, layers)

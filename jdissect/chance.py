@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     for run, layers in wanted.items():
         for layer in layers:
             chance_level.check_result(run.result(layer), str(run.folder / layer))
-    places = {name: flags[name].value for name in FLAGS}
+    places = {name: str(flags[name].value) for name in FLAGS}
     for run, layers in wanted.items():
         for layer in layers:
             start = time.perf_counter()
@@ -80,15 +80,15 @@ def text(found, result, alpha: float) -> str:
                 f"{concepts.mean:.1f} (95 %: {concepts.high})",
             ]
         )
-    units = len(result.thresholds)
+    total = len(result.thresholds)
     sizes = found.sets.sizes[found.sets.sizes > 0]
     lines = [
-        f"{result.layer}: {units} units, {result.images} images, "
+        f"{result.layer}: {total} units, {result.images} images, "
         f"{found.permutations} permutations",
         "",
         aligned(rows),
         "",
-        f"{int(found.found(alpha).sum())} of {units} units are above chance at a false "
+        f"{int(found.found(alpha).sum())} of {total} units are above chance at a false "
         f"discovery rate of {alpha:g}.",
         f"By chance, 5 % of the units have an IoU above {found.level():.3f}.",
     ]

@@ -84,6 +84,8 @@ LITTLE_OPTIMIZED = {
     "tests/segmenters/test_label_cache.py",
     "tests/dissection/test_api.py",
     "tests/test_probe.py",
+    "tests/test_chance.py",
+    "tests/jobs/test_baselines.py",
     "tests/jobs/test_processes.py",
     "tests/base/test_progress.py",
     "tests/jobs/test_remote.py",

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jdissect.base.arrays import AnyArray
 from jdissect.base.concepts import NOTHING, Concepts
@@ -37,7 +37,7 @@ def dissect(
     apply: Apply,
     params: Any,
     images: Any,
-    label_maps: Int[AnyArray, "image map mask_height mask_width"]
+    label_maps: Integer[AnyArray, "image map mask_height mask_width"]
     | Callable[[Any], Any]
     | None,
     *,

@@ -180,10 +180,10 @@ class Optimum:
         if not rows:
             shape = (holds.shape[0], 0)
             return np.zeros(0, np.int64), scipy.sparse.csr_array(shape, dtype=np.int64)
-        distinct, place = np.unique(np.concatenate(keys), return_inverse=True)
+        distinct, of_row = np.unique(np.concatenate(keys), return_inverse=True)
         row = np.concatenate(rows)
         incidence = scipy.sparse.csr_array(
-            (np.ones(len(row), np.int64), (row, place.reshape(-1))),
+            (np.ones(len(row), np.int64), (row, of_row.reshape(-1))),
             (holds.shape[0], len(distinct)),
         )
         return distinct, incidence

@@ -70,15 +70,16 @@ def check_memory(settings: Settings, concepts: int) -> None:
     Raises:
       UserError: it does not fit.
     """
-    needed = check(settings).bytes(concepts)
-    if settings.method == "optimum":
-        needed = max(needed, _DENSE * 8 * concepts**2)
+    needed, instead = check(settings).bytes(concepts), "choose a smaller beam"
+    dense = _DENSE * 8 * concepts**2
+    if settings.method == "optimum" and dense > needed:
+        needed, instead = dense, "use method 'beam'"
     free = free_memory()
     if free and needed > free:
         raise UserError(
             f"formulas of {concepts:,} concepts with a beam of {settings.beam:,} take "
-            f"{needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free; choose a "
-            "smaller beam"
+            f"{needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free; "
+            f"{instead}"
         )
 
 

@@ -44,6 +44,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.model.baseline is {name!r:.60}; it must be {ROTATION}, "
             f"{UNTRAINED}, or '' for the network itself"
         )
+    if config.model.get("baseline_seed", 0) < 0:
+        raise UserError(
+            f"config.model.baseline_seed is {config.model.baseline_seed}; it must be 0 "
+            "or more"
+        )
     if name == ROTATION and config.model.units:
         raise UserError(
             f"config.model.baseline={ROTATION} rotates a layer's own units; leave "

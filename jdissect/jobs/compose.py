@@ -15,7 +15,7 @@ from jdissect.jobs.replay import Replay, open_replay
 from jdissect.results.finished_run import StoredRun, open_run
 from jdissect.runtime.resources import free_memory
 
-_SHARE = 0.6  # of the free memory, for counts
+_SHARE = 0.25  # of the free memory for counts; as much again while they are sorted
 
 
 def compose(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jdissect.analysis import uncertainty
+from jdissect.analysis import concept_sets, uncertainty
+from jdissect.analysis.concept_sets import ConceptSets
 from jdissect.base import paths, replacing, safe_reading
 from jdissect.base.atomic_files import write_whole
 from jdissect.base.errors import UserError
@@ -59,6 +60,15 @@ class Result(layer_result.Result):
           UserError: xarray is not installed.
         """
         return frames.to_xarray(self, self._rows())
+
+    def concept_sets(self) -> ConceptSets | None:
+        """Returns for each unit the concepts that cannot be told from its best one.
+
+        Returns:
+          `sets.of(unit)` are columns of `concepts`, the best first; None if counts by
+          block were not kept, or images are in too few of the blocks.
+        """
+        return concept_sets.concept_sets(self)
 
     def plot(self, title: str = "") -> Figure:
         """Draws unique concepts by category, a stacked bar per IoU threshold.

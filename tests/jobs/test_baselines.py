@@ -9,7 +9,8 @@ import jdissect
 from jdissect import main
 from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
-from jdissect.jobs import baselines
+from jdissect.configs import common
+from jdissect.jobs import baselines, units
 from jdissect.runtime import command_line
 from jdissect.training.initialization import initial_parameters
 
@@ -17,6 +18,7 @@ from jdissect.training.initialization import initial_parameters
 @pytest.fixture
 def command(tiny_classifier, drawn, little_optimized, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("JDISSECT_PROGRESS", "0")  # no lines beside errors
     config = "--config=efficientnet_lite0"
     images = [f"--config.data.path={drawn}", "--config.data.num_images=8"]
     more = ["--config.data.batch_size=4", "--config.report=False"]
@@ -57,6 +59,29 @@ def test_a_layer_too_large_to_rotate():
         baselines.rotation(10**6, 0, "x")
 
 
+def test_a_config_rotates_every_layer():
+    config = common.get_common()
+    assert baselines.identity(config, {}) == {}
+    config.model.layers = ("layer3", "layer4")
+    config.model.baseline, config.model.baseline_seed = "rotation", 3
+    views = units.open_views(config, lambda: {"layer3": 6, "layer4": 12})
+    parts = baselines.identity(config, views.codes)
+    assert (parts["model.baseline"], parts["model.baseline_seed"]) == ("rotation", 3)
+    assert units.identity(views) == {} and set(parts["model.rotation"]) == {
+        *config.model.layers
+    }
+    for layer, features in {"layer3": 6, "layer4": 12}.items():
+        expected = baselines.rotation(features, 3, layer).arrays["encoder"]
+        np.testing.assert_array_equal(views.arrays[layer]["encoder"], expected)
+        # Lengths stay, and so do angles.
+        vectors = np.random.default_rng(0).normal(size=(5, features)).astype("f4")
+        turned = views.step()(None, {layer: vectors}, views.arrays)[layer]
+        np.testing.assert_allclose(
+            turned @ turned.T, vectors @ vectors.T, rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.slow
 def test_a_rotated_run_is_one_of_directions(command, tmp_path):
     """As with `config.model.units` of the same matrix; and part of the identity."""
     import safetensors.numpy
@@ -65,8 +90,8 @@ def test_a_rotated_run_is_one_of_directions(command, tmp_path):
     assert run(*command, f"--workdir={plain}") == 0
     rotation = ["--config.model.baseline=rotation", "--config.model.baseline_seed=3"]
     assert run(*command, *rotation, f"--workdir={rotated}") == 0
-    units = len(jdissect.load(plain / "layer4").thresholds)
-    codes = baselines.rotation(units, 3, "layer4")
+    features = len(jdissect.load(plain / "layer4").thresholds)
+    codes = baselines.rotation(features, 3, "layer4")
     file = tmp_path / "units.safetensors"
     safetensors.numpy.save_file(dict(codes.arrays), file, {"activation": "linear"})
     assert run(*command, f"--config.model.units={file}", f"--workdir={given}") == 0
@@ -83,13 +108,12 @@ def test_a_rotated_run_is_one_of_directions(command, tmp_path):
     assert {key: after[key] for key in before} == before
 
 
+@pytest.mark.slow
 def test_an_untrained_run(command, tmp_path):
     """Its network has the recipe's initial parameters; a default folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        assert run(*command, "--config.model.baseline=untrained") == 0, (
-            capsys.readouterr().err
-        )
+        assert run(*command, "--config.model.baseline=untrained") == 0
     folder = tmp_path / "runs" / "efficientnet_lite0-untrained"
     found = identity_of(folder)
     assert found["model.baseline"] == "untrained" and "model.rotation" not in found
