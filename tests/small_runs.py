@@ -79,6 +79,7 @@ def result(seed=0, units=30, concepts=CONCEPTS, images=64, layer="layer4", **cha
         top_map=maps,
         blocks=by_block,
         by_image=by_image,
+        category_images=dict.fromkeys(categories, images),
     ).replace(**changes)
 
 

@@ -19,6 +19,7 @@ FOLDERS = (
         "segmenters",
         "datasets",
         "results",
+        "scoring",
         "checkpoints",
         "scenes",
     ),

@@ -170,7 +170,13 @@ class Dissection:
         with self._timed("first pass"):
             first = passes.count(
                 NAME,
-                TopImages(features, self.devices, settings.topk, self._journal),
+                TopImages(
+                    features,
+                    self.devices,
+                    settings.topk,
+                    self._journal,
+                    len(self._categories),
+                ),
                 features,
                 self._journal,
                 self.progress,
@@ -234,6 +240,12 @@ class Dissection:
                 blocks=by_block,
                 by_image=by_image,
                 tail=settings.views.tail,
+                category_images={
+                    category: int(images)
+                    for category, images in zip(
+                        self._categories, first["annotated"], strict=True
+                    )
+                },
             )
         return found
 

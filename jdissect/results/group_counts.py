@@ -252,6 +252,14 @@ class GroupedCounts:
             total[place] += count
         return total.reshape(concepts, width).T
 
+    def groups_of_both(self) -> Int[np.ndarray, "unit concept"]:
+        """Returns the number of groups in which a unit and a concept overlap."""
+        _, concepts, width = self.shape
+        total = np.zeros(concepts * width, np.int64)
+        for _, place, count in self._by_group():
+            total[place] += count > 0
+        return total.reshape(concepts, width).T
+
     def merged(self, group: Int[np.ndarray, " group"], groups: int) -> "GroupedCounts":
         """Merges groups: group g becomes part of group `group[g]`."""
         _, concepts, width = self.shape

@@ -13,7 +13,8 @@ import functools
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, Shaped
@@ -25,6 +26,7 @@ from jdissect.base.csv_cells import csv_text
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
 from jdissect.results import group_counts
+from jdissect.scoring import from_counts, measured, of_result, table
 
 IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 FEW_IMAGES = 30  # with fewer, counts say little about a network
@@ -39,6 +41,7 @@ _FILES = (
     *("verified.csv", "verified.json", "verified.png"),
     *("units.csv", "report.html", SUMMARY),
     *("chance.npz", "chance.csv", "chance.json"),  # of `chance_level.stored`
+    *(measured.FILE, table.FILE),
 )
 
 
@@ -71,6 +74,8 @@ class Result:
       by_image: the counts by image, for small sets; None if not kept.
       tail: where units fire, a key of `unit_names.TAILS`; with 'both', units 2k and
         2k + 1 are the upper and the lower end of the network's unit k.
+      category_images: {category: number of images that count for it}, see `ops.iou`;
+        None for results of an older version.
     """
 
     thresholds: Float[np.ndarray, " unit"]
@@ -93,6 +98,7 @@ class Result:
     blocks: group_counts.GroupedCounts | None = None
     by_image: group_counts.GroupedCounts | None = None
     tail: str = "upper"
+    category_images: Mapping[str, int] | None = None
 
     @functools.cached_property
     def unit_names(self) -> Shaped[np.ndarray, " unit"]:
@@ -183,6 +189,22 @@ class Result:
         """Counts detectors by their concept's category, and their `total`."""
         return self._by_category(self.best_concept[self.detectors(threshold)])
 
+    def scores(
+        self,
+        names: Sequence[str] | None = None,
+        pairs: Literal["best", "all"] = "best",
+    ) -> from_counts.Scores:
+        """Returns other scores than IoU, from the counts; formulas in `from_counts`.
+
+        Args:
+          names: the scores; by default all for which there are counts.
+          pairs: 'best' for each unit with its concept, 'all' for every concept.
+
+        Raises:
+          UserError: a score does not exist, or its counts were not kept.
+        """
+        return of_result.scores(self, names, pairs)
+
     def summary(self) -> dict:
         """Returns the content of a layer's `summary.json`."""
         return {
@@ -193,6 +215,11 @@ class Result:
             "quantile": self.quantile,
             **({"mask_shape": list(self.mask_shape)} if self.mask_shape else {}),
             **({"tail": self.tail} if self.tail != "upper" else {}),
+            **(
+                {}
+                if self.category_images is None
+                else {"category_images": dict(self.category_images)}
+            ),
             "iou_thresholds": {
                 str(threshold): {
                     "unique_concepts": self.unique_concepts(threshold),

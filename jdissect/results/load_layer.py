@@ -76,6 +76,7 @@ def load(folder: str | os.PathLike) -> Result:
         blocks=by_group.get(BLOCKS),
         by_image=by_group.get(BY_IMAGE),
         tail=summary["tail"],
+        category_images=summary["category_images"],
     )
 
 
@@ -131,6 +132,7 @@ def _summary(folder: paths.Path) -> dict[str, Any]:
         "iou_thresholds": tuple(_threshold(text, path) for text in thresholds),
         "mask_shape": _mask_shape(content, path),
         "tail": _tail(content, path),
+        "category_images": _category_images(content, path),
     }
 
 
@@ -143,6 +145,21 @@ def _tail(summary: Mapping, path: paths.Path) -> str:
     if summary["units"] % len(unit_names.TAILS[tail]):
         raise UserError(f"{path}: units is {summary['units']}, an odd number of ends")
     return tail
+
+
+def _category_images(summary: Mapping, path: paths.Path) -> dict[str, int] | None:
+    counts = summary.get("category_images")  # older results do not say
+    if counts is None:
+        return None
+    most = summary["images"]
+    if not isinstance(counts, dict) or not all(
+        type(number) is int and 0 <= number <= most for number in counts.values()
+    ):
+        raise UserError(
+            f"{path}: category_images is {_shown(counts)}, not numbers of images up to "
+            f"{most}"
+        )
+    return counts
 
 
 def instead(folder: paths.Path) -> str:

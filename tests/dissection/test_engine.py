@@ -228,6 +228,9 @@ def test_against_brute_force(plain):
             )
         assert result.histogram_counts.sum(axis=1).tolist() == [up[..., 0].size] * 7
         assert result.images == 43
+        counted = data[2][valid].sum(axis=0).tolist()
+        names = ("object", "color", "part")
+        assert result.category_images == dict(zip(names, counted, strict=True))
 
 
 def check_by_image(result, column, each, valid):

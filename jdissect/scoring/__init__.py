@@ -1,0 +1,1 @@
+"""Scores of units against concepts, beside IoU."""
