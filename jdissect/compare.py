@@ -2,6 +2,7 @@
 
 Reports unique concepts by category and IoU threshold (the study's Figure 3), with
 intervals; differences to the first run; concepts gained and lost between any two runs.
+If all runs have them, also formulas, counts by chance and verified labels.
 """
 
 import sys
@@ -59,22 +60,27 @@ def show(compared, output: str, report: bool = True, data_path: str = "") -> Non
     An existing comparison stays until the new one is complete (see `replacing`).
     """
     from jdissect.base import paths, replacing
-    from jdissect.report import comparison_files
-    from jdissect.report.tables.comparison import comparison_table, differences_table
+    from jdissect.report import compared_findings, comparison_files
+    from jdissect.report.tables import comparison as tables
 
+    known = compared_findings.read(compared)
     folder = paths.from_user(output)
     with replacing.content_of(
         folder, comparison_files.MARK, comparison_files.OWN
     ) as place:
-        figures = comparison_files.write(compared, place)
+        figures = comparison_files.write(compared, place, known)
         if report:
             from jdissect.report.pages import comparison_page
 
-            comparison_page.write_of(compared, place, figures, data_path, folder.name)
-    print(comparison_table(compared))
+            comparison_page.write_of(
+                compared, place, figures, data_path, folder.name, known
+            )
+    print(tables.comparison_table(compared))
     if len(compared.models) > 1:
-        print(f"\n{differences_table(compared)}")
-    for note in compared.notes:
+        print(f"\n{tables.differences_table(compared)}")
+    if known.kinds:
+        print(f"\n{tables.findings_table(compared, known)}")
+    for note in filter(None, (*compared.notes, known.note)):
         print(f"\n{note}")
 
 

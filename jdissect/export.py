@@ -1,23 +1,29 @@
 """Exports runs for other programs: python -m jdissect.export RUN [RUN ...] --output=DIR
 
 - `descriptions.csv`, in CLIP-Dissect's format: layer, unit, description, similarity.
-  The description is the unit's concept, the similarity its IoU.
+  The description is the unit's concept, the similarity its IoU; --describe=formula
+  takes the formulas of `jdissect.compose` and theirs.
 - `report.json`, one per layer, in netdissect 2017's format: {"header": {"name",
   "image"}, "units": [{"unit", "iou", "label", "cat", "image"}]}, by IoU descending.
   Images are small JPEGs of each unit's top image beside it, if they can be read.
 - `units.parquet`, a long table of all pairs of a unit and a concept with an IoU above
-  --cutoff, for pandas.read_parquet and others.
+  --cutoff and their scores, for pandas.read_parquet and others; `findings.parquet`,
+  one row per unit: its formula, p-value, concepts that may as well be the best, and
+  whether its label is verified, for runs in which other commands found them.
+- `scores.csv`, one per layer: unit, concept, category, score, value, for each unit with
+  its concept.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jdissect.report.export import FORMATS, write
+from jdissect.report.export import FORMATS, check_formulas, write
 
 _OPTIONS = {
     "output": ("", "Folder to write to."),
-    "formats": (list(FORMATS), "Any of descriptions, report, parquet."),
+    "formats": (list(FORMATS), "Any of descriptions, report, parquet, scores."),
+    "describe": (("concept", "formula"), "What descriptions.csv gives of a unit."),
     "layers": ([], "Layers to export; by default all of each run."),
     "cutoff": (0.01, "IoU above which pairs go into the Parquet table."),
     "images": (True, "Write the units' top images beside report.json."),
@@ -28,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     """Parses the command line and exports; returns the exit code."""
     from jdissect.base import paths
     from jdissect.base.errors import UserError
+    from jdissect.report import findings
     from jdissect.results.finished_run import open_run
     from jdissect.runtime import plain_flags
 
@@ -54,14 +61,22 @@ def main(argv: Sequence[str]) -> int:
         run.name: {layer: run.result(layer) for layer in (flags.layers or run.layers)}
         for run in found
     }
+    known = {
+        run.name: {layer: findings.read(run, layer) for layer in results[run.name]}
+        for run in found
+    }
+    for run in found if flags.describe == "formula" else ():
+        check_formulas(run, known[run.name])
     for run in found:
         folder = output / run.name if len(found) > 1 else output
         paths.make_folder(folder)
         for text in write(
             run,
             results[run.name],
+            known[run.name],
             folder,
             formats=flags.formats,
+            describe=flags.describe,
             cutoff=flags.cutoff,
             images=flags.images,
             data_path=flags.data_path,

@@ -1,7 +1,8 @@
 """Rewrites report.html of finished runs: python -m jdissect.page RUN [RUN ...]
 
-A dissection writes the page at its end. Rewrite it if images have become available
-again, or if a newer version makes better pages.
+A dissection writes the page at its end. Rewrite it to show what `jdissect.compose`,
+`chance`, `verify` or `scores` have found since, if images have become available again,
+or if a newer version makes better pages.
 """
 
 import sys

@@ -2,7 +2,9 @@
 
 The five configs run in turn, each into its own run directory (finished runs are read
 again), and are compared as by `jdissect.compare`: Figure 3 of the study, with
-intervals, in the folder `comparison`.
+intervals, in the folder `comparison`. With --more, their formulas, other scores, chance
+level and verified labels are found first, as by `compose`, `scores`, `chance` and
+`verify`, and are beside the counts.
 """
 
 import json
@@ -21,6 +23,10 @@ _OPTIONS = {
         "Replace runs, each once the new one is complete.",
     ),
     "report": (True, "Write report.html of the runs and the comparison."),
+    "more": (
+        False,
+        "Also find formulas, other scores, the chance level and verified labels.",
+    ),
 }
 
 
@@ -58,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
             raise
         replaced.add(name)
         print(f"{name}: {folder}, {time.perf_counter() - start:.1f} s", flush=True)
+    for name in NAMES if flags.more else ():
+        _find_more(f"{flags.workdir}/{name}", config.cache.dir, flags.report)
     compared = put_together([open_run(f"{flags.workdir}/{name}") for name in NAMES])
     first = compared.models[0]
     print(
@@ -69,6 +77,41 @@ def main(argv: Sequence[str]) -> int:
     replaced.forget()
     print(f"\nfigures and tables in {output}")
     return 0
+
+
+def _find_more(folder: str, cache_dir: str, report: bool) -> None:
+    """Finds what a finished run lacks beside its counts, and rewrites its page."""
+    import contextlib
+    import importlib
+    import io
+
+    from jdissect.base.errors import UserError
+    from jdissect.report import findings
+    from jdissect.results.finished_run import open_run
+
+    run = open_run(folder)
+    known = {layer: findings.read(run, layer) for layer in run.layers}
+    wanted = [
+        command
+        for kind, (_, command) in findings.KINDS.items()
+        if not all(kind in found.kinds for found in known.values())
+    ]
+    for command in wanted:
+        start = time.perf_counter()
+        main_of = importlib.import_module(f"jdissect.{command}").main
+        argv = [command, folder, *([f"--cache_dir={cache_dir}"] if cache_dir else [])]
+        try:
+            # Its tables are in the files, and in the comparison.
+            with contextlib.redirect_stdout(io.StringIO()):
+                main_of(argv)
+        except UserError as error:
+            print(f"{folder}, {command}: {error}", flush=True)
+            continue
+        print(f"{folder}, {command}: {time.perf_counter() - start:.1f} s", flush=True)
+    if wanted and report:
+        from jdissect import page
+
+        page.main(["page", folder])
 
 
 class _Replaced:

@@ -12,6 +12,7 @@ from jdissect.report.figures import drawing
 from jdissect.results import finished_run
 from jdissect.runtime import command_line
 from tests import small_runs
+from tests.report import known
 
 HOSTILE = (("=HYPERLINK(1)", "object"), ('<img src="x">', "object"))
 
@@ -102,6 +103,74 @@ def test_concepts_gained_and_lost(folders, tmp_path, capsys):
     for row in found:
         assert float(row["iou"]) > 0.04 >= float(row["iou_there"])
         assert 0 <= float(row["share_of_resamples"] or 0) <= 1
+
+
+@pytest.fixture(scope="module")
+def known_folders(tmp_path_factory):
+    """Two runs with formulas, chance and labels, and what these are."""
+    folder, made = tmp_path_factory.mktemp("known"), {}
+    for seed, name in enumerate(("plain", "mix")):
+        result = small_runs.result(seed)
+        path = small_runs.write(folder / name, result)
+        made[path] = known.write(path / "layer4", result, seed)
+    return made
+
+
+def test_formulas_chance_and_labels(known_folders, tmp_path, capsys):
+    code, text, error = run(capsys, *known_folders, f"--output={tmp_path}")
+    assert code == 0 and not error
+    assert "by chance" in text and "Not known" not in text
+    found = {path.name: one for path, one in known_folders.items()}
+    results = {f.name: finished_run.open_run(f).result("layer4") for f in known_folders}
+    written = rows(tmp_path / "findings.csv")
+    assert len(written) == 2 * 3
+    for row in written:
+        threshold, one = float(row["threshold"]), found[row["model"]]
+        result = results[row["model"]]
+        there = result.detectors(threshold)
+        assert int(row["detectors"]) == there.sum()
+        by_chance = (one.chance.null.iou > threshold).sum(axis=1)
+        assert float(row["detectors_by_chance"]) == pytest.approx(by_chance.mean())
+        above = (there & (one.chance.values.q <= 0.05)).sum()
+        assert int(row["detectors_above_chance"]) == above
+        held = one.formulas.iou > threshold
+        assert int(row["detectors_by_formula"]) == held.sum()
+        different = {one.formulas.formulas[unit] for unit in np.flatnonzero(held)}
+        assert int(row["formulas"]) == len(different)
+        shown = one.verified.iou > threshold
+        judged = (shown & one.verified.judged).sum()
+        right = (shown & one.verified.verified).sum()
+        assert (int(row["judged"]), int(row["verified"])) == (judged, right)
+        assert float(row["verified_share"]) == pytest.approx(right / judged, abs=1e-4)
+    changed = rows(tmp_path / "formula_changes.csv")
+    at = [row for row in changed if row["threshold"] == "0.04"]
+    gained = {row["formula"] for row in at if row["detected_by"] == "mix"}
+    sets = {
+        name: {
+            one.formulas.formulas[unit]
+            for unit in np.flatnonzero(one.formulas.iou > 0.04)
+        }
+        for name, one in found.items()
+    }
+    assert gained == sets["mix"] - sets["plain"] and gained
+    lost = {row["formula"] for row in at if row["detected_by"] == "plain"}
+    assert lost == sets["plain"] - sets["mix"]
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert len(content["findings"]) == 6
+
+
+def test_one_line_where_not_all_runs_have_them(
+    folders, known_folders, tmp_path, capsys
+):
+    first = next(iter(known_folders))
+    code, text, _ = run(
+        capsys, first, folders[1], f"--output={tmp_path}", "--names=a,b"
+    )
+    assert code == 0 and "by chance" not in text
+    (line,) = [one for one in text.splitlines() if "Not known of all" in one]
+    for command in ("compose", "chance", "verify"):
+        assert f"python -m jdissect.{command} RUN" in line
+    assert not (tmp_path / "findings.csv").exists()
 
 
 def test_layers_and_names(tmp_path, capsys):

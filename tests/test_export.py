@@ -12,6 +12,7 @@ from jdissect import export
 from jdissect.results import finished_run
 from jdissect.runtime import command_line
 from tests import small_runs
+from tests.report import known
 
 HOSTILE = (
     ('=HYPERLINK("http://x")', "object"),
@@ -127,6 +128,88 @@ def test_parquet(folder, tmp_path, capsys):
             want += 1
     assert len(found) == len(table["run"]) == want > 100
     assert set(table["run"]) == {"mine"}
+
+
+@pytest.fixture(scope="module")
+def known_folder(tmp_path_factory):
+    """(run, what is known of its layer, its result)."""
+    concepts = (*HOSTILE, *small_runs.CONCEPTS[:20])
+    result = small_runs.result(3, units=30, concepts=concepts)
+    folder = small_runs.write(tmp_path_factory.mktemp("known") / "mine", result)
+    return folder, known.write(folder / "layer4", result), result
+
+
+def test_parquet_has_the_scores(known_folder, tmp_path, capsys):
+    folder, _, result = known_folder
+    assert run(capsys, folder, f"--output={tmp_path}", "--formats=parquet")[0] == 0
+    table = pyarrow.parquet.read_table(tmp_path / "units.parquet").to_pydict()
+    scores = result.scores(pairs="all")
+    column = {pair: n for n, pair in enumerate(zip(result.concepts, result.categories,
+                                                   strict=True))}  # fmt: skip
+    assert len(table["unit"]) > 30
+    for at, unit in enumerate(table["unit"]):
+        place = unit, column[table["concept"][at], table["category"][at]]
+        for name in ("f1", "precision", "mcc", "pmi", "ceiling", "sample_coverage"):
+            assert table[name][at] == scores[name][place]
+
+
+def test_parquet_by_unit(known_folder, tmp_path, capsys):
+    folder, found, result = known_folder
+    assert run(capsys, folder, f"--output={tmp_path}", "--formats=parquet")[0] == 0
+    path = tmp_path / "findings.parquet"
+    table = pyarrow.parquet.read_table(path).to_pydict()
+    assert table["unit"] == list(range(30))
+    assert table["formula"] == [text or None for text in found.formulas.formulas]
+    assert table["formula_iou"] == found.formulas.iou.tolist()
+    low = found.formulas.low
+    assert [v is None for v in table["formula_low"]] == np.isnan(low).tolist()
+    assert table["p"] == found.chance.values.pooled.tolist()
+    for unit in (0, 11):
+        names = [result.concepts[column] for column in found.chance.sets.of(unit)]
+        assert table["concept_set"][unit] == names
+    labels = dict(zip(found.verified.unit, found.verified.verified, strict=True))
+    judged = dict(zip(found.verified.unit, found.verified.judged, strict=True))
+    for unit in range(30):
+        want = bool(labels[unit]) if judged.get(unit) else None
+        assert table["verified"][unit] == want
+    assert None in table["auc"] and 0.9 in table["auc"]
+
+
+def test_scores(known_folder, folder, tmp_path, capsys):
+    known_run, found, result = known_folder
+    code, _, _ = run(capsys, known_run, f"--output={tmp_path}", "--formats=scores")
+    assert code == 0
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["unit", "concept", "category", "score", "value"]
+    values = {(int(row["unit"]), row["score"]): float(row["value"]) for row in rows}
+    f1 = result.scores()["f1"]
+    for unit in np.flatnonzero(result.best_concept >= 0):
+        assert values[unit, "f1"] == pytest.approx(f1[unit])
+        own = found.measured.pearson[unit, result.best_concept[unit]]
+        assert values[unit, "pearson"] == pytest.approx(own)
+    run(capsys, folder, f"--output={tmp_path / 'two'}", "--formats=scores")
+    names = {path.name for path in (tmp_path / "two").iterdir()}
+    assert names == {"scores-layer3.csv", "scores-layer4.csv"}
+
+
+def test_descriptions_by_formula(known_folder, folder, tmp_path, capsys):
+    known_run, found, _ = known_folder
+    arguments = "--formats=descriptions", "--describe=formula"
+    code, _, _ = run(capsys, known_run, f"--output={tmp_path}", *arguments)
+    with (tmp_path / "descriptions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert code == 0 and len(rows) > 20
+    for row in rows:
+        unit = int(row["unit"])
+        formula = found.formulas.formulas[unit]
+        assert row["description"].removeprefix("'") == formula
+        assert float(row["similarity"]) == pytest.approx(found.formulas.iou[unit])
+        assert not row["description"].startswith(("=", "@"))
+    output = tmp_path / "none"
+    code, _, error = run(capsys, folder, f"--output={output}", *arguments)
+    assert code == 2 and not output.exists() and error.count("\n") == 1
+    assert "has no formulas of layer3, layer4: python -m jdissect.compose" in error
 
 
 def test_several_runs(folder, tmp_path, capsys):

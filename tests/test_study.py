@@ -1,6 +1,7 @@
 """The five networks beside each other: python -m jdissect.study"""
 
 import contextlib
+import importlib
 import io
 import os
 import signal
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from jdissect import study
+from jdissect.base.errors import UserError
 from jdissect.checkpoints import networks
+from jdissect.formulas import stored
 from jdissect.models.preprocess import IMAGENET
 from jdissect.runtime import command_line
 from jdissect.runtime.preemption import Terminated
+from tests import small_runs
+from tests.report import known
 from tests.small_segmenters import draw
 
 ARCHITECTURE = {"name": "resnet18", "width": 4, "classes": 16}
@@ -87,6 +92,55 @@ def test_five_networks_in_one_table(done):
 def test_five_networks_again_are_read(command, done, capsys):
     again = run(capsys, *command)[1]
     assert again.splitlines()[6:] == done[1][6:]
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Commands that were called, with the names of their runs."""
+    called = []
+
+    def main_of(command):
+        def main(argv):
+            called.append((command, *(Path(part).name for part in argv[1:])))
+            if command == "verify":
+                raise UserError("no detector")
+            print("a table")
+            return 0
+
+        return main
+
+    for name in ("compose", "chance", "verify", "scores", "page"):
+        module = importlib.import_module(f"jdissect.{name}")
+        monkeypatch.setattr(module, "main", main_of(name))
+    return called
+
+
+def test_more_finds_what_a_run_lacks(called, tmp_path, capsys):
+    result = small_runs.result(1)
+    folder = small_runs.write(tmp_path / "mine", result)
+    stored.write(folder / "layer4", known.make(result).formulas)
+    study._find_more(str(folder), "", True)
+    names = ("chance", "verify", "scores", "page")
+    assert called == [(name, "mine") for name in names]
+    output = capsys.readouterr().out
+    assert f"{folder}, chance: 0.0 s" in output and "verify: no detector" in output
+    assert output.count("a table") == 1  # of the page
+    called.clear()
+    known.write(folder / "layer4", result)
+    study._find_more(str(folder), "", True)
+    assert called == []
+
+
+def test_more_of_every_network(monkeypatch, tmp_path, capsys):
+    found = []
+    monkeypatch.setattr("jdissect.report.run_summary.dissect", lambda *_, **__: 0)
+    monkeypatch.setattr(study, "_find_more", lambda *given: found.append(given))
+    monkeypatch.setattr(
+        "jdissect.results.finished_run.open_run", lambda folder: interrupt()
+    )
+    workdir = tmp_path / "study"
+    run(capsys, f"--workdir={workdir}", "--more", "--config.cache.dir=/labels")
+    assert found == [(f"{workdir}/{name}", "/labels", True) for name in study.NAMES]
 
 
 def terminate():

@@ -8,7 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jdissect.base.errors import UserError
+from jdissect.report import findings_table
+from jdissect.report.findings import Findings
 from jdissect.results.layer_result import Result
+from jdissect.scoring import measured
 
 if TYPE_CHECKING:
     import pandas
@@ -44,6 +47,33 @@ def to_pandas(result: Result, rows: Sequence[tuple]) -> "pandas.DataFrame":
             "threshold": _thresholds(rows),
         }
     )
+
+
+def with_more(
+    result: Result, rows: Sequence[tuple], findings: Findings
+) -> "pandas.DataFrame":
+    """Returns `to_pandas` with a column per score, and what else is known of units.
+
+    Args:
+      result, rows: as for `to_pandas`.
+      findings: what other commands found.
+    """
+    table = to_pandas(result, rows)
+    scores = result.scores()
+    for name, values in scores.values.items():
+        if name not in table:
+            table[name] = values
+    if findings.measured is not None:
+        pairs = zip(range(len(table)), scores.column.tolist(), strict=True)
+        own = [
+            findings.measured.of_pair(unit, column) if column >= 0 else {}
+            for unit, column in pairs
+        ]
+        for name in measured.NAMES:
+            table[name] = [values.get(name, np.nan) for values in own]
+    for name, known in findings_table.columns(result, findings).items():
+        table[name] = known
+    return table
 
 
 def to_xarray(result: Result, rows: Sequence[tuple]) -> "xarray.Dataset":

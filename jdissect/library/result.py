@@ -17,11 +17,13 @@ from jdissect.base.errors import UserError
 from jdissect.library import frames, html
 from jdissect.library.pictures import RunPictures
 from jdissect.report.figures import detector_pictures, stacked_bars
+from jdissect.report.findings import NOTHING, Findings
+from jdissect.report.findings import read as read_findings
 from jdissect.report.pages import page
 from jdissect.report.probe_images import read_pixels
 from jdissect.report.top_masks import top_masks
 from jdissect.results import layer_result, load_layer
-from jdissect.results.finished_run import open_run
+from jdissect.results.finished_run import StoredRun, open_run
 from jdissect.results.run_directory import MARK
 
 if TYPE_CHECKING:
@@ -38,19 +40,28 @@ class Result(layer_result.Result):
 
     Attributes:
       pictures: the images by number, as `data.source.Readable`; None for none.
+      findings: formulas, chance level, verified labels and scores of activations that
+        other commands found for the run, see `report.findings`.
     """
 
     pictures: Any = None
+    findings: Findings = NOTHING
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self, more: bool = False) -> "pandas.DataFrame":
         """Returns one row per unit: unit, concept, category, iou, threshold.
 
         Concept and category are missing for a unit that never fires or overlaps no
         concept; its iou is 0. `threshold` is T_k: the unit fires above it.
 
+        Args:
+          more: also the scores of each unit's concept, a column each (see `scores`),
+            and what is in `findings`: formula, p, q, concept_set, verified, auc.
+
         Raises:
           UserError: pandas is not installed.
         """
+        if more:
+            return frames.with_more(self, self._rows(), self.findings)
         return frames.to_pandas(self, self._rows())
 
     def to_xarray(self) -> "xarray.Dataset":
@@ -92,7 +103,8 @@ class Result(layer_result.Result):
           unit: name of a unit, such as 12 or '12-' (see `unit_names`), or several.
 
         Returns:
-          the figure, which a notebook shows.
+          the figure, which a notebook shows; of one unit, with its formula and p-value
+          where they are known.
 
         Raises:
           UserError: there is no such unit, or there are no pictures.
@@ -115,7 +127,8 @@ class Result(layer_result.Result):
         ]
         if all(picture is None for picture in every):
             raise UserError(f"there are no pictures to show{self._why()}")
-        return detector_pictures.draw(strips)
+        title = html.known_of(self, units[0], self.findings) if len(units) == 1 else ""
+        return detector_pictures.draw(strips, title)
 
     def report(self, path: str | os.PathLike) -> paths.Path:
         """Writes a page with all units, their images and masks; returns its path.
@@ -142,12 +155,13 @@ class Result(layer_result.Result):
             heading=name,
             facts=[(what, value) for what, value in facts if value],
             names=[names[index] for index in range(len(names))],
+            findings={name: self.findings},
         )
         write_whole(path, content)
         return path
 
     def _repr_html_(self) -> str:
-        return str(html.result_html(self, self.pictures))
+        return str(html.result_html(self, self.pictures, self.findings))
 
     def _checked(self, unit: Any) -> int:
         names = [str(name) for name in self.unit_names]
@@ -168,13 +182,15 @@ class Result(layer_result.Result):
         return f": {reason}" if reason else ""
 
 
-def with_pictures(result: layer_result.Result, pictures: Any) -> Result:
-    """Returns a result with its pictures."""
+def with_pictures(
+    result: layer_result.Result, pictures: Any, findings: Findings = NOTHING
+) -> Result:
+    """Returns a result with its pictures and what else is known of it."""
     fields: dict[str, Any] = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(layer_result.Result)
     }
-    return Result(**fields, pictures=pictures)
+    return Result(**fields, pictures=pictures, findings=findings)
 
 
 def load(
@@ -198,15 +214,22 @@ def load(
     if _is_run(place):
         run = open_run(place)
         images = RunPictures(run, os.fspath(data_path))
-        return {layer: with_pictures(run.result(layer), images) for layer in run.layers}
+        return {
+            layer: with_pictures(run.result(layer), images, read_findings(run, layer))
+            for layer in run.layers
+        }
     result = load_layer.load(folder)
     found = replacing.find(place, MARK, of=MARK)
     above = (found if paths.is_remote(found) else found.resolve()).parent
-    pictures = None
+    run: StoredRun | None = None
+    pictures: Any = None
     with contextlib.suppress(UserError):  # an unfinished run's layer has none
         if _is_run(above):
-            pictures = RunPictures(open_run(above), os.fspath(data_path))
-    return with_pictures(result, pictures)
+            run = open_run(above)
+            pictures = RunPictures(run, os.fspath(data_path))
+    if run is None or found.name not in run.layers:
+        return with_pictures(result, pictures)
+    return with_pictures(result, pictures, read_findings(run, found.name))
 
 
 def _is_run(folder: paths.Path) -> bool:

@@ -13,25 +13,36 @@ from jdissect.analysis.uncertainty import Estimate
 from jdissect.base import paths
 from jdissect.base.atomic_files import utf8, write_whole
 from jdissect.base.csv_cells import csv_text
+from jdissect.report import compared_findings
+from jdissect.report.compared_findings import ComparedFindings
 from jdissect.report.figures import charts, drawing
 
 MARK = "comparison.json"
 OWN = (
     *("counts.csv", "differences.csv", "changes.csv", "curve.csv", "report.html"),
+    *("findings.csv", "formula_changes.csv"),
     *("unique_concepts.svg", "curve.svg", "differences.svg"),
     *("unique_concepts.png", "curve.png", "differences.png"),
 )
 CURVE = tuple(round(0.01 + 0.005 * step, 3) for step in range(59))  # 0.01 to 0.3
-_OPTIONAL = ("comparison.json", "report.html", "differences.svg", "differences.png")
+_OPTIONAL = (
+    *("comparison.json", "report.html", "differences.svg", "differences.png"),
+    *("findings.csv", "formula_changes.csv"),
+)
 _INTERVALS = ("expected", "interval", "population")
 _COLUMNS = {"interval": "cross_fitted"}  # name of its interval in a table
 
 
-def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
+def write(
+    comparison: Comparison,
+    folder: str | os.PathLike,
+    known: ComparedFindings | None = None,
+) -> dict[str, str]:
     """Writes figures and tables.
 
     Args:
       comparison: the comparison of the models.
+      known: what is known of them beside their counts.
       folder: folder to write to; it is created if missing.
 
     Returns:
@@ -56,6 +67,11 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> dict[str, str]:
             for threshold, row in zip(CURVE, rows, strict=True)
         ],
     }
+    if known is not None and known.kinds:
+        tables["findings.csv"] = list(compared_findings.rows(comparison, known))
+        if "formulas" in known.kinds:
+            changed = list(compared_findings.formula_changes(comparison, known))
+            tables["formula_changes.csv"] = changed
     content = {
         "format_version": 1,
         "notes": list(comparison.notes),

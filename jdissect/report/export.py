@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-FORMATS = ("descriptions", "report", "parquet")
-
+FORMATS = ("descriptions", "report", "parquet", "scores")
 
 _SIDE = 224  # side of exported images in pixels
 
@@ -15,8 +14,10 @@ _SIDE = 224  # side of exported images in pixels
 def write(
     run: Any,
     results: dict[str, Any],
+    findings: dict[str, Any],
     folder: Any,
     *,
+    describe: str = "concept",
     formats: Sequence[str] = FORMATS,
     cutoff: float = 0.01,
     images: bool = True,
@@ -27,8 +28,10 @@ def write(
     Args:
       run: `finished_run.StoredRun`.
       results: {layer: `layer_result.Result`}.
+      findings: {layer: `findings.Findings`}.
+      describe: `concept`, or `formula` for descriptions by formulas.
       folder: existing folder to write to.
-      formats: a selection of `descriptions`, `report` and `parquet`.
+      formats: a selection of FORMATS.
       cutoff: IoU above which pairs go into the Parquet table.
       images: whether to write pictures beside `report.json`.
       data_path: folder of the images, in place of the run's config.
@@ -38,13 +41,25 @@ def write(
     """
     from jdissect.base import paths
     from jdissect.base.atomic_files import utf8, write_whole
+    from jdissect.base.csv_cells import csv_text
+    from jdissect.report import findings_table
+    from jdissect.scoring import table as scores_table
 
     content: dict[str, bytes] = {}
     shown: dict[str, bytes] = {}
     if "descriptions" in formats:
-        content["descriptions.csv"] = utf8(descriptions(results))
+        by_formula = findings if describe == "formula" else {}
+        content["descriptions.csv"] = utf8(descriptions(results, by_formula))
     if "parquet" in formats:
         content["units.parquet"] = parquet(run.name, results, cutoff)
+        if any(one.kinds for one in findings.values()):
+            table = findings_table.by_unit(run.name, results, findings)
+            content["findings.parquet"] = _written(table)
+    if "scores" in formats:
+        for layer, result in results.items():
+            name = "scores.csv" if len(results) == 1 else f"scores-{layer}.csv"
+            rows = scores_table.rows(result, findings[layer].measured)
+            content[name] = utf8(csv_text([scores_table.HEADING, *rows]))
     if "report" in formats:
         pictures = _Pictures(run, data_path) if images else None
         for layer, result in results.items():
@@ -63,21 +78,50 @@ def write(
     return [str(folder / name) for name in content]
 
 
-def descriptions(results: dict[str, Any]) -> str:
+def check_formulas(run: Any, findings: dict[str, Any]) -> None:
+    """Rejects layers without formulas.
+
+    Raises:
+      UserError: names the layers and the command that finds their formulas.
+    """
+    from jdissect.base.errors import UserError
+
+    without = [layer for layer, found in findings.items() if found.formulas is None]
+    if without:
+        raise UserError(
+            f"{run.path} has no formulas of {', '.join(without)}: "
+            f"python -m jdissect.compose {run.path}"
+        )
+
+
+def descriptions(
+    results: dict[str, Any], findings: dict[str, Any] | None = None
+) -> str:
     """Returns CLIP-Dissect's `descriptions.csv`: one line per unit with a concept.
 
     Names that a spreadsheet would run as a formula start with an apostrophe.
+
+    Args:
+      results: {layer: result}.
+      findings: {layer: `findings.Findings`} to describe units by their formulas.
     """
     from jdissect.base.csv_cells import csv_text
     from jdissect.results.layer_result import exact
 
     rows: list[tuple] = [("layer", "unit", "description", "similarity")]
     for layer, result in results.items():
-        for unit, column in enumerate(result.best_concept):
-            if column >= 0:
-                iou = exact(result.best_iou[unit])
-                name = str(result.unit_names[unit])
-                rows.append((layer, name, result.concepts[column], iou))
+        if findings:
+            formulas = findings[layer].formulas
+            texts, ious = formulas.formulas, formulas.iou
+        else:
+            texts = [result.concepts[c] if c >= 0 else "" for c in result.best_concept]
+            ious = result.best_iou
+        named = result.best_concept >= 0
+        for name, there, text, iou in zip(
+            result.unit_names, named, texts, ious, strict=True
+        ):
+            if there and text:
+                rows.append((layer, str(name), text, exact(iou)))
     return csv_text(rows)
 
 
@@ -113,16 +157,13 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
 
     Columns: run, layer, unit, concept, category, iou, intersection and union (pixels),
     threshold (T_k, in the activation's own sign), is_best (whether it is the unit's
-    concept). A unit is a number, or text such as `12-` if lower tails count.
+    concept), and the scores of `scoring.from_counts`; null for those whose counts were
+    not kept. A unit is a number, or text such as `12-` if lower tails count.
     """
     import numpy as np
     import pyarrow
-    import pyarrow.parquet
 
-    def names(values, numbers):
-        return pyarrow.DictionaryArray.from_arrays(
-            pyarrow.array(np.asarray(numbers, np.int32)), pyarrow.array(list(values))
-        )
+    from jdissect.scoring import from_counts, of_result
 
     tables = []
     for layer, result in results.items():
@@ -135,23 +176,50 @@ def parquet(run: str, results: dict[str, Any], cutoff: float) -> bytes:
         number = {name: n for n, name in enumerate(concepts)}
         of_name = np.array([number[name] for name in result.concepts], np.int32)
         columns = {
-            "run": names([run], np.zeros(len(unit))),
-            "layer": names([layer], np.zeros(len(unit))),
-            "unit": (
-                unit.astype(np.int32)
-                if result.tail == "upper"
-                else names(result.unit_names.tolist(), unit)
-            ),
-            "concept": names(concepts, of_name[column]),
-            "category": names(categories, place[column]),
+            "run": _names([run], np.zeros(len(unit))),
+            "layer": _names([layer], np.zeros(len(unit))),
+            "unit": _units(result, unit),
+            "concept": _names(concepts, of_name[column]),
+            "category": _names(categories, place[column]),
             "iou": iou[unit, column],  # float64, as in comparisons
             "intersection": result.intersection[unit, column],
             "union": result.union[unit, column],
             "threshold": result.shown_thresholds[unit],
             "is_best": result.best_concept[unit] == column,
         }
+        scores = of_result.of_pairs(result, unit, column)
+        unknown = pyarrow.nulls(len(unit), pyarrow.float64())
+        columns |= {
+            name: scores.get(name, unknown)
+            for name in from_counts.NAMES
+            if name not in columns
+        }
         tables.append(pyarrow.table(columns))
-    table = pyarrow.concat_tables(tables).unify_dictionaries()
+    return _written(pyarrow.concat_tables(tables))
+
+
+def _names(values, numbers) -> Any:
+    """Returns texts by their number."""
+    import numpy as np
+    import pyarrow
+
+    return pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(np.asarray(numbers, np.int32)), pyarrow.array(list(values))
+    )
+
+
+def _units(result: Any, unit: Any) -> Any:
+    """Returns names of units: numbers, or texts if lower tails count."""
+    if result.tail == "upper":
+        return unit.astype("int32")
+    return _names(result.unit_names.tolist(), unit)
+
+
+def _written(table: Any) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = table.unify_dictionaries()
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jdissect.base.errors import UserError
 from jdissect.scoring import from_counts
@@ -55,6 +56,22 @@ def scores(result: Any, names: Sequence[str] | None, pairs: str) -> Scores:
         concepts=result.concepts,
         categories=result.categories,
     )
+
+
+def of_pairs(
+    result: Any, unit: Int[np.ndarray, "..."], column: Int[np.ndarray, "..."]
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Returns {score: float64 values} of some pairs, all for which there are counts.
+
+    Args:
+      result: a `layer_result.Result`.
+      unit, column: units and columns of concepts; they broadcast.
+    """
+    missing = _missing(result)
+    names = [name for name in from_counts.NAMES if name not in missing]
+    count = _counting(result, {n for name in names for n in from_counts.needs(name)})
+    counts = count(unit, column)
+    return {name: from_counts.score(name, counts) for name in names}
 
 
 def _missing(result: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from html import unescape
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from jdissect.library.result import with_pictures
 from jdissect.report.figures.detector_pictures import masked
 from jdissect.report.top_masks import top_masks
 from tests import small_runs
+from tests.report import known
 from tests.report.synthetic import HOSTILE, NoiseSource
 
 SOURCE = NoiseSource(64)
@@ -74,6 +76,37 @@ def test_names_do_no_harm():
     assert "<script" not in html and "<img src=x" not in html
     assert "&lt;/script&gt;" in html
     assert len(repr(hostile.replace(layer="a\nb\x1b[31m")).splitlines()) == 4
+
+
+def test_what_other_commands_found(tmp_path):
+    """Formulas, chance, labels and scores of a run are in its tables and figures."""
+    concepts = tuple((name, "object") for name in HOSTILE)
+    plain = small_runs.result(concepts=concepts)
+    folder = small_runs.write(tmp_path / "run", plain)
+    found = known.write(folder / "layer4", plain)
+    both = jdissect.load(folder)["layer4"], jdissect.load(folder / "layer4")
+    best = int(plain.best_iou.argmax())
+    formula = found.formulas.formulas[best]
+    for loaded in both:
+        html = loaded._repr_html_()
+        assert "<script" not in html and "<img src=x" not in html
+        cells = [
+            unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", html)
+        ]
+        start = cells.index(str(best), cells.index("verified"))
+        assert cells[start + 4] == f"{formula}, {found.formulas.iou[best]:.3f}"
+        assert ("not above chance" in cells[start + 5]) == (best % 2 == 1)
+        count = found.chance.detectors(0.04)
+        assert f"by chance alone {count.mean:.1f} (95 %: at most {count.high})" in html
+    table = both[0].to_pandas(more=True)
+    assert table["formula"][best] == formula and len(table) == 30
+    np.testing.assert_array_equal(table["mcc"], plain.scores()["mcc"])
+    own = found.measured.pearson[best, plain.best_concept[best]]
+    assert table["pearson"][best] == pytest.approx(own)
+    assert list(both[0].to_pandas()) == list(table)[:5]
+    figure = with_pictures(plain, SOURCE, found).show(best)
+    shown = " ".join(text.get_text() for text in figure.texts)
+    assert " · p 0." in shown
 
 
 def test_without_pictures(result):

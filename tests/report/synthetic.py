@@ -73,6 +73,7 @@ class SyntheticRun:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     skipped: frozenset[int] = frozenset()
     hashes: tuple[str, ...] = ()
+    by_itself: bool = False
 
     @property
     def path(self) -> pathlib.Path:

@@ -17,6 +17,8 @@ from jdissect.base import paths
 from jdissect.base.atomic_files import write_whole
 from jdissect.base.concepts import reported_categories
 from jdissect.data.source import Readable
+from jdissect.report import compared_findings
+from jdissect.report.compared_findings import ComparedFindings
 from jdissect.report.figures import palette
 from jdissect.report.pages import embedding, layer_data, masks, pictures
 from jdissect.report.pages.page import CHUNK, MASK_BYTES, NAME, counts_table, image_name
@@ -26,7 +28,10 @@ from jdissect.results.layer_result import Result
 if TYPE_CHECKING:
     from jdissect.analysis.comparison import Comparison
 
-SCRIPTS = ("shared.js", "pictures.js", "list.js", "changes.js", "comparison.js")
+SCRIPTS = (
+    *("shared.js", "pictures.js", "list.js", "changes.js", "formula_changes.js"),
+    "comparison.js",
+)
 _SMALLEST = 64  # pixels; fewer top images are preferred to smaller ones
 _MARGIN = 60_000  # bytes
 
@@ -42,6 +47,7 @@ class ComparedModel:
       source: source of its images, the same object if networks share them; None gives
         no pictures.
       error: top-1 error in percent; None if not known.
+      formulas: {formula: IoU of the best unit for it}.
     """
 
     name: str
@@ -49,6 +55,7 @@ class ComparedModel:
     estimates: Any | None = None
     source: Readable | None = None
     error: float | None = None
+    formulas: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def write_comparison(
@@ -59,6 +66,8 @@ def write_comparison(
     thresholds: Sequence[float] = (),
     limit: int = embedding.LIMIT,
     heading: str = "",
+    found: Sequence[Sequence[str]] = (),
+    hint: str = "",
 ) -> paths.Path:
     """Writes FOLDER/report.html.
 
@@ -70,6 +79,8 @@ def write_comparison(
       thresholds: IoU thresholds of the tables; by default those of the first model.
       limit: maximum bytes of the page.
       heading: heading of the page; by default the folder's name.
+      found: rows of `compared_findings.table`, the heading first.
+      hint: a line below them.
 
     Returns:
       the path of the page.
@@ -80,7 +91,16 @@ def write_comparison(
     """
     folder = paths.from_user(folder)
     heading = heading or folder.name
-    page = render(models, figures, notes, thresholds, heading=heading, limit=limit)
+    page = render(
+        models,
+        figures,
+        notes,
+        thresholds,
+        heading=heading,
+        limit=limit,
+        found=found,
+        hint=hint,
+    )
     paths.make_folder(folder)
     write_whole(folder / NAME, page)
     return folder / NAME
@@ -92,6 +112,7 @@ def write_of(
     figures: Mapping[str, str],
     data_path: str = "",
     heading: str = "",
+    known: ComparedFindings | None = None,
 ) -> paths.Path:
     """Writes the page of a `comparison.Comparison`, opening its runs' images.
 
@@ -101,6 +122,7 @@ def write_of(
       figures: {title: SVG}.
       data_path: folder of the images, in place of the runs' configs.
       heading: heading of the page; by default the folder's name.
+      known: what is known of the networks beside their counts.
     """
     sources: dict[Any, ProbeImages | None] = {}
     models = []
@@ -110,9 +132,15 @@ def write_of(
         key = (str(run.config.get("data")), run.names, run.hashes)
         if key not in sources:
             sources[key] = open_images(run, data_path=data_path)
-        known = comparison.estimates(model)
         models.append(
-            ComparedModel(model.name, model.result, known, sources[key], model.error)
+            ComparedModel(
+                model.name,
+                model.result,
+                comparison.estimates(model),
+                sources[key],
+                model.error,
+                compared_findings.best_formulas(known, model.name) if known else {},
+            )
         )
     path = write_comparison(
         folder,
@@ -121,6 +149,8 @@ def write_of(
         comparison.notes,
         comparison.thresholds,
         heading=heading,
+        found=compared_findings.table(comparison, known) if known else (),
+        hint=known.note if known else "",
     )
     for images in filter(None, sources.values()):
         images.tell()
@@ -135,6 +165,8 @@ def render(
     *,
     heading: str,
     limit: int = embedding.LIMIT,
+    found: Sequence[Sequence[str]] = (),
+    hint: str = "",
 ) -> bytes:
     """Returns the page; arguments and errors as for `write_comparison`."""
     if not models:
@@ -156,6 +188,9 @@ def render(
         "figures": [(title, _image(svg)) for title, svg in figures],
         "tables": _tables(models, tuple(thresholds) or first.iou_thresholds),
         "with_intervals": any(model.estimates is not None for model in models),
+        "found": [[layer_data.short(cell) for cell in row] for row in found],
+        "with_formulas": any(model.formulas for model in models),
+        "hint": hint,
         "with_masks": all(one.runs is not None for one in shown),
         "lost": 0,
     }
@@ -245,6 +280,12 @@ def _finished(content, shown, ranks: int, made: pictures.Pictures | None) -> byt
             {
                 "name": layer_data.short(one.model.name),
                 "error": one.model.error,
+                "formulas": embedding.texts(
+                    [layer_data.short(text) for text in one.model.formulas]
+                ),
+                "formulaIou": embedding.packed(
+                    np.array(list(one.model.formulas.values()), np.float64), "f8"
+                ),
                 **one.packed(ranks, place_of),
             }
             for one in shown

@@ -53,6 +53,11 @@ def packed_integers(array: np.ndarray) -> list[str]:
     return packed(array, small)
 
 
+def texts(values: Sequence[str]) -> dict[str, list[str]]:
+    """Packs texts, so that no list of them is taken for packed numbers."""
+    return {"texts": list(values)}
+
+
 def chunks(encoded: Sequence[bytes], size: int) -> list[Markup]:
     """Returns blocks of base64 texts, `size` per block; the last may have fewer."""
     texts = [base64.b64encode(content).decode() for content in encoded]

@@ -15,7 +15,15 @@ from jdissect.base.atomic_files import write_whole
 from jdissect.base.concepts import reported_categories
 from jdissect.data.source import ImageNames, Readable, Source
 from jdissect.report.figures import palette
-from jdissect.report.pages import embedding, layer_data, masks, pictures
+from jdissect.report.findings import KINDS, NOTHING, Findings, missing_line
+from jdissect.report.findings import read as read_findings
+from jdissect.report.pages import (
+    embedding,
+    findings_data,
+    layer_data,
+    masks,
+    pictures,
+)
 from jdissect.report.probe_images import open_images, read_pixels
 from jdissect.results.finished_run import StoredRun
 from jdissect.results.layer_result import Result
@@ -31,6 +39,7 @@ SCRIPTS = (
     "pictures.js",
     "counts.js",
     "list.js",
+    "findings.js",
     "unit.js",
     "report.js",
 )
@@ -61,6 +70,7 @@ def write_report(
     """
     images = open_images(run, source, data_path)
     results = {layer: run.result(layer) for layer in run.layers}
+    found = {layer: read_findings(run, layer) for layer in run.layers}
     page = render(
         results,
         estimates or {},
@@ -68,6 +78,8 @@ def write_report(
         heading=run.name or "run",
         facts=_facts(run),
         names=run.names,
+        findings=found,
+        hint="" if run.by_itself else "RUN",
     )
     path = run.path / NAME
     write_whole(path, page)
@@ -84,6 +96,8 @@ def render(
     heading: str,
     facts: Sequence[tuple[str, str]],
     names: Sequence[str],
+    findings: Mapping[str, Findings] = {},
+    hint: str = "",
     limit: int = embedding.LIMIT,
 ) -> bytes:
     """Returns the page.
@@ -95,11 +109,15 @@ def render(
       heading: name of the run.
       facts: (name, value) shown at the top.
       names: names of all images, by index.
+      findings: what is known beside the counts, by layer.
+      hint: what the page names as the run where it says which command finds more; ''
+        says nothing.
       limit: maximum bytes.
     """
     tops = [result.top_image for result in results.values()]
     shown = np.unique(np.concatenate([top.reshape(-1) for top in tops]))
-    content = _content(results, estimates, shown, limit)
+    known = {layer: findings.get(layer, NOTHING) for layer in results}
+    content = _content(results, estimates, known, hint, shown, limit)
     content["page"] |= {
         "images": [image_name(names, int(index)) for index in shown],
         "shape": list(source.image_shape) if source else [1, 1],
@@ -128,12 +146,14 @@ def _by_rank(tops: Sequence[np.ndarray]) -> list[list[int]]:
     ]
 
 
-def _content(results, estimates, shown, limit: int) -> dict[str, Any]:
+def _content(
+    results, estimates, findings, hint: str, shown, limit: int
+) -> dict[str, Any]:
     """Returns the template's content except for pictures."""
     present = [name for result in results.values() for name in result.categories]
     categories = reported_categories(present)
     colors = {name: fill.color for name, fill in palette.fills(categories).items()}
-    layers, units, histograms, overlays = [], [], [], []
+    layers, units, scores, histograms, overlays = [], [], [], [], []
     number_of_units = sum(len(result.thresholds) for result in results.values())
     bins = HISTOGRAM_BYTES // (8 * max(number_of_units, 1))
     for number, (name, result) in enumerate(results.items()):
@@ -141,12 +161,25 @@ def _content(results, estimates, shown, limit: int) -> dict[str, Any]:
         arrays = layer_data.unit_arrays(result, shown)
         if known is not None:
             arrays["stability"] = embedding.packed(known.stability, "f4")
-        layers.append({**layer_data.described(result, categories), "name": name})
+        arrays |= findings_data.unit_arrays(result, findings[name])
+        table = findings_data.score_arrays(
+            result, findings[name], findings_data.SCORE_BYTES // len(results)
+        )
+        scores.append((f"scores-{number}", embedding.json_text(table)))
+        missing = set(KINDS) - set(findings[name].kinds)
+        layers.append(
+            {
+                **layer_data.described(result, categories),
+                "name": name,
+                "scoreNames": table["names"]["texts"] if table else [],
+                "missing": missing_line(missing, hint) if hint else "",
+            }
+        )
         units.append((f"units-{number}", embedding.json_text(arrays)))
         shape = layer_data.histogram_arrays(result, bins)
         histograms.append((f"histograms-{number}", embedding.json_text(shape)))
     # Of many units, only some ranks have masks, so that there is room for pictures.
-    room = limit - sum(len(text) for _, text in [*units, *histograms])
+    room = limit - sum(len(text) for _, text in [*units, *scores, *histograms])
     most = min(MASK_BYTES, int(_MASK_SHARE * max(room, 0))) // len(results)
     for number, result in enumerate(results.values()):
         every, k = np.arange(len(result.thresholds)), result.top_image.shape[1]
@@ -165,13 +198,14 @@ def _content(results, estimates, shown, limit: int) -> dict[str, Any]:
         ),
         "page": {
             "layers": layers,
+            "scores": findings_data.labels(),
             "categories": [
                 {"name": layer_data.short(name), "color": color}
                 for name, color in colors.items()
             ],
         },
         "first_block": units[0],
-        "blocks": [*units[1:], *overlays, *histograms],
+        "blocks": [*units[1:], *scores, *overlays, *histograms],
     }
 
 

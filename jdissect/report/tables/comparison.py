@@ -2,6 +2,8 @@
 
 from jdissect.analysis.comparison import Comparison
 from jdissect.analysis.uncertainty import Interval
+from jdissect.report import compared_findings
+from jdissect.report.compared_findings import ComparedFindings
 from jdissect.report.tables.layer import aligned
 
 
@@ -55,6 +57,12 @@ def differences_table(comparison: Comparison) -> str:
                 ]
             )
     return aligned(rows)
+
+
+def findings_table(comparison: Comparison, known: ComparedFindings) -> str:
+    """Returns detectors by chance and by formula, and verified ones; '' for none."""
+    rows = compared_findings.table(comparison, known)
+    return aligned(rows) if rows else ""
 
 
 def _interval(interval: Interval | None, sign: str = "") -> str:

@@ -131,6 +131,7 @@ const listLater = later(80, showList);
 function showAll() {
   showTable(models, state.threshold);
   showChanges(models, state.threshold);
+  showFormulaChanges(models, state.threshold);
 }
 
 // #concept-12 shows one concept alone.
@@ -184,7 +185,10 @@ function setUpTools() {
 document.documentElement.style.setProperty("--aspect", `${page.shape[1]} / ${page.shape[0]}`);
 setUpTheme();
 setUpTools();
-setUpPair(models, () => showChanges(models, state.threshold));
+setUpPair(models, () => {
+  showChanges(models, state.threshold);
+  showFormulaChanges(models, state.threshold);
+});
 const stored = page.thresholds;
 state.threshold = stored.includes(0.04) ? 0.04 : stored[Math.floor(stored.length / 2)] ?? 0.04;
 setUpThreshold(state.threshold, highest.reduce((a, b) => Math.max(a, b), 0), (value) => {

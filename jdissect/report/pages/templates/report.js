@@ -7,6 +7,8 @@ const state = {
   categories: null,
   threshold: 0.04,
   below: false,
+  aboveChance: false,
+  verified: false,
   sort: "iou",
 };
 const layers = page.layers.map((layer, number) => ({ ...layer, number }));
@@ -25,6 +27,7 @@ function ready(number) {
     };
     one.masks = lazy("masks");
     one.histograms = lazy("histograms");
+    one.scores = lazy("scores");
   }
   return one;
 }
@@ -51,13 +54,23 @@ function found() {
     const column = layer.best[unit];
     if (named) return named.includes(unit);
     if (!state.below && !(layer.iou[unit] > state.threshold)) return false;
+    if (state.aboveChance && layer.q && !aboveChance(layer, unit)) return false;
+    if (state.verified && layer.verified && !isVerified(layer, unit)) return false;
     if (column < 0) return state.query === "" && state.concept === null;
     if (!state.categories.has(layer.category[column])) return false;
     if (state.concept !== null) return column === state.concept;
     return matches(column);
   };
   const units = Array.from({ length: layer.units }, (_, unit) => unit).filter(wanted);
-  return units.sort((a, b) => SORTS[state.sort](a, b) || a - b);
+  const sorted = SORTS[state.sort] ?? sortedBy(state.sort);
+  return units.sort((a, b) => sorted(a, b) || a - b);
+}
+
+// The number on a card: the IoU, or what the list is sorted by.
+function shownValue(unit) {
+  const sort = MORE_SORTS[state.sort];
+  if (!sort) return [hidden("IoU "), layer.iou[unit].toFixed(3)];
+  return [sort.text(sort.value(layer, unit))];
 }
 
 function card(unit) {
@@ -80,8 +93,11 @@ function card(unit) {
       "span",
       { class: "card-head" },
       element("span", { class: "name" }, titleOf(layer, unit)),
-      element("span", { class: "iou" }, hidden("IoU "), layer.iou[unit].toFixed(3)),
+      element("span", { class: "iou" }, ...shownValue(unit)),
     ),
+    state.sort === "formula" && layer.formulaLength[unit] > 1
+      ? element("span", { class: "card-line formula" }, layer.formula[unit])
+      : null,
     element(
       "span",
       { class: "card-line quiet" },
@@ -105,6 +121,8 @@ function showList() {
   const narrowed =
     state.query !== "" ||
     state.concept !== null ||
+    state.aboveChance ||
+    state.verified ||
     state.categories.size < page.categories.length;
   byId("clear").hidden = !narrowed;
   showClosest();
@@ -154,8 +172,17 @@ function showLayer(number) {
   const radio = document.querySelector(`#layers input[value="${number}"]`);
   if (radio) radio.checked = true;
   byId("sort").querySelector("[value=stability]").hidden = !layer.stability;
-  if (!layer.stability && state.sort === "stability") byId("sort").value = state.sort = "iou";
+  offerFound(layer);
+  const has = MORE_SORTS[state.sort]?.has(layer) ?? (state.sort !== "stability" || layer.stability);
+  byId("sort").value = state.sort = has ? state.sort : "iou";
+  for (const [id, key, there] of [
+    ["above-chance", "aboveChance", layer.q],
+    ["only-verified", "verified", layer.verified],
+  ]) {
+    if (!there) byId(id).checked = state[key] = false;
+  }
   showCounts(layer, state.threshold, pick);
+  showFound(layer, state.threshold);
   showList();
 }
 
@@ -253,8 +280,15 @@ function setUpTools() {
   byId("sort").value = state.sort;
   byId("sort").addEventListener("change", (event) => {
     state.sort = event.target.value;
-    showList();
+    complete.then(showList);
   });
+  for (const [id, key] of [["above-chance", "aboveChance"], ["only-verified", "verified"]]) {
+    byId(id).checked = false;
+    byId(id).addEventListener("change", (event) => {
+      state[key] = event.target.checked;
+      showList();
+    });
+  }
   byId("below").checked = false;
   byId("below").addEventListener("change", (event) => {
     state.below = event.target.checked;
@@ -263,6 +297,8 @@ function setUpTools() {
   byId("clear").addEventListener("click", () => {
     state.query = byId("search").value = "";
     state.concept = null;
+    byId("above-chance").checked = state.aboveChance = false;
+    byId("only-verified").checked = state.verified = false;
     for (const box of byId("categories").querySelectorAll("input")) {
       box.checked = true;
       state.categories.add(Number(box.value));
@@ -282,6 +318,7 @@ function setUpTools() {
 }
 
 document.documentElement.style.setProperty("--aspect", `${page.shape[1]} / ${page.shape[0]}`);
+addScores();
 setUpTheme();
 setUpTools();
 setUpUnit();
@@ -295,6 +332,7 @@ setUpThreshold(
   (value) => {
     state.threshold = value;
     showCounts(layer, value, pick);
+    showFound(layer, value);
     listLater();
   },
 );

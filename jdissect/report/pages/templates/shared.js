@@ -73,15 +73,14 @@ function typed([kind, text]) {
   return new ARRAYS[kind](bytes.buffer);
 }
 
-// Returns a copy of the block's object with its packed arrays unpacked.
+// Returns a copy of the block's object with its packed arrays and texts unpacked.
 function unpacked(content) {
   if (content === null) return null;
   const isPacked = (value) =>
     Array.isArray(value) && value.length === 2 && typeof value[1] === "string";
+  const plain = (value) => (isPacked(value) ? typed(value) : value?.texts ?? value);
   const entries = Object.entries(content);
-  return Object.fromEntries(
-    entries.map(([key, value]) => [key, isPacked(value) ? typed(value) : value]),
-  );
+  return Object.fromEntries(entries.map(([key, value]) => [key, plain(value)]));
 }
 
 function later(wait, action) {

@@ -143,6 +143,9 @@ function bestConcepts(layer, unit, pick) {
           { class: "wide", "aria-hidden": "true" },
           element("span", { class: "bar", swatch: category.color, share: iou / most }),
         ),
+        ...layer.scoreNames.map((score) =>
+          element("td", { class: "score" }, scoreText(score, scoreOf(layer, unit, place, score))),
+        ),
       ),
     );
   }
@@ -150,11 +153,29 @@ function bestConcepts(layer, unit, pick) {
   const head = ["concept", "category", "IoU"].map((word) =>
     element("th", { scope: "col", class: word === "IoU" && "number" }, word),
   );
-  return element(
+  const scores = layer.scoreNames.map((score) =>
+    element(
+      "th",
+      { scope: "col", class: "score", title: page.scores[score].about },
+      page.scores[score].label,
+    ),
+  );
+  const table = element(
     "table",
     { class: "best" },
-    element("thead", {}, element("tr", {}, ...head, element("td", { class: "wide" }))),
+    element(
+      "thead",
+      {},
+      element("tr", {}, ...head, element("td", { class: "wide" }), ...scores),
+    ),
     element("tbody", {}, ...rows),
+  );
+  if (!scores.length) return table;
+  // Wider than a small screen: it scrolls by itself.
+  return element(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores of the best concepts" },
+    table,
   );
 }
 
@@ -223,12 +244,13 @@ function unitView(layer, unit, pick) {
         ),
       ),
     ),
+    unitFindings(layer, unit, pick) ?? "",
     element("h3", {}, `Images of ${lower ? "lowest" : "highest"} activation`),
     element("p", { class: "quiet hint" }, about),
     topImages(layer, unit),
     element(
       "div",
-      { class: "two" },
+      { class: layer.scoreNames.length ? "one" : "two" },
       element(
         "section",
         {},
