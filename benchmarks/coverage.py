@@ -15,8 +15,10 @@ them; more samples of 640 tell what the counts are on average, and the populatio
 what they are at infinitely many images. All of it at an IoU threshold of 0.04.
 """
 
+import functools
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +39,38 @@ OPTIONS = {
 }
 
 
-def population(rng, kind: str):
-    """(intersection, union) of two networks, float32[image, unit x concept] each."""
+class Network(NamedTuple):
+    """What a network's units and the concepts have in every image, in pixels.
+
+    Only the pairs of a unit and a concept that ever overlap: no other has an IoU.
+
+    Attributes:
+      unit, column: int[pair].
+      common: float32[image, pair], pixels of both.
+      fires: float32[image, unit].
+      area: float32[image, concept].
+    """
+
+    unit: np.ndarray
+    column: np.ndarray
+    common: np.ndarray
+    fires: np.ndarray
+    area: np.ndarray
+
+    def counts(self, weights) -> resampling.Candidates:
+        """The counts of weighted images; weights are float[block, image]."""
+        common, fires, area = (
+            (weights @ pixels).astype(float)
+            for pixels in (self.common, self.fires, self.area)
+        )
+        union = fires[:, self.unit] + area[:, self.column] - common
+        return resampling.Candidates(
+            self.unit, self.column, common, union, UNITS, CONCEPTS
+        )
+
+
+def population(rng, kind: str) -> list[Network]:
+    """Two networks on the same images."""
     present = rng.random((IMAGES, CONCEPTS)) < rng.uniform(0.05, 0.6, CONCEPTS)
     area = present * np.rint(rng.lognormal(4, 0.8, (IMAGES, CONCEPTS)))
     return [_network(rng, kind, area) for _ in range(2)]
@@ -68,14 +100,13 @@ def _network(rng, kind, area):
             intersection[:, unit, concept] = np.rint(covered)
     fires = np.rint(_FIRES * rng.gamma(1.5, 1 / 1.5, (IMAGES, UNITS)))
     fires = np.maximum(fires, intersection.max(axis=2))
-    union = fires[:, :, None] + area[:, None, :] - intersection
-    return intersection.reshape(IMAGES, -1), union.reshape(IMAGES, -1).astype("f4")
-
-
-def _pairs(intersection, union):
-    unit, column = np.divmod(np.arange(UNITS * CONCEPTS), CONCEPTS)
-    return resampling.Candidates(
-        unit, column, intersection.astype(float), union.astype(float), UNITS, CONCEPTS
+    unit, column = np.nonzero(intersection.any(axis=0))
+    return Network(
+        unit,
+        column,
+        np.ascontiguousarray(intersection[:, unit, column]),
+        fires.astype(np.float32),
+        area.astype(np.float32),
     )
 
 
@@ -84,14 +115,18 @@ def draw(rng, networks):
     weights = np.zeros((BLOCKS, IMAGES), np.float32)
     drawn = rng.integers(0, BLOCKS, SAMPLE), rng.integers(0, IMAGES, SAMPLE)
     np.add.at(weights, drawn, 1)
-    return [_pairs(weights @ common, weights @ union) for common, union in networks]
+    return [network.counts(weights) for network in networks]
+
+
+@functools.cache
+def _halves():
+    return uncertainty.draws(BLOCKS)[1]
 
 
 def _counts(found):
     """(count, cross-fitted count) of one sample."""
     ones = np.ones((1, BLOCKS))
-    halves = uncertainty.draws(BLOCKS)[1]
-    crossed = uncertainty.crossed(found, ones, halves)[0] > THRESHOLD
+    crossed = uncertainty.crossed(found, ones, _halves())[0] > THRESHOLD
     plain = resampling.levels(found, ones)[0] > THRESHOLD
     return plain.sum(), crossed.sum(axis=-1).mean()
 
@@ -99,12 +134,10 @@ def _counts(found):
 def trial(rng, kind: str, draws: int) -> dict[str, tuple[bool, float]]:
     """{interval: (whether it contains the truth, its width)} of one population."""
     networks = population(rng, kind)
-    whole = [
-        _pairs(common.sum(0, dtype=float)[None], union.sum(0, dtype=float)[None])
-        for common, union in networks
-    ]
+    everything = np.ones((1, IMAGES))
     truth = [
-        (resampling.levels(one, np.ones((1, 1))) > THRESHOLD).sum() for one in whole
+        (resampling.levels(one.counts(everything), np.ones((1, 1))) > THRESHOLD).sum()
+        for one in networks
     ]
     several = [[_counts(one) for one in draw(rng, networks)] for _ in range(draws)]
     expected = np.mean(several, axis=0)  # [network, (plain, cross-fitted)]

@@ -23,7 +23,7 @@ def get_common() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     # 'scenes', 'folder', 'tfds', 'huggingface'; with masks: 'broden', 'masks', 'coco',
-    # 'ade20k', 'voc', 'pascal_context', 'huggingface'
+    # 'ade20k', 'voc', 'pascal_context', 'huggingface'; of the network: 'generator'
     config.data.source = "folder"
     config.data.path = ""  # folder of the images; tfds: data_dir, '' for the default
     config.data.name = ""  # tfds: the data set, such as 'imagenet2012'
@@ -34,7 +34,8 @@ def get_common() -> ml_collections.ConfigDict:
     config.data.ignore = -1  # masks: a number that means no label; -1 = only 0
     config.data.class_order = ""  # of class folders: 'text', 'number', or a file
     config.data.exif_rotation = False  # rotate photographs by their EXIF
-    config.data.num_images = 0  # take the first ones; 0 = all
+    config.data.num_images = 0  # take the first ones; 0 = all; generator: latents
+    config.data.seed = 0  # generator: seed of the latents
     config.data.batch_size = 32  # per device and step; up to 4 cores are devices
     config.data.workers = 0  # decoding processes; 0 = threads of this process
     config.data.strict = False  # stop at an unreadable image instead of skipping it

@@ -50,13 +50,16 @@ def convert_torch(
     it. The module itself is not changed.
 
     Args:
-      module: a torch.nn.Module that takes images [batch, channel, height, width]. It is
-        converted as in evaluation mode.
-      example: tensor of such images; only its size counts.
+      module: a torch.nn.Module that takes images [batch, channel, height, width], or a
+        generator that makes images of latents [batch, number] or [batch, number, 1, 1].
+        It is converted as in evaluation mode.
+      example: tensor of what it takes; only its size counts.
       layers: dotted names of submodules, as in `module.named_modules()`.
       output: the folder to write.
       mean, std: mean and deviation of the image channels, in 0..1, for normalization;
-        default: those of `module.pretrained_cfg`, as timm's modules have.
+        default: those of `module.pretrained_cfg`, as timm's modules have. A generator's
+        images are of normalized pixels: 0.5 and 0.5 where they are in -1..1, 0 and 1
+        where they are in 0..1.
       layout: layout of the outputs, 'nchw', 'nhwc', 'tokens', 'pooled' or 'auto'; or
         {layer: layout}.
       prefix_tokens: number of class and register tokens; None: found from the grid.
@@ -79,37 +82,34 @@ def convert_torch(
     layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     _check_names(layers)
     shape = tuple(example.shape)
-    if len(shape) != 4:
+    if len(shape) not in (2, 4):
         raise UserError(
-            f"the example has shape {list(shape)}, not [batch, channel, height, width]"
+            f"the example has shape {list(shape)}, not [batch, channel, height, width] "
+            "or a generator's [batch, number]"
         )
     name = name or type(module).__name__
     if not graphs.is_plain_name(name):
         raise UserError(f"the network cannot be called {printable(name)!r}")
     opened = torch_sources.described(module, name)
-    preprocessing = _preprocessing(mean, std, shape[1]) or opened.preprocessing
-    if preprocessing is None:
-        raise UserError(
-            "how pixels are normalized is not known; give mean and std of the channels "
-            "(--mean=, --std=), 0 to 1, such as 0.485,0.456,0.406 and "
-            "0.229,0.224,0.225 for ImageNet's"
-        )
-    if len(preprocessing.mean) != shape[1]:
-        raise UserError(
-            f"the images have {shape[1]} channels, but the normalization is of "
-            f"{len(preprocessing.mean)}"
-        )
     asked = layouts.each(layout, layers)
     # Imported late: it takes a second, and needs torch.
     from jdissect.converters import torch_graph
 
+    generates = torch_graph.is_latent(shape)
+    if not generates:  # an error here costs no translation
+        preprocessing = _preprocessing(mean, std, shape[1], opened.preprocessing)
     example = torch.as_tensor(example).detach().float().cpu()
     translated = torch_graph.translate(module, example, layers)
+    own = _own_shape(translated, shape)
+    image_shape = (*shape[2:], shape[1])
+    if generates:
+        image_shape = _made(own, name)
+        preprocessing = _preprocessing(mean, std, image_shape[2], None, generates)
     found = {
         layer: layouts.infer(
             layer,
             translated.shapes[layer][1:],
-            (shape[2], shape[3]),
+            image_shape[:2],
             asked[layer],
             prefix_tokens,
             pooled,
@@ -119,18 +119,29 @@ def convert_torch(
     }
     for layer, each in found.items():
         tell(f"{layer}: {each}")
+    if generates:
+        tell(f"images: {' x '.join(map(str, image_shape))}, of latents of {shape[1]}")
     parameters = _checked(translated.params)
-    signature = _signature(translated, found, parameters, shape)
-    function = _function(translated.apply, found)
+    signature = graphs.Signature(
+        image_shape,
+        tuple(
+            graphs.Endpoint(layer, each.shape, each.kind, each.prefix)
+            for layer, each in found.items()
+        ),
+        classes=0 if generates or not own else own[0],
+        latent=shape[1] if generates else 0,
+    )
+    function = _function(translated.apply, found, shape[1:])
     texts = {
         dtype: graphs.write(function(dtype), parameters, signature, dtype)
         for dtype in graphs.DTYPES
     }
     if verify:
-        compare(module, texts["float32"], parameters, signature, found, tell)
+        text = texts["float32"]
+        compare(module, shape[1:], text, parameters, signature, found, tell)
     architecture, graph = graphs.describe(opened.name, texts, signature)
     description = networks.describe_classifier(
-        architecture, preprocessing, input_size=max(shape[2:]), source=source
+        architecture, preprocessing, input_size=max(image_shape[:2]), source=source
     )
     return networks.save(
         output,
@@ -144,25 +155,29 @@ def convert_torch(
 
 def compare(
     module: Any,
+    shape: tuple[int, ...],
     text: bytes,
     parameters: Mapping[str, np.ndarray],
     signature: graphs.Signature,
     found: Mapping[str, Layout],
     tell: Callable[[str], None],
 ) -> None:
-    """Runs PyTorch and the graph on the same random images, and prints differences.
+    """Runs PyTorch and the graph on the same random inputs, and prints differences.
 
     Raises:
       UserError: a difference is above TOLERANCE of the layer's largest value.
     """
-    images = np.random.default_rng(0).normal(size=(2, *signature.image_shape))
+    images = np.random.default_rng(0).normal(size=(2, *signature.input_shape))
     images = images.astype(np.float32)
-    expected = _run_torch(module, images, list(found))
+    given = images.reshape(2, *shape) if signature.latent else _channels_first(images)
+    expected = _run_torch(module, given, list(found))
     graph = graphs.Graph(
         text.decode(), parameters, signature, "float32", graphs.PLATFORMS
     )
-    maps, logits = jax.jit(graph)(dict(parameters), images)
-    actual = maps if logits is None else {**maps, "": logits}
+    maps, own = jax.jit(graph)(dict(parameters), images)
+    if signature.latent:
+        own = _channels_first(own)
+    actual = maps if own is None else {**maps, "": own}
     width = max(10, *map(len, found))
     tell(f"{'':{width}}{'largest':>12}{'difference':>14}{'relative':>12}")
     worst = {}
@@ -173,7 +188,7 @@ def compare(
         largest = float(np.abs(theirs).max())
         difference = float(np.abs(np.asarray(ours) - theirs).max())
         relative = difference / largest if largest else difference
-        shown = layer or "logits"
+        shown = layer or ("image" if signature.latent else "logits")
         tell(f"{shown:{width}}{largest:12.4g}{difference:14.3g}{relative:12.3g}")
         if not relative <= TOLERANCE:
             worst[shown] = relative
@@ -206,7 +221,7 @@ def _run_torch(
     try:
         module.eval()
         with torch.inference_mode():
-            output = module(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+            output = module(torch.from_numpy(images.copy()))
     finally:
         module.train(training)
         for hook in hooks:
@@ -228,7 +243,58 @@ def _check_names(layers: Sequence[str]) -> None:
         )
 
 
-def _preprocessing(mean: Any, std: Any, channels: int) -> Preprocessing | None:
+def _channels_first(images: Any) -> Any:
+    return images.transpose(0, 3, 1, 2)
+
+
+def _own_shape(translated: Any, shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Returns the shape of the module's own output for one input, or None."""
+    moved = (*shape[2:], shape[1]) if len(shape) == 4 else shape[1:]
+    given = jax.ShapeDtypeStruct((1, *moved), np.float32)
+    own = jax.eval_shape(translated.apply, translated.params, given).get("")
+    return None if own is None else own.shape[1:]
+
+
+def _made(own: tuple[int, ...] | None, name: str) -> tuple[int, int, int]:
+    """Returns (height, width, channel) of a generator's images."""
+    if own is None or own[0] not in (1, 3):
+        what = "no image" if own is None else f"{own[0]} channels"
+        raise UserError(
+            f"the example is of latents, but {name} returns {what}; a generator "
+            "returns one array [batch, 3 or 1, height, width]"
+        )
+    return own[1], own[2], own[0]
+
+
+def _preprocessing(
+    mean: Any,
+    std: Any,
+    channels: int,
+    known: Preprocessing | None,
+    generates: bool = False,
+) -> Preprocessing:
+    """Returns the normalization of the images: as given, or as known."""
+    found = _given(mean, std, channels) or known
+    if found is None and generates:
+        raise UserError(
+            "the range of the generator's images is not known; give mean and std of "
+            "the channels (--mean=, --std=): 0.5 each for -1 to 1, 0 and 1 for 0 to 1"
+        )
+    if found is None:
+        raise UserError(
+            "how pixels are normalized is not known; give mean and std of the channels "
+            "(--mean=, --std=), 0 to 1, such as 0.485,0.456,0.406 and "
+            "0.229,0.224,0.225 for ImageNet's"
+        )
+    if len(found.mean) != channels:
+        raise UserError(
+            f"the images have {channels} channels, but the normalization is of "
+            f"{len(found.mean)}"
+        )
+    return found
+
+
+def _given(mean: Any, std: Any, channels: int) -> Preprocessing | None:
     if mean is None and std is None:
         return None
     try:
@@ -261,25 +327,16 @@ def _checked(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return parameters
 
 
-def _signature(
-    translated: Any,
-    found: Mapping[str, Layout],
-    parameters: Mapping[str, np.ndarray],
-    shape: tuple[int, ...],
-) -> graphs.Signature:
-    _, channels, height, width = shape
-    images = jax.ShapeDtypeStruct((1, height, width, channels), np.float32)
-    logits = jax.eval_shape(translated.apply, parameters, images).get("")
-    endpoints = tuple(
-        graphs.Endpoint(layer, each.shape, each.kind, each.prefix)
-        for layer, each in found.items()
-    )
-    classes = 0 if logits is None else logits.shape[-1]
-    return graphs.Signature((height, width, channels), endpoints, classes)
+def _function(
+    apply: Callable, found: Mapping[str, Layout], shape: tuple[int, ...]
+) -> Callable[[str], Any]:
+    """Returns dtype -> function that `graphs.write` takes.
 
-
-def _function(apply: Callable, found: Mapping[str, Layout]) -> Callable[[str], Any]:
-    """Returns dtype -> function that `graphs.write` takes."""
+    Args:
+      apply: the translated module.
+      found: layouts of its layers.
+      shape: shape of its input in PyTorch, without the batch.
+    """
 
     def of(dtype: str):
         def cast(array):
@@ -287,13 +344,18 @@ def _function(apply: Callable, found: Mapping[str, Layout]) -> Callable[[str], A
             return array.astype(dtype) if real else array
 
         def function(params, images):
+            if len(shape) == 3 and images.ndim == 2:  # latents as maps of 1x1
+                images = images[:, None, None]
             outputs = apply(jax.tree.map(cast, params), images)
             maps = {
                 layer: layouts.place(outputs[layer], each).astype(dtype)
                 for layer, each in found.items()
             }
-            logits = outputs.get("")
-            return maps, None if logits is None else logits.astype(dtype)
+            own = outputs.get("")
+            if own is None:
+                return maps, None
+            own = own.transpose(0, 2, 3, 1) if own.ndim == 4 else own
+            return maps, own.astype(dtype)
 
         return function
 

@@ -19,7 +19,7 @@ from jdissect.converters.torch_folder import convert_torch
 
 from jdissect.base.errors import UserError
 from jdissect.base.printable import printable
-from jdissect.checkpoints import networks
+from jdissect.checkpoints import graphs, networks
 from jdissect.converters import choice, command, layouts, torch_sources, torch_weights
 from jdissect.models.preprocess import Preprocessing
 
@@ -60,6 +60,12 @@ def define(values: flags.FlagValues, where: dict) -> None:
         "Side of the images, or HEIGHTxWIDTH; default: the model's.",
         **where,
     )
+    flags.DEFINE_string(
+        "latent",
+        "",
+        "Of a generator: the numbers of its input, N, or Nx1x1 for maps of 1x1.",
+        **where,
+    )
     command.define_choice(values, where)
     command.define_preprocessing(values, where)
 
@@ -81,14 +87,16 @@ def convert(options: flags.FlagValues) -> None:
         networks.check_output(options.output, options.overwrite)
     opened = torch_sources.open_module(options.model, _size(options.size))
     height, width = _size(options.size) or opened.size or (_SIDE, _SIDE)
-    example = torch.zeros(2, opened.channels, height, width)
+    latent = _latent(options)
+    example = torch.zeros(2, *(latent or (opened.channels, height, width)))
     if listing:
         _list(opened, example, options)
         return
     module, source, origin = _with_weights(opened, options)
-    preprocessing = (
-        command.preprocessing(options, opened.channels) or opened.preprocessing
-    )
+    channels = _made(module, example)[0] if latent else opened.channels
+    preprocessing = command.preprocessing(options, channels)
+    if not latent:
+        preprocessing = preprocessing or opened.preprocessing
     mean, std = _of_unit_range(preprocessing)
     digest = convert_torch(
         module,
@@ -108,11 +116,14 @@ def convert(options: flags.FlagValues) -> None:
     if opened.resizing:
         text = ", ".join(f"{key} {value}" for key, value in opened.resizing.items())
         print(f"its images were resized otherwise ({text}); the data source decides")
-    print(f"{opened.name}: images of {height}x{width}, {origin}")
+    kind = "a generator" if latent else f"images of {height}x{width}"
+    print(f"{opened.name}: {kind}, {origin}")
     print(f"sha256 {digest}\nwritten to {options.output}")
+    made = "--config.data.source=generator --config.data.num_images=1000 "
     print(
         "next: python -m jdissect.main --config=configs/baseline.py:imagenet "
         f"--config.model.name= --config.model.weights={shlex.quote(options.output)} "
+        f"{made if latent else ''}"
         f"--config.model.layers={shlex.quote(','.join(options.layers))}"
     )
 
@@ -146,13 +157,16 @@ def _list(opened, example, options) -> None:
     from jdissect.converters import torch_graph
 
     shapes = torch_graph.layer_shapes(opened.module, example)
+    image = tuple(example.shape[2:])
+    if torch_graph.is_latent(example.shape):
+        image = _made(opened.module, example)[1:]
     width = max((len(name) for name in shapes), default=0)
     for name, shape in shapes.items():
         try:
             found: object = layouts.infer(
                 name,
                 shape[1:],
-                tuple(example.shape[2:]),
+                image,
                 prefix=options.prefix_tokens,
                 pooled=options.pooled,
                 hint=opened.prefix_tokens,
@@ -175,6 +189,48 @@ def _size(text: str) -> tuple[int, int] | None:
             f"{_LARGEST_SIDE}"
         )
     return sides[0], sides[-1]
+
+
+def _latent(options) -> tuple[int, ...]:
+    """Returns the shape of a generator's input, or () for a network of images."""
+    if not options.latent:
+        return ()
+    number, *rest = options.latent.split("x", 1)
+    good = number.isdecimal() and 1 <= int(number) <= graphs.LARGEST_LATENT
+    if not good or rest not in ([], ["1x1"]):
+        raise UserError(
+            f"--latent={printable(options.latent)} is not a number of numbers, N, or "
+            f"Nx1x1, up to {graphs.LARGEST_LATENT}"
+        )
+    if options.size:
+        raise UserError(
+            "--size is of images that a network takes; leave it or --latent"
+        )
+    return (int(number), 1, 1) if rest else (int(number),)
+
+
+def _made(module, example) -> tuple[int, int, int]:
+    """Returns (channels, height, width) of the images that a generator makes.
+
+    Raises:
+      UserError: it fails on the example, or makes none.
+    """
+    torch = import_torch()
+    try:
+        with torch.inference_mode():
+            shape = tuple(module(example).shape)
+    except (RuntimeError, AttributeError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"{type(module).__name__} fails on latents of shape {list(example.shape)}: "
+            f"{printable(first)}"
+        ) from error
+    if len(shape) != 4:
+        raise UserError(
+            f"{type(module).__name__} makes no images of latents: its output has shape "
+            f"{list(shape)}, not [batch, channel, height, width]"
+        )
+    return shape[1], shape[2], shape[3]
 
 
 def _of_unit_range(preprocessing: Preprocessing | None) -> tuple:

@@ -21,6 +21,7 @@ _MODULES = {
 _HOMES = {
     "Result": "jdissect.library.result",
     "UserError": "jdissect.base.errors",
+    "compose": "jdissect.library.compose",
     "convert_torch": "jdissect.converters.torch_folder",
     "dissect": "jdissect.library.dissect",
     "load": "jdissect.library.result",

@@ -49,6 +49,11 @@ TOGETHER = {
     "tests/test_main.py": "lite0",
     "tests/test_evaluate.py": "lite0",
     "tests/ops/test_thresholds.py": "lite0",
+    "tests/jobs/test_replay.py": "drawn_run",
+    "tests/test_chance.py": "drawn_run",
+    "tests/test_compose.py": "drawn_run",
+    "tests/test_scores.py": "drawn_run",
+    "tests/test_verify.py": "drawn_run",
 }
 
 # Without slow tests XLA compiles with few optimizations for these: what they look at
@@ -66,6 +71,7 @@ LITTLE_OPTIMIZED = {
     "tests/report/test_counted_images.py",
     "tests/segmenters/test_upernet.py",
     "tests/test_ablate.py",
+    "tests/test_compose.py",
     "tests/test_docs.py",
     "tests/runtime/test_machine.py",
     "tests/test_figures.py",
@@ -91,6 +97,7 @@ LITTLE_OPTIMIZED = {
     "tests/training/test_segmenter.py",
     "tests/checkpoints/test_graphs.py",
     "tests/converters/test_torch_module.py",
+    *(file for file, group in TOGETHER.items() if group == "drawn_run"),
 }
 
 
@@ -322,6 +329,34 @@ def tiny_classifier(tmp_path_factory):
         "--config.model.name=resnet18",
         "--config.model.layers=layer4",
     ]
+
+
+@pytest.fixture(scope="session")
+def drawn_run(tiny_classifier, drawn, tmp_path_factory, pytestconfig):
+    """A finished run of a small random network on 24 annotated pictures, both ends.
+
+    For files of this group in TOGETHER: they compile as this run was compiled.
+    """
+    from jdissect import main
+    from jdissect.runtime import command_line
+
+    here = tmp_path_factory.mktemp("drawn_run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+        command = [
+            "main",
+            "--config=configs/efficientnet_lite0.py",
+            *tiny_classifier,
+            f"--config.data.path={drawn}",
+            "--config.data.num_images=24",
+            "--config.data.batch_size=4",
+            "--config.tail=both",
+            "--config.report=False",
+            f"--workdir={here / 'run'}",
+        ]
+        with _few_optimizations(pytestconfig):
+            assert command_line.entry(main.main, command) == 0
+        yield here / "run"
 
 
 @pytest.fixture(scope="session")

@@ -72,3 +72,36 @@ class ViT(nn.Module):
 def vit() -> nn.Module:
     torch.manual_seed(0)
     return ViT()
+
+
+class Generator(nn.Module):
+    """Makes images of 16x16, -1 to 1, of latents of 6 numbers.
+
+    Args:
+      maps: whether latents are [batch, 6, 1, 1].
+      channels: number of the images' channels.
+    """
+
+    def __init__(self, maps: bool = False, channels: int = 3):
+        super().__init__()
+        first = nn.ConvTranspose2d(6, 10, 4) if maps else nn.Linear(6, 160)
+        self.first = first
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(10, 9, 4, 2, 1), nn.BatchNorm2d(9), nn.LeakyReLU(0.2)
+        )
+        self.last = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(9, 7, 3, 1, 1))
+        self.image = nn.Conv2d(7, channels, 1)
+
+    def forward(self, z):
+        x = self.first(z).reshape(-1, 10, 4, 4)
+        return torch.tanh(3 * self.image(self.last(self.up(x))))
+
+
+def generator() -> nn.Module:
+    torch.manual_seed(0)
+    return Generator()
+
+
+def vector() -> nn.Module:
+    """Takes vectors of 6 numbers, and returns no image."""
+    return nn.Sequential(nn.Linear(6, 4))

@@ -11,8 +11,8 @@ import jdissect
 PACKAGE = Path(jdissect.__file__).parent
 # From the top down.
 FOLDERS = (
-    *("library", "report", "jobs", "training", "ablation", "evaluation"),
-    "chance_level",
+    *("library", "report", "verification", "jobs", "training", "ablation"),
+    *("evaluation", "chance_level", "formulas"),
     *(
         "dissection",
         "analysis",

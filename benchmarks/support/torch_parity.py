@@ -45,7 +45,8 @@ def by_torch(module, images, layers) -> dict[str, np.ndarray]:
     for hook in hooks:
         hook.remove()
     own = getattr(own, "logits", own)
-    if isinstance(own, torch.Tensor) and own.ndim == 2:
+    rank = 4 if images.ndim == 2 else 2  # a generator's images, or logits
+    if isinstance(own, torch.Tensor) and own.ndim == rank:
         found[""] = own.float().numpy()
     return found
 

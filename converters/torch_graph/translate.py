@@ -29,7 +29,8 @@ class Translated:
       apply: `apply(params, images)` -> {layer: its output}. Images are normalized,
         [batch, height, width, channel]; a module's input of another rank is given as
         in PyTorch. Outputs are in PyTorch's own layout, the batch first; '' is the
-        module's own output if that is one array [batch, classes], else absent. With
+        module's own output if that is one array [batch, classes], or for latents one of
+        images, else absent. With
         params and images in bfloat16 it computes in bfloat16, as PyTorch does: sums of
         products, normalizations and softmax in float32. It can be compiled, and traced
         with a symbolic batch size.

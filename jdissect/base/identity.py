@@ -70,22 +70,23 @@ def code(text: str) -> str:
 
     Comments, docstrings, annotations and layout are left out.
     """
-    return repr(_parts(ast.parse(text)))
+    return _text(ast.parse(text))
 
 
-def _parts(node: Any) -> Any:
+def _text(node: Any) -> str:
     if isinstance(node, list):
-        return [_parts(each) for each in node]
+        return f"[{', '.join(map(_text, node))}]"
     if not isinstance(node, ast.AST):
-        return node
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-        fields["body"] = fields["body"][1:]
-    for name in _TYPES:
-        fields.pop(name, None)
-    # Newer Python versions add fields, which are empty for older programs.
-    kept = {name: value for name, value in fields.items() if value not in (None, [])}
-    return type(node).__name__, [(name, _parts(value)) for name, value in kept.items()]
+        return repr(node)
+    parts = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, _DOCUMENTED):
+            documented = ast.get_docstring(node, clean=False) is not None
+            value = value[1:] if documented else value
+        # Newer Python versions add fields, which are empty for older programs.
+        if value is not None and value != [] and name not in _TYPES:
+            parts.append(f"({name!r}, {_text(value)})")
+    return f"({type(node).__name__!r}, [{', '.join(parts)}])"
 
 
 def computing() -> dict[str, Any]:

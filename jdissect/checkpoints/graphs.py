@@ -7,7 +7,9 @@ A checkpoint folder with a graph has, beside its weights and `model.json`,
 
 A graph takes the weights and normalized images [batch, height, width, channel], for any
 batch, and returns one feature map [batch, height, width, unit] per endpoint and, if the
-network classifies, logits. It is the same for the platforms CPU, CUDA and TPU.
+network classifies, logits. A generator's takes latents [batch, number], and returns the
+images that it makes in place of logits. It is the same for the platforms CPU, CUDA and
+TPU.
 `graph_check` says why the graph is text, and what it may contain.
 """
 
@@ -40,6 +42,7 @@ FILES = tuple(f"graph.{dtype}.mlir" for dtype in DTYPES)
 
 _LARGEST_SIDE = 16384  # of images and maps, in pixels
 _LARGEST_COUNT = 10**7  # of units and classes
+LARGEST_LATENT = 10**5  # numbers of a generator's input
 _MOST_ENDPOINTS = 10_000
 _LONGEST_NAME = 200
 _OF_NUMPY = {"float32": "f32", "bfloat16": "bf16", "int32": "i32", "bool": "i1"}
@@ -71,14 +74,29 @@ class Signature:
     """What a graph takes and returns, besides the weights.
 
     Attributes:
-      image_shape: (height, width, channel) of the images.
+      image_shape: (height, width, channel) of the images that it takes; of a generator,
+        of those that it returns.
       endpoints: the feature maps, in order of depth.
       classes: number of logits; 0: none.
+      latent: numbers of a generator's input; 0: it takes images.
     """
 
     image_shape: tuple[int, int, int]
     endpoints: tuple[Endpoint, ...]
     classes: int
+    latent: int = 0
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: an image, or a latent."""
+        return (self.latent,) if self.latent else self.image_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """Shape of the last output: logits, or a generator's image; None without."""
+        if self.latent:
+            return self.image_shape
+        return (self.classes,) if self.classes else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns entries of `model.json`."""
@@ -86,6 +104,7 @@ class Signature:
             "image_shape": list(self.image_shape),
             "endpoints": [endpoint.to_json() for endpoint in self.endpoints],
             "classes": self.classes,
+            **({"latent": self.latent} if self.latent else {}),
         }
 
     @classmethod
@@ -113,10 +132,12 @@ class Signature:
         if len({endpoint.name for endpoint in endpoints}) < len(endpoints):
             raise ValueError("two endpoints have one name")
         height, width, channels = content["image_shape"]
+        latent = _whole(content.get("latent", 0), 0, LARGEST_LATENT)
         return cls(
             (_side(height), _side(width), _whole(channels, 1, 4)),
             tuple(endpoints),
-            _whole(content["classes"], 0, _LARGEST_COUNT),
+            _whole(content["classes"], 0, 0 if latent else _LARGEST_COUNT),
+            latent,
         )
 
 
@@ -147,10 +168,10 @@ def write(
     """Returns a function as a graph's text.
 
     Args:
-      function: (parameters, images) -> ({endpoint: map}, logits or None), pure, for a
-        symbolic batch; images and maps are of `dtype`.
+      function: (parameters, images or latents) -> ({endpoint: map}, logits, a
+        generator's images, or None), pure, for a symbolic batch; all are of `dtype`.
       parameters: its parameters.
-      signature: its images and what it returns.
+      signature: what it takes and returns.
       dtype: 'float32' or 'bfloat16'.
 
     Raises:
@@ -158,9 +179,9 @@ def write(
     """
 
     def network(params, images):
-        maps, logits = function(params, images)
+        maps, own = function(params, images)
         found = [maps[endpoint.name] for endpoint in signature.endpoints]
-        return found if logits is None else [*found, logits]
+        return found if own is None else [*found, own]
 
     (batch,) = export.symbolic_shape("batch")
     made = export.export(jax.jit(network, keep_unused=True), platforms=PLATFORMS)(
@@ -182,7 +203,7 @@ class Graph:
     Args:
       text: the graph.
       parameters: its weights; only names, shapes and types are used.
-      signature: its images and what it returns.
+      signature: what it takes and returns.
       dtype: of images and maps.
       platforms: those that it was written for.
 
@@ -238,21 +259,21 @@ class Graph:
     def _empty(self, params: Any, images: jax.Array) -> list[jax.Array]:
         """Returns arrays of the shapes that the graph returns."""
         shapes: list[tuple[int, ...]] = [e.shape for e in self._signature.endpoints]
-        shapes += [(n,) for n in [self._signature.classes] if n]
+        shapes += [shape for shape in [self._signature.output_shape] if shape]
         arrays = [jnp.zeros((images.shape[0], *shape), self._dtype) for shape in shapes]
         return _without_gradient(arrays, params, images)
 
     def __call__(
-        self, params: dict[str, jax.Array], images: Float[Array, "batch h w channel"]
+        self, params: dict[str, jax.Array], images: Float[Array, "batch ..."]
     ) -> tuple[dict[str, jax.Array], jax.Array | None]:
-        """Returns {endpoint: map} and logits, or None for a network without.
+        """Returns {endpoint: map}, and logits, a generator's images, or None.
 
         What is not used of them is not computed in a compiled function.
         """
         found = self._exported.call(params, images.astype(self._dtype))
         names = [endpoint.name for endpoint in self._signature.endpoints]
-        logits = found[len(names)] if self._signature.classes else None
-        return dict(zip(names, found, strict=False)), logits
+        own = found[len(names)] if self._signature.output_shape else None
+        return dict(zip(names, found, strict=False)), own
 
 
 @jax.custom_vjp
@@ -275,7 +296,7 @@ def _arguments(
         name: jax.ShapeDtypeStruct(array.shape, array.dtype)
         for name, array in parameters.items()
     }
-    return params, jax.ShapeDtypeStruct((batch, *signature.image_shape), dtype)
+    return params, jax.ShapeDtypeStruct((batch, *signature.input_shape), dtype)
 
 
 def _type(array: Any) -> tuple[tuple[int | None, ...], str]:
@@ -384,7 +405,8 @@ def as_classifier(
 ) -> Callable[..., tuple[jax.Array | None, dict[str, jax.Array]]]:
     """Returns `apply(params, images, endpoints=None)` as `models.as_function` does.
 
-    Images of another size are resized, if they have the same proportions.
+    Images of another size are resized, if they have the same proportions. A generator
+    takes latents [batch, number], and returns its images in place of logits.
 
     Args:
       graph: the network.
@@ -394,7 +416,7 @@ def as_classifier(
     names = tuple(endpoint.name for endpoint in signature.endpoints)
     height, width, _ = signature.image_shape
 
-    def apply(params, images, endpoints=None):
+    def fitting(images):
         rows, columns = images.shape[1:3]
         if rows * width != columns * height:
             raise UserError(
@@ -402,10 +424,14 @@ def as_classifier(
                 f"pixels, but these are {rows}x{columns}; convert it again with "
                 f"--size={rows}x{columns}"
             )
+        return resized(images, (height, width))
+
+    def apply(params, images, endpoints=None):
+        given = images if signature.latent else fitting(images)
         asked = names if endpoints is None else check_endpoints(endpoints, names)
-        maps, logits = graph(params, resized(images, (height, width)))
+        maps, own = graph(params, given)
         found = {name: maps[name] for name in asked}
-        return (None if endpoints else logits), found
+        return (None if endpoints else own), found
 
     return apply
 

@@ -66,7 +66,10 @@ class Classifier:
       input_size: side of the square images it was trained on.
       weights_sha256: identifies the weights.
       takes_masks: whether `apply` takes factors of units, which ablation needs.
-      image_shape: (height, width) to which `apply` resizes images; None: it takes any.
+      image_shape: (height, width) to which `apply` resizes images, or of a generator's
+        own images; None: it takes any.
+      latent: numbers of a generator's input, which `apply` takes in place of images: it
+        returns its images in place of logits, normalized. 0: it takes images.
     """
 
     apply: Callable
@@ -79,6 +82,7 @@ class Classifier:
     weights_sha256: str
     takes_masks: bool = True
     image_shape: tuple[int, int] | None = None
+    latent: int = 0
 
     @property
     def name(self) -> str:
@@ -253,6 +257,7 @@ def _load_graph(
         weights_sha256=description["weights_sha256"],
         takes_masks=False,
         image_shape=signature.image_shape[:2],
+        latent=signature.latent,
     )
 
 

@@ -105,6 +105,17 @@ def _open_huggingface(config: Any) -> Source:
     return open_huggingface(*which, config.num_images, turned, _ignore(config))
 
 
+def _open_generator(config: Any) -> Source:
+    from jdissect.datasets.generator import open_generator  # imports JAX
+
+    if getattr(config, "workers", 0):
+        raise UserError(
+            f"config.data.workers is {config.workers}; the images of source "
+            "'generator' are made in this process: leave it 0"
+        )
+    return open_generator(config.path, config.num_images, getattr(config, "seed", 0))
+
+
 _OPENERS = {
     "scenes": _open_scenes,
     "folder": _open_folder,
@@ -116,6 +127,7 @@ _OPENERS = {
     "pascal_context": _open_pascal_context,
     "huggingface": _open_huggingface,
     "tfds": _open_tfds,
+    "generator": _open_generator,
 }
 
 
@@ -139,12 +151,13 @@ def open_source(data_config: Any, smallest: int = 1) -> Source:
 
     Args:
         data_config: has `source` (a key of `_OPENERS`), `path` (for
-            scenes: the folder of prepared pictures, or ''), `split` (scenes: ''
+            scenes: the folder of prepared pictures, or ''; for a generator: its
+            checkpoint folder), `split` (scenes: ''
             means 'probe'), `num_images` (takes the first ones; 0: all), `name` for
             tfds, and optionally `exif_rotation` (rotate photographs by their EXIF),
             `ignore` (masks: a number that means no label), `annotations` (coco: the
             JSON file; pascal_context: the folder of label maps; huggingface: the
-            column of masks).
+            column of masks), `seed` (generator: seed of the latents).
         smallest: side in pixels below which an image counts as unreadable, in sources
             that enlarge images; broden uses images at their stored size.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jdissect.base.arrays import AnyArray
 from jdissect.base.concepts import NOTHING, Concepts
@@ -37,13 +37,14 @@ def dissect(
     apply: Apply,
     params: Any,
     images: Any,
-    label_maps: Int[AnyArray, "image map mask_height mask_width"]
+    label_maps: Integer[AnyArray, "image map mask_height mask_width"]
     | Callable[[Any], Any]
     | None,
     *,
     concepts: Concepts,
     layers: str | Sequence[str],
     annotated: Bool[AnyArray, "image category"] | None = None,
+    ignore: int | None = None,
     quantile: float = 0.01,
     batch_size: int = 32,
     tail: str = "upper",
@@ -96,7 +97,7 @@ def dissect(
         )
     count = len(source.names) if source is not None else images.count
     _check_names(names, count)
-    labels = segmented or Labels(label_maps, annotated, concepts, count)
+    labels = segmented or Labels(label_maps, annotated, concepts, count, ignore)
     reader = Reader(
         images,
         labels,

@@ -23,20 +23,29 @@ class Labels:
       annotated: bool[image, category], or None.
       concepts: (name, category) by number.
       count: number of images; None if it is not known.
+      ignore: number that means no label, as 0 does; None: only 0.
 
     Raises:
       UserError: an array is invalid, or not of `count` images.
     """
 
-    def __init__(self, label_maps: Any, annotated: Any, concepts: Any, count: Any):
+    def __init__(
+        self,
+        label_maps: Any,
+        annotated: Any,
+        concepts: Any,
+        count: Any,
+        ignore: int | None = None,
+    ):
+        self._ignore = ignore
         self._function = label_maps if callable(label_maps) else None
         self._maps: np.ndarray | None = None
         self._concepts = concepts
         self._annotated: np.ndarray | None = None
         self._shape: tuple | None = None  # (maps, height, width) per image
         if self._function is None and label_maps is not None:
-            self._maps = as_array(label_maps, "label_maps")
-            self._check(self._maps, "label_maps")
+            given = as_array(label_maps, "label_maps")
+            self._maps = self._checked(given, "label_maps")
         if annotated is not None:
             self._annotated = self._checked_annotated(as_array(annotated, "annotated"))
         for name, array in self._arrays():
@@ -76,11 +85,9 @@ class Labels:
                     "label_maps is missing, and images gives no masks; give "
                     "label_maps, a segmenter, or pairs (images, masks)"
                 )
-            maps = masks
-            self._check(maps, what)
+            maps = self._checked(masks, what)
         else:
-            maps = as_array(self._function(batch), what)
-            self._check(maps, what)
+            maps = self._checked(as_array(self._function(batch), what), what)
             if len(maps) != len(batch):
                 raise UserError(f"{what} holds {len(maps)} images, not {len(batch)}")
         annotated = self._annotated
@@ -110,7 +117,7 @@ class Labels:
             raise UserError("annotated has numbers other than 0 and 1")
         return annotated.astype(bool)
 
-    def _check(self, maps, what):
+    def _checked(self, maps, what):
         if maps.ndim != 4 or not np.issubdtype(maps.dtype, np.integer):
             raise UserError(
                 f"{what} is {shown(maps)}; it must be integers "
@@ -124,11 +131,14 @@ class Labels:
                 f"{what} is [maps, height, width] = {list(maps.shape[1:])}, but those "
                 f"before are {list(self._shape)}; all must be on one grid"
             )
+        if self._ignore is not None:
+            maps = np.where(maps == self._ignore, maps.dtype.type(0), maps)
         if maps.size and not 0 <= maps.min() <= maps.max() < len(self._concepts):
             raise UserError(
                 f"{what} has numbers from {maps.min()} to {maps.max()}; concepts "
                 f"names 0 to {len(self._concepts) - 1}"
             )
+        return maps
 
 
 class Segmented:

@@ -41,6 +41,8 @@ def probe(
       UserError: `jdissect.main` could not run the config.
     """
     settings.check(config)
+    if config.data.source == "generator":
+        raise UserError("batch sizes are timed for networks that take images only")
     devices, _ = network_devices(config.parallel)
     machine.use_compilation_cache(machine.cache_dir(config.cache.dir))
     source = open_source(config.data, smallest_image(config.segmenter.name))

@@ -22,9 +22,14 @@ from jdissect.runtime.processes import Processes
 def network_of(
     model: networks.Classifier, layers: tuple[str, ...], dtype: str
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """Returns (params, uint8 pixels) -> {layer: feature maps} for a dissection."""
+    """Returns (params, uint8 pixels) -> {layer: feature maps} for a dissection.
+
+    A generator's takes float32 latents in place of pixels.
+    """
 
     def apply(params, pixels):
+        if model.latent:
+            return model.apply(params, pixels.astype(dtype), layers)[1]
         images = normalize(pixels, model.preprocessing, dtype)
         return model.apply(params, images, layers)[1]
 
@@ -32,7 +37,7 @@ def network_of(
 
 
 def feature_shapes(
-    network: Callable, params: Any, image_shape: tuple[int, int]
+    network: Callable, params: Any, image_shape: tuple[int, int], latent: int = 0
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of one image's feature maps; nothing runs.
 
@@ -40,12 +45,14 @@ def feature_shapes(
       network: what `network_of` gives.
       params: its parameters.
       image_shape: (height, width) of an image.
+      latent: numbers of a generator's input; 0: it takes images.
 
     Returns:
       {layer: [1, height, width, unit]}.
     """
     pixels = jax.ShapeDtypeStruct((1, *image_shape, 3), np.uint8)
-    return jax.eval_shape(network, params, pixels)
+    latents = jax.ShapeDtypeStruct((1, latent), np.float32)
+    return jax.eval_shape(network, params, latents if latent else pixels)
 
 
 def feature_bytes(maps: Mapping[str, jax.ShapeDtypeStruct]) -> int:
@@ -54,7 +61,10 @@ def feature_bytes(maps: Mapping[str, jax.ShapeDtypeStruct]) -> int:
 
 
 class Reader:
-    """Reads this process's batches with their label maps; see `features.Read`."""
+    """Reads this process's batches with their label maps; see `features.Read`.
+
+    The network gets their pixels, or the latents of a source of generated images.
+    """
 
     def __init__(
         self,
@@ -90,11 +100,15 @@ class Reader:
             yield Images(
                 index=batch.index,
                 valid=batch.valid,
-                pixels=batch.pixels,
+                pixels=self._inputs(batch),
                 labels=functools.partial(self._labels, batch),
                 annotated=self._segmenter.annotated(batch),
                 skipped=tuple((int(mine[i]), why) for i, why in batch.skipped),
             )
+
+    def _inputs(self, batch):
+        latents = getattr(self._source, "latents", None)
+        return batch.pixels if latents is None else latents(batch.index)
 
     def _labels(self, batch):
         start = time.perf_counter()

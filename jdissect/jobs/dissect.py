@@ -253,7 +253,9 @@ def dissect_images(inputs: Inputs, journal: Journal, progress: Progress) -> Diss
         source, inputs.segmenter, config, len(inputs.devices), processes, progress
     )
     network = network_of(inputs.model, inputs.layers, config.dtype)
-    maps = feature_shapes(network, inputs.model.params, source.image_shape)
+    maps = feature_shapes(
+        network, inputs.model.params, source.image_shape, inputs.model.latent
+    )
     spill = inputs.cache and inputs.cache / "features"
     keep = machine.keep_features(
         config.cache.features,

@@ -12,6 +12,7 @@ import PIL
 from jdissect.base.errors import UserError
 from jdissect.base.identity import identity
 from jdissect.base.log import LOG
+from jdissect.base.printable import printable
 from jdissect.base.progress import Progress
 from jdissect.checkpoints import networks
 from jdissect.data.source import Source
@@ -80,6 +81,7 @@ def open_inputs(
         devices, counters = network_devices(config.parallel)
         cache = machine.cache_dir(config.cache.dir)
         machine.use_compilation_cache(cache)
+        _name_generator(config)
         source = open_source(config.data, smallest_image(config.segmenter.name))
         model = open_network(config, source.image_shape, processes.first)
         _check_layers(config, model)
@@ -126,6 +128,7 @@ def open_network(
     """
     if not config.model.get("python"):
         model = networks.load_configured(config)
+        _check_input(config, model)
         if tells and model.image_shape not in (None, image_shape):
             LOG.info(
                 "images of %dx%d are resized to the network's %dx%d",
@@ -140,6 +143,27 @@ def open_network(
     if tells:
         LOG.info(note)
     return model
+
+
+def _name_generator(config: ml_collections.ConfigDict) -> None:
+    """Fills in the folder of the generator whose images are dissected: the network."""
+    if config.data.source != "generator":
+        return
+    if config.data.path not in ("", config.model.weights):
+        raise UserError(
+            f"config.data.path is {printable(config.data.path)!r}; source 'generator' "
+            "takes the images of config.model.weights itself: leave the path empty"
+        )
+    config.data.path = config.model.weights
+
+
+def _check_input(config: ml_collections.ConfigDict, model: networks.Classifier) -> None:
+    """Rejects a generator for images that it does not make itself."""
+    if config.data.source != "generator" and model.latent:
+        raise UserError(
+            f"{model.name} is a generator: it makes images of latents of "
+            f"{model.latent} numbers; give --config.data.source=generator"
+        )
 
 
 def identity_of(inputs: Inputs) -> dict[str, Any]:
@@ -179,7 +203,7 @@ def _keys(config: ml_collections.ConfigDict) -> Mapping[str, Any]:
 def _features(config, model, image_shape: tuple[int, int]) -> dict[str, int]:
     """Returns {layer: its number of features}."""
     network = network_of(model, tuple(config.model.layers), config.dtype)
-    shapes = feature_shapes(network, model.params, image_shape)
+    shapes = feature_shapes(network, model.params, image_shape, model.latent)
     return {layer: maps.shape[-1] for layer, maps in shapes.items()}
 
 

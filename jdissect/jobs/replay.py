@@ -8,7 +8,7 @@ store or network share is contacted, and code is imported, only if the user name
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -19,7 +19,7 @@ from jdissect.base.errors import UserError
 from jdissect.base.identity import computing
 from jdissect.base.progress import ImageBars, Progress
 from jdissect.dissection import firing
-from jdissect.dissection.features import Features, Record, Shapes
+from jdissect.dissection.features import Features, Images, Read, Record, Shapes
 from jdissect.dissection.firing import OnImage
 from jdissect.jobs.batches import Reader, feature_shapes, network_of
 from jdissect.jobs.inputs import Inputs, identity_of, open_inputs
@@ -60,7 +60,19 @@ class Replay:
           layers: the layers, among those of the run.
           title: what is shown as the name of this pass.
         """
-        return self._features(layers)[1](title)
+        bars = ImageBars(self.progress, len(self.inputs.source.names), 1)
+        return bars(self._features(layers, self._reader().read).again(), title)
+
+    def records_of(
+        self, batches: Iterable[Images], layers: Sequence[str]
+    ) -> Iterator[Record]:
+        """Yields the maps of some layers for other images than those of the run.
+
+        Args:
+          batches: the images, `inputs.images_a_step` at a time.
+          layers: the layers, among those of the run.
+        """
+        return self._features(layers, lambda *_, **__: batches).again()
 
     def images(self, layer: str, title: str = "") -> Iterator[OnImage]:
         """Yields where a layer's units fire on each image that counts, in order.
@@ -73,9 +85,10 @@ class Replay:
           UserError: at the end, if the counts are not those of the run.
         """
         result = self.run.result(layer)
-        features, records = self._features((layer,))
+        features = self._features((layer,), self._reader().read)
+        bars = ImageBars(self.progress, len(self.inputs.source.names), 1)
         found = firing.on_images(
-            records(title or layer),
+            bars(features.again(), title or layer),
             layer,
             result.thresholds,
             features.geometry[layer],
@@ -84,24 +97,27 @@ class Replay:
         )
         return self._checked(found, result)
 
-    def _features(self, layers):
-        inputs, config = self.inputs, self.inputs.config
-        network = network_of(inputs.model, tuple(layers), config.dtype)
-        maps = feature_shapes(network, inputs.model.params, inputs.source.image_shape)
-        reader = Reader(
+    def _reader(self) -> Reader:
+        inputs = self.inputs
+        return Reader(
             inputs.source,
             inputs.segmenter,
-            config,
+            inputs.config,
             len(inputs.devices),
             ALONE,
             self.progress,
         )
-        features = Features(
+
+    def _features(self, layers: Sequence[str], read: Read) -> Features:
+        inputs = self.inputs
+        network = network_of(inputs.model, tuple(layers), inputs.config.dtype)
+        maps = feature_shapes(network, inputs.model.params, inputs.source.image_shape)
+        return Features(
             network,
             inputs.model.params,
             layers,
             inputs.devices,
-            reader.read,
+            read,
             "none",
             shapes=Shapes.of(maps, inputs.segmenter.mask_shape),
             views=dataclasses.replace(
@@ -109,8 +125,6 @@ class Replay:
                 codes={n: c for n, c in inputs.views.codes.items() if n in layers},
             ),
         )
-        bars = ImageBars(self.progress, len(inputs.source.names), 1)
-        return features, lambda title: bars(features.again(), title)
 
     def _checked(self, images: Iterator[OnImage], result: Result) -> Iterator[OnImage]:
         seen, fires = 0, np.zeros_like(result.fires)

@@ -1,6 +1,7 @@
 """Provides `jdissect.dissect`: any network, images and label maps, to a result."""
 
 import dataclasses
+import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,7 @@ def dissect(
     segmenter: Any = None,
     names: Sequence[str] = (),
     annotated: Any = None,
+    ignore: int | None = None,
     quantile: float = 0.01,
     batch_size: int = 32,
     tail: str = "upper",
@@ -80,6 +82,7 @@ def dissect(
       annotated: bool [image, category], whether an image counts for a category; columns
         are the categories in order of first appearance in `concepts[1:]`. By default
         all images count.
+      ignore: a number in label maps that means no label, as 0 does, such as 255.
       quantile: a unit fires on at most this share of all pixels, in (0, 1).
       batch_size: images per device and step.
       tail: where a unit fires: 'upper', above T_k; 'lower', below it; or 'both', which
@@ -114,6 +117,7 @@ def dissect(
         params = None
     if images is None:
         raise UserError("images is missing")
+    _check_ignore(ignore, segmenter)
     network = networks.given(apply, params, layers)
     source = _source(images)
     keeper = Keeper()
@@ -142,6 +146,7 @@ def dissect(
             concepts=concepts,
             layers=layers,
             annotated=annotated,
+            ignore=ignore,
             quantile=quantile,
             batch_size=batch_size,
             tail=tail,
@@ -160,6 +165,17 @@ def dissect(
         for layer, result in found.items()
     }
     return results[layers] if isinstance(layers, str) else results
+
+
+def _check_ignore(ignore: Any, segmenter: Any) -> None:
+    if ignore is None:
+        return
+    if isinstance(ignore, bool) or not isinstance(ignore, numbers.Integral):
+        raise UserError(f"ignore is {ignore!r:.40}; it must be a number in label maps")
+    if isinstance(segmenter, str | choices.Choice):
+        raise UserError(
+            "ignore is a number in label maps; leave it out with a segmenter"
+        )
 
 
 def _source(images: Any) -> Any:

@@ -65,6 +65,11 @@ def given(network: Any, params: Any, layers: str | Sequence[str]) -> Given:
         _check_folder(os.fspath(network))
         network = load_model(network)
     if isinstance(network, networks.Classifier):
+        if network.latent:
+            raise UserError(
+                f"{network.name} is a generator, which takes no images; the command "
+                "line dissects it: --config.data.source=generator"
+            )
         named = (layers,) if isinstance(layers, str) else tuple(layers)
         _check_layers(network, named)
         return Given(

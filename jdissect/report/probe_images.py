@@ -5,7 +5,8 @@ before it is drawn, and a missing or changed image is not drawn.
 
 A run directory may come from someone else, and its config names places. A local folder
 named there is searched only for files with exactly the names and contents that the run
-lists; an object store or a network share is contacted only if the user names it.
+lists; an object store or a network share is contacted only if the user names it. A
+generator there is run if its weights are those of the run.
 """
 
 import dataclasses
@@ -30,7 +31,9 @@ from jdissect.segmenters import smallest_image
 if TYPE_CHECKING:
     from jdissect.results.finished_run import StoredRun
 
-_KEYS: Mapping[str, Any] = {"path": "", "name": "", "split": "", "num_images": 0}
+_KEYS: Mapping[str, Any] = {
+    **{"path": "", "name": "", "split": "", "num_images": 0, "seed": 0},
+}
 _CANNOT = (UserError, OSError, AttributeError, KeyError, TypeError, ValueError)
 
 

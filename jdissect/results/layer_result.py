@@ -30,8 +30,13 @@ IOU_THRESHOLDS = (0.03, 0.04, 0.05)
 FEW_IMAGES = 30  # with fewer, counts say little about a network
 BLOCKS, BY_IMAGE, TOP_MAPS = "blocks.npz", "by_image.npz", "topmaps.npz"
 SUMMARY = "summary.json"
+# What `formulas.stored` writes beside a result.
+FORMULAS_TABLE, FORMULAS = "formulas.csv", "formulas.json"
 _FILES = (
     *("dissection.npz", "topk.npz", "histogram.npz", TOP_MAPS, BLOCKS, BY_IMAGE),
+    *(FORMULAS, FORMULAS_TABLE),
+    # Of `verification.verified`.
+    *("verified.csv", "verified.json", "verified.png"),
     *("units.csv", "report.html", SUMMARY),
     *("chance.npz", "chance.csv", "chance.json"),  # of `chance_level.stored`
 )

@@ -68,7 +68,7 @@ _MOST: dict[str, float] = {
     "train.canvas": 2**14,
     "model.size": 4096,
     "train.epochs": 10**6,
-    **dict.fromkeys(("train.seed", "model.baseline_seed"), 2**32 - 1),
+    **dict.fromkeys(("train.seed", "data.seed", "model.baseline_seed"), 2**32 - 1),
     **dict.fromkeys(("train.log_every", "train.checkpoint_every"), _COUNT),
     "checkpoint_every": _COUNT,
     "mask_size": 4096,

@@ -53,7 +53,10 @@ class Surface(NamedTuple):
 
 
 class Canvas:
-    """Shapes in painting order; shape n is surface n + 1."""
+    """Shapes in painting order; shape n is surface n + 1.
+
+    `casters` has the instance that casts each shadow.
+    """
 
     def __init__(self):
         self.surfaces: list[Surface] = []
@@ -61,4 +64,5 @@ class Canvas:
         self.ellipses: list[Ellipse] = []
         self.shadows: list[Ellipse] = []
         self.strengths: list[float] = []
+        self.casters: list[int] = []
         self.instances = 0

@@ -34,6 +34,9 @@ class Pen:
         haze: see `Surface`.
         offset: texture coordinate where the object begins, in texels.
         step: texels per pixel; 0: chosen by the scale.
+
+    Attributes:
+        instance: number of the object in the picture.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Pen:
         self._parts = {part: PART_NUMBER[part] for part in OBJECT_PARTS[name]}
         self._parts[""] = 0
         canvas.instances += 1
-        self._instance = canvas.instances
+        self.instance = canvas.instances
         self._light, self._haze = light, haze
         cosine, sine = direction(turn)
         flip = -scale if mirror else scale
@@ -225,6 +228,7 @@ class Pen:
             a, b = wide * grow, high * grow
             self._canvas.shadows.append(Ellipse(number, x, y, a * a, 0.0, b * b))
             self._canvas.strengths.append(strength * share)
+            self._canvas.casters.append(self.instance)
 
     def _surface(
         self,
@@ -262,7 +266,7 @@ class Pen:
                 self._parts[part],
                 stuff.material,
                 stuff.color,
-                self._instance,
+                self.instance,
                 red,
                 green,
                 blue,

@@ -2,10 +2,12 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 
+from jdissect.scenes.canvas import Canvas
 from jdissect.scenes.draws import Draws
 from jdissect.scenes.layouts.countryside import farm, forest, garden
 from jdissect.scenes.layouts.homes import bathroom, bedroom, kitchen, living_room
@@ -14,7 +16,7 @@ from jdissect.scenes.layouts.towns import playground, street
 from jdissect.scenes.layouts.transport import harbour, station
 from jdissect.scenes.layouts.workplaces import classroom, office
 from jdissect.scenes.raster import WHOLE, View
-from jdissect.scenes.shading import Sensor, develop
+from jdissect.scenes.shading import Light, Sensor, develop
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.world import CLASSES, GENERATOR_VERSION, SIDE
 
@@ -64,14 +66,32 @@ def _frame(draws: Draws) -> View:
     return View(zoom, draws.uniform(0.0, spare), draws.uniform(0.2, 1.0) * spare)
 
 
-def render(
-    seed: int, split: int, index: int
-) -> tuple[UInt8[np.ndarray, "side side 3"], Int16[np.ndarray, "4 side side"]]:
-    """Draws picture `index` of a split.
+class Drawing(NamedTuple):
+    """Everything that is drawn of one picture, before it is developed.
 
-    Returns:
-        pixels, and label maps in the order object, part, material, color.
+    Attributes:
+        canvas: its surfaces and shapes.
+        light: its lighting.
+        sensor: the camera's imperfections.
+        horizon: row of the horizon in pixels.
+        view: the part of the stage that it shows.
     """
+
+    canvas: Canvas
+    light: Light
+    sensor: Sensor
+    horizon: float
+    view: View
+
+    def develop(
+        self,
+    ) -> tuple[UInt8[np.ndarray, "side side 3"], Int16[np.ndarray, "4 side side"]]:
+        """Returns pixels, and label maps (object, part, material, color)."""
+        return develop(*self)
+
+
+def draw(seed: int, split: int, index: int) -> Drawing:
+    """Draws picture `index` of a split."""
     draws = Draws(GENERATOR_VERSION, seed, split, _PICTURES, index)
     stage = LAYOUTS[CLASSES[label(seed, split, index)]](draws)
     stage.play()
@@ -81,4 +101,15 @@ def render(
         vignette=draws.uniform(0.0, 0.1),
         offset=draws.integer(0, 2**20),
     )
-    return develop(stage.canvas, stage.light, sensor, stage.horizon, _frame(draws))
+    return Drawing(stage.canvas, stage.light, sensor, stage.horizon, _frame(draws))
+
+
+def render(
+    seed: int, split: int, index: int
+) -> tuple[UInt8[np.ndarray, "side side 3"], Int16[np.ndarray, "4 side side"]]:
+    """Draws and develops picture `index` of a split.
+
+    Returns:
+        pixels, and label maps in the order object, part, material, color.
+    """
+    return draw(seed, split, index).develop()

@@ -9,6 +9,7 @@ pictures have the same bits everywhere.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int32, UInt8
@@ -26,6 +27,23 @@ _MIDDLES = (np.arange(SIDE, dtype=np.float32) + np.float32(0.5)) / np.float32(MI
 _ACROSS, _DOWN = _MIDDLES[None, :] - 1, _MIDDLES[:, None] - 1
 
 
+class Lamp(NamedTuple):
+    """A light in a picture.
+
+    Attributes:
+        x, y: its position in pixels.
+        reach: distance in pixels at which it gives a quarter of its light.
+        rgb: what it adds to the factors of red, green and blue.
+        instance: number of the object that shines.
+    """
+
+    x: float
+    y: float
+    reach: float
+    rgb: Rgb
+    instance: int
+
+
 @dataclasses.dataclass
 class Light:
     """The lighting of a picture.
@@ -35,7 +53,7 @@ class Light:
         rgb: factors of red, green and blue.
         air: color of haze, 0 .. 255.
         across, down: change of brightness from the middle to the right and the bottom.
-        lamps: (x, y, reach in pixels, rgb) of lights in the picture.
+        lamps: lights in the picture.
         shadow: strength of shadows, about 1.
         night: whether windows and lamps are lit.
     """
@@ -45,9 +63,7 @@ class Light:
     air: Rgb = (200.0, 210.0, 220.0)
     across: float = 0.0
     down: float = 0.0
-    lamps: list[tuple[float, float, float, Rgb]] = dataclasses.field(
-        default_factory=list
-    )
+    lamps: list[Lamp] = dataclasses.field(default_factory=list)
     shadow: float = 1.0
     night: bool = False
 
@@ -207,7 +223,7 @@ def _falling(
     """Returns the light that falls on each pixel, by channel."""
     even = 1 + light.across * _ACROSS + light.down * _DOWN
     falling = np.stack([np.float32(factor) * even for factor in light.rgb])
-    for x, y, reach, rgb in light.lamps:
+    for x, y, reach, rgb, _ in light.lamps:
         squares = (across - np.float32(x)) ** 2 + (down - np.float32(y)) ** 2
         near = 1 / (1 + squares / np.float32(reach * reach))
         near *= near

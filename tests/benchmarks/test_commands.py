@@ -20,17 +20,25 @@ COMMANDS = sorted(
     for path in FOLDER.rglob("*.py")
     if "__main__" in path.read_text() and path.stem != "versus_runs"
 )
-MIXUP = ["--config=configs/mixup.py", "--config.data.num_images=8"]
+# With the flags of a small network.
+RUN = [
+    "--config=configs/mixup.py",
+    "--config.data.num_images=8",
+    "--config.data.batch_size=2",
+    "--config.segmenter.name=annotations",
+    "--config.report=false",
+]
 # As little as there is to measure; others have tests of their own.
 SMALLEST = {
     "augment": ["--batch_size=1", "--side=32", "--height=48", "--width=64"],
     "coverage": ["--populations=1", "--draws=2"],
-    "dtype": MIXUP,
+    "dtype": RUN,
     "pod_plan": [],
-    "scaling": MIXUP,
+    "scaling": RUN,
     "sketch": ["--size=4096"],
     "stages": ["--model=resnet18", "--images=8", "--batch_size=2", "--rounds=1"],
-    "startup": MIXUP,
+    "startup": RUN,
+    "verification": ["--pairs=10", "--concepts=2"],
     "train_step": ["--model=resnet18", "--batch_size=2", "--rounds=1"],
 }
 
@@ -101,6 +109,15 @@ def test_what_a_command_needs_is_asked_for(tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
+def test_a_table_of_some_networks_is_not_saved(monkeypatch, tmp_path):
+    any_network = command("any_network")
+    monkeypatch.setattr(any_network, "PAGE", tmp_path / "page.md")
+    refused = functools.partial(is_refused, any_network.main, "any_network")
+    assert "leave out --only" in refused("--save", "--only=resnet50")
+    assert "no network's name contains 'nosuch'" in refused("--only=nosuch")
+    assert not (tmp_path / "page.md").exists()
+
+
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -108,11 +125,14 @@ def quick(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SMALLEST))
-def test_it_measures(name, quick, capsys, monkeypatch):
+def test_it_measures(name, quick, tiny_classifier, capsys, monkeypatch):
     module = command(name)
     if name == "scaling":
-        monkeypatch.setattr(module, "LAYOUTS", ((1, 1), (2, 1)))
-    assert module.main([f"benchmarks.{name}", *SMALLEST[name]]) == 0
+        monkeypatch.setattr(module, "LAYOUTS", ((2, 1),))
+    if name == "startup":
+        monkeypatch.setattr(module, "ROUNDS", 1)
+    network = tiny_classifier if SMALLEST[name] is RUN else []
+    assert module.main([f"benchmarks.{name}", *SMALLEST[name], *network]) == 0
     assert capsys.readouterr().out
 
 

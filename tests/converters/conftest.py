@@ -1,3 +1,4 @@
+import json
 import types
 
 import numpy as np
@@ -36,6 +37,34 @@ def small_resnet(draw_state):
     from jdissect.converters.twins.resnet import ResNet
 
     return draw_state(ResNet(18, width=4, classes=5))
+
+
+@pytest.fixture
+def publish(tmp_path, draw_state):
+    """Draws a twin's weights and writes the files that are published of it."""
+
+    def run(twin, labels=None, epoch=3, legacy=False, **changes):
+        state = draw_state(twin)
+        twin.load_state_dict(state)
+        folder = tmp_path / "published"
+        folder.mkdir(exist_ok=True)
+        for part in ("encoder", "decoder"):
+            tensors = {
+                name.removeprefix(f"{part}."): tensor
+                for name, tensor in state.items()
+                if name.startswith(f"{part}.")
+            }
+            changes.get(part, lambda _: None)(tensors)
+            torch.save(
+                tensors,
+                folder / f"{part}_epoch_{epoch}.pth",
+                _use_new_zipfile_serialization=not legacy,
+            )
+        if labels is not None:
+            (folder / "labels.json").write_text(json.dumps(labels))
+        return folder
+
+    return run
 
 
 @pytest.fixture

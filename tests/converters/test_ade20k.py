@@ -22,28 +22,6 @@ SMALL = {"width": 4, "ppm_dim": 6}
 NARROW = {**SMALL, "fpn_dim": 8}
 
 
-@pytest.fixture
-def publish(tmp_path, draw_state):
-    """Draws a twin's weights and writes the files that are published of it."""
-
-    def run(twin, epoch=3, **changes):
-        state = draw_state(twin)
-        twin.load_state_dict(state)
-        folder = tmp_path / "published"
-        folder.mkdir(exist_ok=True)
-        for part in ("encoder", "decoder"):
-            tensors = {
-                name.removeprefix(f"{part}."): tensor
-                for name, tensor in state.items()
-                if name.startswith(f"{part}.")
-            }
-            changes.get(part, lambda _: None)(tensors)
-            torch.save(tensors, folder / f"{part}_epoch_{epoch}.pth")
-        return folder
-
-    return run
-
-
 def run_twin(twin, images, size):
     with torch.inference_mode():
         outputs = twin.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)), size)

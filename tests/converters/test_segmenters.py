@@ -63,33 +63,6 @@ def run_twin(twin, images, size):
 
 
 @pytest.fixture
-def publish(tmp_path, draw_state):
-    """Draws a twin's weights and writes the files that are published of it."""
-
-    def run(twin, labels, epoch=3, legacy=False, **changes):
-        state = draw_state(twin)
-        twin.load_state_dict(state)
-        folder = tmp_path / "published"
-        folder.mkdir(exist_ok=True)
-        for part in ("encoder", "decoder"):
-            tensors = {
-                name.removeprefix(f"{part}."): tensor
-                for name, tensor in state.items()
-                if name.startswith(f"{part}.")
-            }
-            changes.get(part, lambda _: None)(tensors)
-            torch.save(
-                tensors,
-                folder / f"{part}_epoch_{epoch}.pth",
-                _use_new_zipfile_serialization=not legacy,
-            )
-        (folder / "labels.json").write_text(json.dumps(labels))
-        return folder
-
-    return run
-
-
-@pytest.fixture
 def publish_upernet(publish):
     """A tiny UPerNet."""
 

@@ -70,6 +70,19 @@ def test_forms_of_input_agree():
     assert not none_red.union[:, 1].any() and not none_red.iou[:, 1].any()
 
 
+def test_a_number_may_mean_no_label():
+    images, labels = data()
+    options = {"concepts": CONCEPTS, "batch_size": 4, "layers": "b"}
+    expected = jdissect.dissect(apply, 1.0, images, labels, **options)
+    void = np.where(labels == 0, 255, labels).astype(np.uint8)
+    pairs = list(zip(images, void, strict=True))
+    for given in ((images, void), (pairs,)):
+        found = jdissect.dissect(apply, 1.0, *given, ignore=255, **options)
+        np.testing.assert_array_equal(found.intersection, expected.intersection)
+        np.testing.assert_array_equal(found.union, expected.union)
+    assert void.max() == 255  # the caller's array
+
+
 def test_planted_detectors_are_found():
     """Units that are the masks themselves: IoU by hand."""
     labels = np.zeros((40, 1, 10, 10), int)
@@ -144,6 +157,10 @@ def test_save_and_load(tmp_path):
         ({"concepts": ["--", "ab", "cd"]}, "pairs"),
         ({"concepts": ["cat"]}, "pairs"),
         ({"concepts": [("-", "-")] * 3}, "names no concept"),
+        ({"ignore": "255"}, "ignore is '255'; it must be a number"),
+        ({"ignore": True}, "ignore is True; it must be a number"),
+        ({"ignore": 255, "segmenter": "colornames"}, "leave it out with a segmenter"),
+        ({"ignore": 7, "label_maps": np.full((21, 1, 8, 8), 9)}, "from 9 to 9"),
     ],
 )
 @pytest.mark.usefixtures("types_unchecked")

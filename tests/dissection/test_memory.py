@@ -9,6 +9,8 @@ import pytest
 from tests.devices import environment
 from tests.many_processes import ROOT
 
+BATCHES = 4_000
+
 
 def grown(batches, features):
     """MB from a pass's second tenth to its last, at most, in a process of its own."""
@@ -21,14 +23,14 @@ def grown(batches, features):
 @pytest.mark.slow
 @pytest.mark.parametrize("features", ["disk", "none"])
 def test_resident_memory_is_flat(features):
-    """132 MB of features and label maps go through."""
-    assert grown(8_000, features) < 15
+    """66 MB of features and label maps go through."""
+    assert grown(BATCHES, features) < 15
 
 
 @pytest.mark.slow
 def test_features_in_memory_show():
-    """What the test above looks for: 66 MB, of which eight tenths are seen to grow."""
-    assert grown(4_000, "memory") > 35
+    """What the test above looks for: eight tenths of them are seen to grow."""
+    assert grown(BATCHES, "memory") > 35
 
 
 LATENTS = """

@@ -1,5 +1,6 @@
 """Runs of two hosts, one of which is lost: the other says so, and they go on."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.hosts import AGAIN, LOST, WORK, hosts, one_line, wait_for
+from tests.hosts import AGAIN, LOST, PATIENCE, WORK, hosts, one_line, wait_for
+
+RESUMING = "resuming this run from its last save"
 
 pytestmark = pytest.mark.usefixtures("own_temporary_files")
 
@@ -25,8 +28,9 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def work(tiny_classifier):
-    """A command without its workdir."""
-    return [*WORK, *tiny_classifier]
+    """A command without its workdir; it saves after every step."""
+    many = ["--config.data.num_images=48", "--config.checkpoint_every=1"]
+    return [*WORK, *many, *tiny_classifier]
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +55,44 @@ def same_arrays(whole, folder):
     return True
 
 
+def saves(folder):
+    """The numbers of the checkpoints that are whole."""
+    found = (folder / "checkpoints").glob("*")
+    return {int(path.name) for path in found if path.name.isdecimal()}
+
+
+@contextlib.contextmanager
+def saving(work, folder, *flags):
+    """The hosts of a run that has saved something since they were started."""
+    before = max(saves(folder), default=0)
+    with hosts([*work, f"--workdir={folder}"], *flags) as both:
+        end = time.monotonic() + PATIENCE
+        while max(saves(folder), default=0) <= before:
+            assert all(host.process.poll() is None for host in both), "it is over"
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        yield both
+
+
 def finish(work, folder, whole):
     """The same command again, on all hosts."""
     with hosts([*work, f"--workdir={folder}"]) as again:
         ends = [host.end() for host in again]
     assert [code for code, _, _ in ends] == [0, 0], ends
-    assert "resuming this run from its last save" in ends[0][1]
+    assert RESUMING in ends[0][1]
     assert [error for _, _, error in ends] == ["", ""]
     assert "Gloo" not in ends[0][1] + ends[1][1]
     assert same_arrays(whole, folder)
 
 
-def lose(work, folder, number, *, stopped=False, saved=1):
+def lose(work, folder, number, *, stopped=False):
     """A run of two whose worker `number` is killed; what both launchers returned.
 
     Args:
       work: the command.
       stopped: it stops first, so that the other one waits in an exchange.
-      saved: checkpoints by then.
     """
-    with hosts([*work, f"--workdir={folder}"], "--heartbeat_timeout=60") as both:
-        wait_for(folder / "checkpoints" / f"{saved:08d}", both)
+    with saving(work, folder, "--heartbeat_timeout=60") as both:
         if stopped:
             both[number].signal(signal.SIGSTOP)
             time.sleep(3)
@@ -90,19 +111,29 @@ def check_lost(ends, number):
     assert "Gloo" in log.read_text()
 
 
-@pytest.mark.slow
-def test_killed_while_the_other_waits(work, tmp_path, whole):
-    folder = tmp_path / "run"
-    check_lost(lose(work, folder, 1, stopped=True), 1)
-    finish(work, folder, whole)
+def check_told(ends):
+    assert [code for code, _, _ in ends] == [143, 143], ends
+    assert one_line(ends[0][2], "stopped in the pass") and ends[1][2] == ""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "saved"), [(0, 3), (1, 1)])
-def test_killed(work, tmp_path, whole, number, saved):
-    """The coordinator, too."""
+def test_lost_and_told(work, tmp_path, whole, own_temporary_files):
+    """One run, interrupted in all ways; each time the same command goes on.
+
+    SIGTERM saves on all hosts, whichever is told. Either worker is killed, that of the
+    coordinator, too, and one while the other waits for it.
+    """
     folder = tmp_path / "run"
-    check_lost(lose(work, folder, number, saved=saved), number)
+    for told in [1], [0, 1]:
+        with saving(work, folder) as both:
+            for number in told:
+                both[number].process.terminate()
+            check_told([host.end() for host in both])
+        assert not list(own_temporary_files.iterdir())
+    for number, stopped in (0, False), (1, True):
+        ends = lose(work, folder, number, stopped=stopped)
+        check_lost(ends, number)
+        assert RESUMING in ends[0][1]
     finish(work, folder, whole)
 
 
@@ -119,19 +150,3 @@ def test_silent(work, tmp_path, number):
         code, _, error = both[1 - number].end()
         assert code == 3 and one_line(error, LOST, AGAIN)
         assert 4 < time.monotonic() - start < 25
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("told", [[0, 1], [1]])
-def test_sigterm(work, tmp_path, whole, own_temporary_files, told):
-    """Saved on all hosts, whichever is told; the same command goes on."""
-    folder = tmp_path / "run"
-    with hosts([*work, f"--workdir={folder}"]) as both:
-        wait_for(folder / "checkpoints" / "00000001", both)
-        for number in told:
-            both[number].process.terminate()
-        ends = [host.end() for host in both]
-    assert [code for code, _, _ in ends] == [143, 143], ends
-    assert one_line(ends[0][2], "stopped in the pass") and ends[1][2] == ""
-    assert not list(own_temporary_files.iterdir())
-    finish(work, folder, whole)

@@ -62,6 +62,7 @@ HOSTILE = [
     (f"mesh.unit={MANY}", "it must be at most"),
     (f"checkpoint_every={MANY}", "it must be at most"),
     (f"train.seed={MANY}", "it must be at most 4294967295"),
+    (f"data.seed={MANY}", "it must be at most 4294967295"),
     (f"train.epochs={MANY}", "it must be at most 1000000"),
     (f"train.batch_size={MANY}", "it must be at most"),
     (f"train.image_size={MANY}", "it must be at most 8192"),

@@ -17,23 +17,21 @@ from jdissect.training.loop import Loop, Plan
 from jdissect.training.run_directory import RunDirectory
 from tests.small_trainings import command, finish, interrupt, metrics, run, weights
 
-
-def scenes(name):
-    """A training of three epochs of five steps on scenes."""
-    return [
-        "--config=configs/mixup.py",
-        f"--config.model.name={name}",
-        "--config.data.batch_size=8",
-        "--config.train.width=4",
-        "--config.train.image_size=32",
-        "--config.train.num_images=22",
-        "--config.train.validation_images=8",
-        "--config.train.epochs=3",
-        "--config.train.batch_size=4",
-        "--config.train.bn_group=4",
-        "--config.train.log_every=1",
-        "--config.train.checkpoint_every=2",
-    ]
+# Three epochs of five steps on scenes.
+SCENES = [
+    "--config=configs/mixup.py",
+    "--config.model.name=tiny",
+    "--config.data.batch_size=8",
+    "--config.train.width=4",
+    "--config.train.image_size=32",
+    "--config.train.num_images=22",
+    "--config.train.validation_images=8",
+    "--config.train.epochs=3",
+    "--config.train.batch_size=4",
+    "--config.train.bn_group=4",
+    "--config.train.log_every=1",
+    "--config.train.checkpoint_every=2",
+]
 
 
 def kill(arguments, folder):
@@ -70,13 +68,12 @@ def terminate(arguments, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "resnet18"])
-def test_kill_on_scenes(tmp_path, name):
+def test_kill_on_scenes(tmp_path):
     """The bits of a training that was left alone."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    finish(scenes(name), whole)
-    kill(scenes(name), folder)
-    output = finish(scenes(name), folder)
+    finish(SCENES, whole)
+    kill(SCENES, folder)
+    output = finish(SCENES, folder)
     assert "resuming after step" in output and "15 steps, 16 classes" in output
     assert metrics(folder) == metrics(whole)
     assert weights(folder) == weights(whole)

@@ -8,6 +8,7 @@ program is compiled for a device.
 """
 
 import functools
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -130,6 +131,8 @@ def _two_dimensional(images, kernel, stride, pads, dilation, groups):
         (images,) = windows.windows(images, (1, 1), stride, pads)
         contract = functools.partial(jnp.einsum, "bhwi,io->bhwo")
         return product(contract, images, kernel[0, 0])
+    if groups == 1 and images.shape[1:3] == (rows, columns) and not any(map(any, pads)):
+        return _of_whole_images(images, kernel)
     if groups > 1 and inner == 1 and units == channels and dilation == (1, 1):
 
         def by_taps(images, kernel):
@@ -165,6 +168,17 @@ def _is_winograd(images, kernel, stride, pads, dilation) -> bool:
         and min(channels, units) >= 24
         and images.dtype == jnp.float32
     )
+
+
+def _of_whole_images(images, kernel):
+    """Convolves with a kernel of the images' own size, as a matrix product.
+
+    VGG's first layer behind the maps is one, with 411 MB of weights. Its convolution
+    takes XLA's CPU backend longer than all other layers together.
+    """
+    size, units = math.prod(kernel.shape[:3]), kernel.shape[3]
+    found = product(jnp.matmul, images.reshape(-1, size), kernel.reshape(size, units))
+    return found[:, None, None]
 
 
 def _grouped(images, kernel, stride, pads, dilation, groups):

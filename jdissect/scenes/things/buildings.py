@@ -2,6 +2,7 @@
 
 from jdissect.scenes.palette import Stuff
 from jdissect.scenes.pen import Pen
+from jdissect.scenes.shading import Lamp
 from jdissect.scenes.stage import Stage
 
 
@@ -238,7 +239,8 @@ def lighthouse(stage: Stage, x: float, y: float) -> None:
     pen.box("door", stage.stuff("wood", "brown", "blue", "green"), -0.45, 0, 0.45, 1.7)
     if stage.light.night:
         at = pen.at((0, 10))
-        stage.light.lamps.append((*at, 12.0, (0.7, 0.65, 0.45)))
+        lamp = Lamp(*at, 12.0, (0.7, 0.65, 0.45), pen.instance)
+        stage.light.lamps.append(lamp)
 
 
 def crane(stage: Stage, x: float, y: float, size: float = 1.0) -> None:

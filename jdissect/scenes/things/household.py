@@ -1,5 +1,6 @@
 """Smaller household things, and bathroom fixtures."""
 
+from jdissect.scenes.shading import Lamp
 from jdissect.scenes.stage import Stage
 from jdissect.scenes.things.walls import GAY
 
@@ -53,7 +54,9 @@ def lamp(
     )
     if on:
         at = pen.at((0, low))
-        stage.light.lamps.append((*at, 1.3 * pen.scale, (0.5, 0.4, 0.22)))
+        reach = 1.3 * pen.scale
+        light = Lamp(*at, reach, (0.5, 0.4, 0.22), pen.instance)
+        stage.light.lamps.append(light)
 
 
 def television(stage: Stage, x: float, y: float, lift: float = 0.0) -> None:

@@ -1,5 +1,6 @@
 """Outdoor things: fences, benches, lamps, signs, playground equipment."""
 
+from jdissect.scenes.shading import Lamp
 from jdissect.scenes.stage import Stage
 
 
@@ -77,7 +78,9 @@ def streetlight(stage: Stage, x: float, y: float) -> None:
     if glow:
         for head in heads:
             x, y = pen.at(head)
-            stage.light.lamps.append((x, y, max(2.0 * pen.scale, 8), (0.85, 0.7, 0.4)))
+            reach = max(2.0 * pen.scale, 8)
+            lamp = Lamp(x, y, reach, (0.85, 0.7, 0.4), pen.instance)
+            stage.light.lamps.append(lamp)
 
 
 def traffic_light(stage: Stage, x: float, y: float) -> None:

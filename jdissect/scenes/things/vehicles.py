@@ -2,6 +2,7 @@
 
 from jdissect.scenes.palette import Stuff
 from jdissect.scenes.pen import Pen
+from jdissect.scenes.shading import Lamp
 from jdissect.scenes.stage import Stage
 
 _LACQUERS = ("red", "blue", "white", "gray", "black", "yellow", "green", "orange")
@@ -25,7 +26,8 @@ def _headlight(stage: Stage, pen: Pen, u: float, v: float, r: float) -> None:
     pen.disc("headlight", white, u, v, r, r * 1.1, glow=glow, bright=0.1)
     if glow:
         x, y = pen.at((u, v))
-        stage.light.lamps.append((x, y, 7.0, (0.5, 0.46, 0.32)))
+        lamp = Lamp(x, y, 7.0, (0.5, 0.46, 0.32), pen.instance)
+        stage.light.lamps.append(lamp)
 
 
 def car(stage: Stage, x: float, y: float, size: float = 1.0) -> None:

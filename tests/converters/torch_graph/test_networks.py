@@ -1,5 +1,7 @@
 """Whole networks against PyTorch: small ones, and the published ones at full size."""
 
+import dataclasses
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch absent: nothing can be translated")
@@ -7,8 +9,19 @@ torch = pytest.importorskip("torch", reason="torch absent: nothing can be transl
 from benchmarks.pytorch import networks  # noqa: E402
 from benchmarks.support import torch_parity  # noqa: E402
 
+# Of convolutions only: they compute the same on images of any size, and these cost a
+# fourth. `python -m benchmarks.any_network` compares at the published size.
+ANY_SIZE = {
+    *("timm resnet50", "timm convnext_tiny", "timm efficientnet_b0"),
+    *("timm mobilenetv3_large_100", "timm densenet121", "timm vgg16_bn"),
+    "timm regnety_008",
+}
 FULL = {
-    name: pytest.param(network, id=name.replace(" ", "_"), marks=pytest.mark.slow)
+    name: pytest.param(
+        dataclasses.replace(network, side=112) if name in ANY_SIZE else network,
+        id=name.replace(" ", "_"),
+        marks=pytest.mark.slow,
+    )
     for name, network in networks.NETWORKS.items()
 }
 SMALL = {

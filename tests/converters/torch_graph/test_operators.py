@@ -122,6 +122,7 @@ CONVOLUTIONS = {
     "winograd_dilated": nn.Sequential(
         nn.Conv2d(6, 24, 1), nn.Conv2d(24, 24, 3, padding=2, dilation=2)
     ),
+    "whole": nn.Conv2d(6, 5, (7, 9), stride=(2, 1)),
     "uneven": nn.Conv2d(6, 5, (3, 5), stride=(2, 1), padding=(0, 2)),
     "same": nn.Conv2d(6, 5, (3, 5), padding="same", dilation=(1, 2)),
     "reflect": nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"),

@@ -1,0 +1,78 @@
+"""Checks the labels of units by counterfactuals: python -m jdissect.verify RUN
+
+A run on scenes is checked on pictures with and without each unit's concept, other runs
+on images that did not choose the label. Writes LAYER/verified.csv and verified.json
+into the run. See `verification`.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+_OPTIONS = {
+    "layers": ([], "Layers to verify; by default all."),
+    "all_units": (False, "Also verify units whose IoU is below all thresholds."),
+    "pairs": (30, "Pairs of pictures for each concept, for a run on scenes."),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and verifies; returns the exit code."""
+    from jdissect.base.errors import UserError
+    from jdissect.jobs.replay import FLAGS
+    from jdissect.runtime import plain_flags
+
+    usage = "jdissect.verify RUN [FLAG ...]"
+    flags, folders, _ = plain_flags.parse(argv, usage, {**_OPTIONS, **FLAGS})
+    if len(folders) != 1:
+        raise UserError(f"give one run directory: python -m {usage}")
+    from jdissect.base.atomic_files import write_whole
+    from jdissect.report.tables.layer import aligned
+    from jdissect.results.finished_run import open_run
+    from jdissect.verification import table
+    from jdissect.verification.run import verify
+    from jdissect.verification.verified import PICTURE, TABLE
+
+    start = time.perf_counter()
+    run = open_run(folders[0])
+    found = verify(
+        run,
+        flags.layers,
+        all_units=flags.all_units,
+        pairs=flags.pairs,
+        **{name: flags[name].value for name in FLAGS},
+    )
+    for layer, verified in found.items():
+        print(table.heading(run.name, verified))
+        print(f"\n{aligned(table.shares(verified))}\n")
+        print(f"{aligned(table.concepts(verified))}\n")
+        for line in table.notes(verified):
+            print(f"{line}\n")
+        verified.write(run.folder / layer)
+        print(f"written to {run.folder / layer / TABLE}")
+        if verified.examples:
+            picture = run.folder / layer / PICTURE
+            write_whole(picture, _picture(run.result(layer), verified))
+            print(f"pairs of pictures: {picture}")
+    print(f"{time.perf_counter() - start:.1f} s")
+    return 0
+
+
+def _picture(result, verified) -> bytes:
+    """Returns a PNG of the examples, with the pixels where units fire outlined."""
+    from jdissect.report.figures import detector_pictures, drawing
+
+    blocks: dict[str, list[detector_pictures.Strip]] = {}
+    for one in verified.examples:
+        title = "highest AUC" if one.best else "lowest AUC"
+        detector = detector_pictures.of_unit(result, int(verified.unit[one.row]))
+        strip = detector_pictures.Strip(detector, list(one.pixels), list(one.fires))
+        blocks.setdefault(title, []).append(strip)
+    text = f"{verified.layer}: with and without the concept"
+    return drawing.png(detector_pictures.draw(blocks, text))
+
+
+if __name__ == "__main__":
+    from jdissect.runtime.command_line import entry
+
+    sys.exit(entry(main))
