@@ -59,7 +59,6 @@ def test_formulas_of_a_run(folder, capsys):
     for unit in units[:3]:
         common, union = recount(found.formulas[unit], unit, images, result)
         assert common / union == found.iou[unit]
-        assert found.low[unit] <= found.iou[unit] <= found.high[unit]
     assert (found.iou >= found.beam_iou).all() and found.mean_iou[1] > 0
 
 
