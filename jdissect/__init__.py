@@ -21,9 +21,9 @@ _MODULES = {
 _HOMES = {
     "Result": "jdissect.library.result",
     "UserError": "jdissect.base.errors",
-    "compose": "jdissect.library.compose",
     "convert_torch": "jdissect.converters.torch_folder",
     "dissect": "jdissect.library.dissect",
+    "find_formulas": "jdissect.library.formulas",
     "load": "jdissect.library.result",
     "load_model": "jdissect.library.networks",
 }

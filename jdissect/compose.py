@@ -5,7 +5,6 @@ formulas.csv and formulas.json beside each layer's result. See docs/formulas.md.
 """
 
 import sys
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,17 +54,6 @@ def main(argv: Sequence[str]) -> int:
             print(f"\nwritten to {folder}, {seconds:.1f} s\n", flush=True)
     return 0
 
-
-class _Command(types.ModuleType):
-    """Lets `jdissect.compose(...)` work also where this module has been imported."""
-
-    def __call__(self, *args, **options):
-        from jdissect.library.compose import compose
-
-        return compose(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Command
 
 if __name__ == "__main__":
     from jdissect.runtime.command_line import entry

@@ -1,41 +1,24 @@
 """Formulas of a run: python -m jdissect.compose"""
 
-import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import jdissect
-from jdissect import main
+from jdissect import compose
 from jdissect.base.progress import Progress
 from jdissect.formulas import stored
 from jdissect.jobs.replay import open_replay
 from jdissect.results.finished_run import open_run
 from jdissect.runtime import command_line
 
-# `jdissect.compose` is the function.
-compose = importlib.import_module("jdissect.compose")
-
 
 @pytest.fixture(scope="module")
-def folder(tiny_classifier, drawn, tmp_path_factory):
-    """A small run on annotated images."""
-    here = tmp_path_factory.mktemp("compose")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_CACHE_HOME", str(here / "cache"))
-    command = [
-        "main",
-        "--config=configs/efficientnet_lite0.py",
-        *tiny_classifier,
-        f"--config.data.path={drawn}",
-        "--config.data.num_images=16",
-        "--config.report=False",
-        f"--workdir={here / 'run'}",
-    ]
-    assert command_line.entry(main.main, command) == 0
-    yield here / "run"
-    patch.undo()
+def folder(drawn_run, tmp_path_factory):
+    """A small run on annotated images, whose folder tests may write to."""
+    return shutil.copytree(drawn_run, tmp_path_factory.mktemp("compose") / "run")
 
 
 def run(capsys, *arguments):
@@ -96,7 +79,7 @@ def recount(text, unit, images, result):
 
 
 def test_as_a_function(folder):
-    found = jdissect.compose(folder, layers="layer4", length=1)
+    found = jdissect.find_formulas(folder, layers="layer4", length=1)
     assert stored.read(folder / "layer4").settings.length == 1
     assert found.lengths.max() == 1 and found.formulas == found.concepts
 

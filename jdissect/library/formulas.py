@@ -1,4 +1,4 @@
-"""Provides `jdissect.compose`: formulas over concepts for the units of a run."""
+"""Provides `jdissect.find_formulas`: formulas over concepts for the units of a run."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from jdissect.formulas.stored import Formulas, Settings
 from jdissect.jobs import compose as job
 
 
-def compose(
+def find_formulas(
     run: str | os.PathLike,
     *,
     layers: str | Sequence[str] = (),
