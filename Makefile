@@ -73,8 +73,8 @@ format: $(VENV)/.installed-test
 test: lint
 	$(BIN)/python -m pytest -m 'not slow and not timing' $(PARALLEL)
 
-test-all: lint types
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not timing'
+test-all: test types
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow and not timing'
 	$(BIN)/python -m pytest -m timing
 
 test-processors: $(VENV)/.installed-test

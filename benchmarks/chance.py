@@ -45,7 +45,6 @@ SETS = {
     "eight alike": (8, 0.0),
 }
 
-_COMMAND = "`python -m benchmarks.chance --save`"
 OPTIONS = {
     "layers": (200, "Without planted units; a fifth as many for each strength."),
     "populations": (50, "Of each kind, for sets of concepts."),
@@ -180,7 +179,11 @@ def main(argv) -> int:
     print(f"{time.perf_counter() - start:.0f} s")
     if options.save:
         where = record.in_words(record.environment())
-        text = "\n".join(["# Chance", "", f"{_COMMAND} on {where}", "", "```", *parts])
+        command = (
+            f"`python -m benchmarks.chance --layers={options.layers} "
+            f"--populations={options.populations} --save`"
+        )
+        text = "\n".join(["# Chance", "", f"{command} on {where}", "", "```", *parts])
         write_whole(record.RESULTS / "chance.md", f"{text}```\n".encode())
     return 0
 

@@ -100,11 +100,11 @@ def _network(rng, kind, area):
             intersection[:, unit, concept] = np.rint(covered)
     fires = np.rint(_FIRES * rng.gamma(1.5, 1 / 1.5, (IMAGES, UNITS)))
     fires = np.maximum(fires, intersection.max(axis=2))
-    unit, column = np.nonzero(intersection.any(axis=0))
+    units, columns = np.nonzero(intersection.any(axis=0))
     return Network(
-        unit,
-        column,
-        np.ascontiguousarray(intersection[:, unit, column]),
+        units,
+        columns,
+        np.ascontiguousarray(intersection[:, units, columns]),
         fires.astype(np.float32),
         area.astype(np.float32),
     )

@@ -1,17 +1,21 @@
 """Formulas of a run: python -m jdissect.compose"""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 
 import jdissect
-from jdissect import compose, main
+from jdissect import main
 from jdissect.base.progress import Progress
 from jdissect.formulas import stored
 from jdissect.jobs.replay import open_replay
 from jdissect.results.finished_run import open_run
 from jdissect.runtime import command_line
+
+# `jdissect.compose` is the function.
+compose = importlib.import_module("jdissect.compose")
 
 
 @pytest.fixture(scope="module")

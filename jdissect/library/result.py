@@ -212,11 +212,11 @@ def load(
     """
     place = replacing.current(paths.from_user(folder), MARK)
     if _is_run(place):
-        run = open_run(place)
-        images = RunPictures(run, os.fspath(data_path))
+        whole = open_run(place)
+        images = RunPictures(whole, os.fspath(data_path))
         return {
-            layer: with_pictures(run.result(layer), images, read_findings(run, layer))
-            for layer in run.layers
+            n: with_pictures(whole.result(n), images, read_findings(whole, n))
+            for n in whole.layers
         }
     result = load_layer.load(folder)
     found = replacing.find(place, MARK, of=MARK)

@@ -228,7 +228,7 @@ def test_against_brute_force(plain):
             )
         assert result.histogram_counts.sum(axis=1).tolist() == [up[..., 0].size] * 7
         assert result.images == 43
-        counted = data[2][valid].sum(axis=0).tolist()
+        counted = annotated[valid].sum(axis=0).tolist()
         names = ("object", "color", "part")
         assert result.category_images == dict(zip(names, counted, strict=True))
 
