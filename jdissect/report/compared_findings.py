@@ -45,7 +45,7 @@ def read(comparison: Comparison) -> ComparedFindings:
         note = ""
     else:
         missing = set(_KINDS) - set(kinds)
-        note = findings.missing_line(missing, "RUN ...", "Not known of all networks")
+        note = findings.missing_line(missing, what="Not known of all networks")
     return ComparedFindings(found, kinds, note)
 
 
