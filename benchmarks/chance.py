@@ -14,7 +14,6 @@ Sets of concepts are judged on populations of 2,000 images like those of
 in the population within the set?
 """
 
-import dataclasses
 import sys
 import time
 from typing import NamedTuple
@@ -146,19 +145,12 @@ def set_trial(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
             common[:, unit, concept] = np.rint(np.minimum(share, 1) * area[:, concept])
     fires = np.rint(fired * rng.gamma(1.5, 1 / 1.5, (images, units)))
     fires = np.maximum(fires, common.max(axis=2))
-    union = fires[:, :, None] + area[:, None] - common
-    flat = common.reshape(images, -1), union.reshape(images, -1)
-    iou = flat[0].sum(axis=0, dtype=float) / flat[1].sum(axis=0, dtype=float)
-    truth = iou.reshape(units, columns).argmax(axis=1)
-    (drawn,) = coverage.draw(rng, [flat])
-    some = drawn.intersection.any(axis=0)
-    found = dataclasses.replace(
-        drawn,
-        unit=drawn.unit[some],
-        column=drawn.column[some],
-        intersection=drawn.intersection[:, some],
-        union=drawn.union[:, some],
-    )
+    network = coverage.Network.of(common, fires, area)
+    whole = network.counts(np.ones((1, images)))
+    iou = np.zeros((units, columns))
+    iou[whole.unit, whole.column] = whole.intersection[0] / whole.union[0]
+    truth = iou.argmax(axis=1)
+    (found,) = coverage.draw(rng, [network])
     sets = concept_sets.of_candidates(found)
     inside = [truth[unit] in sets.of(unit) for unit in range(units)]
     return np.array(inside), sets.sizes

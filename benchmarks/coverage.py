@@ -57,6 +57,18 @@ class Network(NamedTuple):
     fires: np.ndarray
     area: np.ndarray
 
+    @classmethod
+    def of(cls, common, fires, area) -> "Network":
+        """Keeps the pairs that overlap; `common` is of all, [image, unit, concept]."""
+        units, columns = np.nonzero(common.any(axis=0))
+        return cls(
+            units,
+            columns,
+            np.ascontiguousarray(common[:, units, columns]),
+            fires.astype(np.float32),
+            area.astype(np.float32),
+        )
+
     def counts(self, weights) -> resampling.Candidates:
         """The counts of weighted images; weights are float[block, image]."""
         common, fires, area = (
@@ -100,14 +112,7 @@ def _network(rng, kind, area):
             intersection[:, unit, concept] = np.rint(covered)
     fires = np.rint(_FIRES * rng.gamma(1.5, 1 / 1.5, (IMAGES, UNITS)))
     fires = np.maximum(fires, intersection.max(axis=2))
-    units, columns = np.nonzero(intersection.any(axis=0))
-    return Network(
-        units,
-        columns,
-        np.ascontiguousarray(intersection[:, units, columns]),
-        fires.astype(np.float32),
-        area.astype(np.float32),
-    )
+    return Network.of(intersection, fires, area)
 
 
 def draw(rng, networks):
