@@ -58,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
             print(text(found, result, flags.alpha))
             seconds = time.perf_counter() - start
             print(f"\nwritten to {folder}, {seconds:.1f} s", flush=True)
+        print(plain_flags.show_hint(run.folder), flush=True)
     return 0
 
 

@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
         ):
             print(f"{layer}, {formulas_report(found, _BEST)}")
             print(f"\nwritten to {folder}, {seconds:.1f} s\n", flush=True)
+        print(plain_flags.show_hint(folder), flush=True)
     return 0
 
 

@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
         start = time.perf_counter()
         _score(run, names, places if flags.features else None)
         print(f"\nwritten to {run.path}, {time.perf_counter() - start:.1f} s")
+        print(plain_flags.show_hint(run.path), flush=True)
     return 0
 
 

@@ -22,40 +22,48 @@ def main(argv: Sequence[str]) -> int:
     from jdissect.jobs.replay import FLAGS
     from jdissect.runtime import plain_flags
 
-    usage = "jdissect.verify RUN [FLAG ...]"
+    usage = "jdissect.verify RUN [RUN ...] [FLAG ...]"
     flags, folders, _ = plain_flags.parse(argv, usage, {**_OPTIONS, **FLAGS})
-    if len(folders) != 1:
-        raise UserError(f"give one run directory: python -m {usage}")
+    if not folders:
+        raise UserError(f"give one or more run directories: python -m {usage}")
+    from jdissect.results.finished_run import open_run
+    from jdissect.verification.run import verify
+
+    # All runs are opened first, so that a wrong name is reported at once.
+    for run in [open_run(folder) for folder in folders]:
+        start = time.perf_counter()
+        found = verify(
+            run,
+            flags.layers,
+            all_units=flags.all_units,
+            pairs=flags.pairs,
+            **{name: flags[name].value for name in FLAGS},
+        )
+        for layer, verified in found.items():
+            _write(run, layer, verified)
+        print(f"{time.perf_counter() - start:.1f} s")
+        print(plain_flags.show_hint(run.path), flush=True)
+    return 0
+
+
+def _write(run, layer: str, verified) -> None:
+    """Prints what was found of a layer, and writes it into the run."""
     from jdissect.base.atomic_files import write_whole
     from jdissect.report.tables.layer import aligned
-    from jdissect.results.finished_run import open_run
     from jdissect.verification import table
-    from jdissect.verification.run import verify
     from jdissect.verification.verified import PICTURE, TABLE
 
-    start = time.perf_counter()
-    run = open_run(folders[0])
-    found = verify(
-        run,
-        flags.layers,
-        all_units=flags.all_units,
-        pairs=flags.pairs,
-        **{name: flags[name].value for name in FLAGS},
-    )
-    for layer, verified in found.items():
-        print(table.heading(run.name, verified))
-        print(f"\n{aligned(table.shares(verified))}\n")
-        print(f"{aligned(table.concepts(verified))}\n")
-        for line in table.notes(verified):
-            print(f"{line}\n")
-        verified.write(run.folder / layer)
-        print(f"written to {run.folder / layer / TABLE}")
-        if verified.examples:
-            picture = run.folder / layer / PICTURE
-            write_whole(picture, _picture(run.result(layer), verified))
-            print(f"pairs of pictures: {picture}")
-    print(f"{time.perf_counter() - start:.1f} s")
-    return 0
+    print(table.heading(run.name, verified))
+    print(f"\n{aligned(table.shares(verified))}\n")
+    print(f"{aligned(table.concepts(verified))}\n")
+    for line in table.notes(verified):
+        print(f"{line}\n")
+    verified.write(run.folder / layer)
+    print(f"written to {run.folder / layer / TABLE}")
+    if verified.examples:
+        picture = run.folder / layer / PICTURE
+        write_whole(picture, _picture(run.result(layer), verified))
+        print(f"pairs of pictures: {picture}")
 
 
 def _picture(result, verified) -> bytes:

@@ -45,8 +45,7 @@ def test_photographs(drawn_run, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "give one run directory"),
-        (("a", "b"), "give one run directory"),
+        ((), "give one or more run directories"),
         (("RUN", "--pairs=9"), "pairs is 9; it must be a number from 10 to 1000"),
         (("RUN", "--layers=layer9"), "has no layer 'layer9'"),
         (("RUN", "--pair=20"), "did you mean --pairs"),

@@ -24,7 +24,6 @@ and the concept's area stays, as every label map is used once.
 """
 
 import concurrent.futures
-import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -33,6 +32,7 @@ import scipy.sparse
 from jaxtyping import Float64, Int
 
 from jdissect.chance_level.packed import Packed
+from jdissect.runtime import resources
 
 _WORDS = 2**17  # words of masks counted at once
 
@@ -79,7 +79,7 @@ def null(
     counter = Counter(packed, category)
     iou = np.zeros((permutations, packed.units))
     concept = np.full((permutations, packed.units), -1, np.int32)
-    workers = min(permutations, len(os.sched_getaffinity(0)))
+    workers = min(permutations, resources.cores())
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         drawn = (draw(packed.images, seed, number) for number in range(permutations))
         try:

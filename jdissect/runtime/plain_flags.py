@@ -19,6 +19,11 @@ DATA_PATH = (
 )
 
 
+def show_hint(run: object) -> str:
+    """Returns the line that ends a command which found more about a run."""
+    return f"python -m jdissect.page {run} shows it on the run's page"
+
+
 def _one_of(name: str, default: tuple[str, ...], text: str, **more) -> None:
     flags.DEFINE_enum(name, default[0], list(default), text, **more)
 
