@@ -8,7 +8,7 @@ told from its best one. Writes chance.csv, chance.json and chance.npz beside uni
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _USAGE = "jdissect.chance RUN [RUN ...] [--permutations=100] [FLAG ...]"
 _MOST_SEED = 2**63 - 1
@@ -20,7 +20,7 @@ _OPTIONS = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], tell: Callable[[str], object] = print) -> int:
     """Parses the command line and compares; returns the exit code."""
     from jdissect.base.errors import UserError
     from jdissect.jobs.replay import FLAGS, open_replay
@@ -55,10 +55,10 @@ def main(argv: Sequence[str]) -> int:
                 )
             folder = run.folder / layer
             stored.write(folder, found, result)
-            print(text(found, result, flags.alpha))
+            tell(text(found, result, flags.alpha))
             seconds = time.perf_counter() - start
-            print(f"\nwritten to {folder}, {seconds:.1f} s", flush=True)
-        print(plain_flags.show_hint(run.folder), flush=True)
+            tell(f"\nwritten to {folder}, {seconds:.1f} s")
+        tell(plain_flags.show_hint(run.folder))
     return 0
 
 

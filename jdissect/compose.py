@@ -5,7 +5,7 @@ formulas.csv and formulas.json beside each layer's result. See docs/formulas.md.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _USAGE = "jdissect.compose RUN [RUN ...] [FLAG ...]"
@@ -24,7 +24,7 @@ _OPTIONS = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], tell: Callable[[str], object] = print) -> int:
     """Parses the command line and searches; returns the exit code."""
     # Imported here so that --help of all commands needs no JAX.
     from jdissect.base.errors import UserError
@@ -50,9 +50,9 @@ def main(argv: Sequence[str]) -> int:
         for layer, found, seconds in job.compose(
             folder, settings, flags.layers, **places
         ):
-            print(f"{layer}, {formulas_report(found, _BEST)}")
-            print(f"\nwritten to {folder}, {seconds:.1f} s\n", flush=True)
-        print(plain_flags.show_hint(folder), flush=True)
+            tell(f"{layer}, {formulas_report(found, _BEST)}")
+            tell(f"\nwritten to {folder}, {seconds:.1f} s\n")
+        tell(plain_flags.show_hint(folder))
     return 0
 
 

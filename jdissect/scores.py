@@ -7,7 +7,7 @@ again, with the run's network and label maps; --nofeatures leaves them out.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _USAGE = "jdissect.scores RUN [RUN ...] [--layers=LAYER,...] [FLAG ...]"
 _OPTIONS = {
@@ -18,7 +18,7 @@ _SHOWN = ("iou", "ceiling", "f1", "precision", "recall", "mcc")
 _MEASURED = ("pearson", "cosine", "auroc", "average_precision", "best_iou")
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], tell: Callable[[str], object] = print) -> int:
     """Parses the command line and scores; returns the exit code."""
     # Imported here so that a bad flag is reported before JAX loads.
     from jdissect.base.errors import UserError
@@ -36,9 +36,9 @@ def main(argv: Sequence[str]) -> int:
     places = {name: getattr(flags, name) for name in replay.FLAGS}
     for run, names in zip(runs, layers, strict=True):
         start = time.perf_counter()
-        _score(run, names, places if flags.features else None)
-        print(f"\nwritten to {run.path}, {time.perf_counter() - start:.1f} s")
-        print(plain_flags.show_hint(run.path), flush=True)
+        _score(run, names, places if flags.features else None, tell)
+        tell(f"\nwritten to {run.path}, {time.perf_counter() - start:.1f} s")
+        tell(plain_flags.show_hint(run.path))
     return 0
 
 
@@ -48,8 +48,8 @@ def _layers(run, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted)) or run.layers
 
 
-def _score(run, layers: Sequence[str], places: dict[str, str] | None) -> None:
-    """Scores a run's layers, writes their files and prints what stands out."""
+def _score(run, layers: Sequence[str], places: dict[str, str] | None, tell) -> None:
+    """Scores a run's layers, writes their files and tells what stands out."""
     from jdissect.scoring import measured, table
 
     found = {}
@@ -63,7 +63,7 @@ def _score(run, layers: Sequence[str], places: dict[str, str] | None) -> None:
         if layer in found:
             measured.write(folder, found[layer])
         table.write(folder, result, own)
-        print("\n" * (number > 0) + _shown(layer, result, own))
+        tell("\n" * (number > 0) + _shown(layer, result, own))
 
 
 def _shown(layer: str, result, own) -> str:

@@ -81,9 +81,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _find_more(folder: str, cache_dir: str, report: bool) -> None:
     """Finds what a finished run lacks beside its counts, and rewrites its page."""
-    import contextlib
     import importlib
-    import io
 
     from jdissect.base.errors import UserError
     from jdissect.report import findings
@@ -102,8 +100,7 @@ def _find_more(folder: str, cache_dir: str, report: bool) -> None:
         argv = [command, folder, *([f"--cache_dir={cache_dir}"] if cache_dir else [])]
         try:
             # Its tables are in the files, and in the comparison.
-            with contextlib.redirect_stdout(io.StringIO()):
-                main_of(argv)
+            main_of(argv, tell=lambda text: None)
         except UserError as error:
             print(f"{folder}, {command}: {error}", flush=True)
             continue

@@ -7,7 +7,7 @@ into the run. See `verification`.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _OPTIONS = {
     "layers": ([], "Layers to verify; by default all."),
@@ -16,7 +16,7 @@ _OPTIONS = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], tell: Callable[[str], object] = print) -> int:
     """Parses the command line and verifies; returns the exit code."""
     from jdissect.base.errors import UserError
     from jdissect.jobs.replay import FLAGS
@@ -40,30 +40,30 @@ def main(argv: Sequence[str]) -> int:
             **{name: flags[name].value for name in FLAGS},
         )
         for layer, verified in found.items():
-            _write(run, layer, verified)
-        print(f"{time.perf_counter() - start:.1f} s")
-        print(plain_flags.show_hint(run.path), flush=True)
+            _write(run, layer, verified, tell)
+        tell(f"{time.perf_counter() - start:.1f} s")
+        tell(plain_flags.show_hint(run.path))
     return 0
 
 
-def _write(run, layer: str, verified) -> None:
-    """Prints what was found of a layer, and writes it into the run."""
+def _write(run, layer: str, verified, tell) -> None:
+    """Tells what was found of a layer, and writes it into the run."""
     from jdissect.base.atomic_files import write_whole
     from jdissect.report.tables.layer import aligned
     from jdissect.verification import table
     from jdissect.verification.verified import PICTURE, TABLE
 
-    print(table.heading(run.name, verified))
-    print(f"\n{aligned(table.shares(verified))}\n")
-    print(f"{aligned(table.concepts(verified))}\n")
+    tell(table.heading(run.name, verified))
+    tell(f"\n{aligned(table.shares(verified))}\n")
+    tell(f"{aligned(table.concepts(verified))}\n")
     for line in table.notes(verified):
-        print(f"{line}\n")
+        tell(f"{line}\n")
     verified.write(run.folder / layer)
-    print(f"written to {run.folder / layer / TABLE}")
+    tell(f"written to {run.folder / layer / TABLE}")
     if verified.examples:
         picture = run.folder / layer / PICTURE
         write_whole(picture, _picture(run.result(layer), verified))
-        print(f"pairs of pictures: {picture}")
+        tell(f"pairs of pictures: {picture}")
 
 
 def _picture(result, verified) -> bytes:
