@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+import jdissect.verification.run  # noqa: F401 (before a test lowers its limits)
 from jdissect import main, verify
 from jdissect.results.finished_run import open_run
 from jdissect.runtime import command_line
