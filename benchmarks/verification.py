@@ -218,7 +218,7 @@ def main(argv) -> int:
             rows,
             title="Which units are verified",
             command=f"python -m benchmarks.verification --pairs={options.pairs}"
-            + " --runs=RUN,... --save" * bool(options.runs),
+            + f" --runs={options.runs} --save" * bool(options.runs),
             notes=(
                 f"{options.pairs} pairs for each concept; {options.concepts} planted "
                 "concepts, one unit of each kind for each.",

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jdissect import chance, main
+from jdissect import chance
 from jdissect.chance_level import stored
 from jdissect.results.finished_run import open_run
 from jdissect.runtime import command_line
@@ -22,23 +22,9 @@ def run(capsys, *arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_classifier, drawn, tmp_path_factory):
-    """A small run on annotated images."""
-    here = tmp_path_factory.mktemp("chance")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(here / "cache"))
-        command = [
-            "main",
-            "--config=efficientnet_lite0",
-            *tiny_classifier,
-            f"--config.data.path={drawn}",
-            "--config.data.num_images=24",
-            "--config.data.batch_size=8",
-            "--config.report=False",
-            f"--workdir={here / 'run'}",
-        ]
-        assert command_line.entry(main.main, command) == 0
-        yield here / "run"
+def folder(drawn_run, tmp_path_factory):
+    """A small run on annotated images, whose folder tests may write to."""
+    return shutil.copytree(drawn_run, tmp_path_factory.mktemp("chance") / "run")
 
 
 def test_a_run_against_chance(folder, capsys):

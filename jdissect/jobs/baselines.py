@@ -114,7 +114,7 @@ def untrained(model: Classifier, seed: int, dtype: str) -> Classifier:
     Args:
       model: the trained network.
       seed: see `training.initialization.initial_parameters`.
-      dtype: of the computation.
+      dtype: type in which the network computes.
 
     Raises:
       UserError: the architecture is not one of `models.ARCHITECTURES`.

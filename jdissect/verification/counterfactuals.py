@@ -26,7 +26,7 @@ SIZES = 3.0  # largest ratio of a control's size to a concept's, either way
 PER_PAIR = 15  # pictures that are looked at, for each pair that is wanted
 _UNTOUCHED = 0.1  # share of a concept's pixels that a control may change
 _TRIES = 3  # controls that are tried
-# A concept is given up after so many pictures that gave no pair, if none did.
+# If a concept has no pair after this many pictures, no more are drawn for it.
 _HOPELESS = 40
 _NUMBER = {concept: number for number, concept in enumerate(CONCEPTS) if number}
 

@@ -1,4 +1,4 @@
-"""Picks pairs of pictures to look at: of the units of highest and of lowest AUC."""
+"""Picks pairs of pictures to show, for the units with the highest and lowest AUC."""
 
 from collections.abc import Mapping
 
