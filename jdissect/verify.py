@@ -47,22 +47,23 @@ def main(argv: Sequence[str], tell: Callable[[str], object] = print) -> int:
 
 
 def _write(run, layer: str, verified, tell) -> None:
-    """Tells what was found of a layer, and writes it into the run."""
+    """Writes what was found of a layer into the run, and tells it."""
     from jdissect.base.atomic_files import write_whole
     from jdissect.report.tables.layer import aligned
     from jdissect.verification import table
     from jdissect.verification.verified import PICTURE, TABLE
 
+    verified.write(run.folder / layer)
+    picture = run.folder / layer / PICTURE
+    if verified.examples:
+        write_whole(picture, _picture(run.result(layer), verified))
     tell(table.heading(run.name, verified))
     tell(f"\n{aligned(table.shares(verified))}\n")
     tell(f"{aligned(table.concepts(verified))}\n")
     for line in table.notes(verified):
         tell(f"{line}\n")
-    verified.write(run.folder / layer)
     tell(f"written to {run.folder / layer / TABLE}")
     if verified.examples:
-        picture = run.folder / layer / PICTURE
-        write_whole(picture, _picture(run.result(layer), verified))
         tell(f"pairs of pictures: {picture}")
 
 

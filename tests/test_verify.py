@@ -13,6 +13,7 @@ from jdissect.runtime import command_line
 from jdissect.verification import held_out, judgement
 from jdissect.verification.verified import TABLE, read
 from tests import small_runs
+from tests.report import known
 
 
 def run(capsys, *arguments):
@@ -65,6 +66,19 @@ def test_no_labels(tmp_path, capsys):
     folder = small_runs.write(tmp_path / "run", none)
     code, _, error = run(capsys, folder)
     assert code == 2 and "has no detector, so there is no label to verify" in error
+
+
+def test_what_is_found_is_kept_where_nobody_reads_the_tables(tmp_path):
+    folder = small_runs.write(tmp_path / "run", small_runs.result())
+    opened = open_run(folder)
+    found = known.make(opened.result("layer4")).verified
+
+    def closed(text):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        verify._write(opened, "layer4", found, closed)
+    assert (folder / "layer4" / TABLE).is_file()
 
 
 def test_photographs_without_counts_by_block(drawn_run, tmp_path, capsys):
